@@ -1,0 +1,187 @@
+"""Measured accuracy: one run, and the ledger that keeps runs as JSON lines.
+
+A line is appended by one write to a file opened for appending and then synced, so
+several writers may share a ledger and a kill costs at most the line being written.
+Reading passes over broken lines and counts them. This file knows nothing of torch.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field, ValidationError, model_validator
+
+from explorer.design import Design, LayerAxes, UpdatePolicy
+from explorer.document import Document, LayerChoice, Named, SetupRecord, design_record, policy_of
+from explorer.errors import SpecError
+from explorer.graph import ModelGraph
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RunKey = tuple[str, str, str, int, int]
+
+
+class DesignRecord(Document):
+    """A design as a ledger row holds it: the policy's trained layers and the setup."""
+
+    family: str
+    setup: SetupRecord
+    layers: tuple[LayerChoice, ...]
+
+    @classmethod
+    def of(cls, design: Design) -> "DesignRecord":
+        """Copy a design."""
+        return cls.model_validate_json(json.dumps(design_record(design)))
+
+    def policy(self, graph: ModelGraph) -> UpdatePolicy:
+        """The policy again, for the graph it was made for."""
+        return policy_of(self.family, self.layers, LayerAxes.of(graph))
+
+
+class Protocol(Document):
+    """How every run of a comparison is made: episode size, steps and optimiser."""
+
+    ways: int = Field(default=5, ge=2)
+    shots: int = Field(default=5, ge=1)
+    query_count: int = Field(default=15, ge=1)
+    steps: int = Field(default=40, ge=1)
+
+
+class Tuning(Document):
+    """The learning-rate budget: rates tried, and mean accuracy on the tuning episodes."""
+
+    episodes: int = Field(ge=0)
+    rates: tuple[float, ...]
+    accuracies: tuple[float, ...]
+
+
+class MeasuredRun(Document):
+    """One policy really fine-tuned on paired episodes; equal seeds mean equal episodes.
+
+    `standard_error` is that of `accuracy` over episodes, `standard_error_gain` that of the
+    paired gain. The `per_episode` columns pair runs of different designs.
+    """
+
+    model: Named
+    weights_digest: str
+    task: str
+    design: DesignRecord
+    seed: int
+    episodes: int = Field(ge=1)
+    protocol: Protocol
+    learning_rate: float = Field(ge=0)
+    tuning: Tuning
+    accuracy_before: float
+    accuracy: float
+    standard_error: float | None
+    standard_error_gain: float | None
+    nll_before: float
+    nll: float
+    per_episode_accuracy_before: tuple[float, ...]
+    per_episode_accuracy: tuple[float, ...]
+    wall_time_s: float
+    versions: dict[str, str]
+
+    @model_validator(mode="after")
+    def _one_value_an_episode(self) -> "MeasuredRun":
+        for column in (self.per_episode_accuracy_before, self.per_episode_accuracy):
+            if len(column) != self.episodes:
+                raise ValueError(f"{len(column)} accuracies for {self.episodes} episodes")
+        return self
+
+    @property
+    def key(self) -> RunKey:
+        """What makes a run the same measurement again."""
+        return run_key(self.model.digest, self.task, self.design, self.seed, self.episodes)
+
+
+def run_key(digest: str, task: str, design: DesignRecord, seed: int, episodes: int) -> RunKey:
+    """Model digest, task, canonical design, seed and number of episodes."""
+    return (digest, task, design.to_json(), seed, episodes)
+
+
+@dataclass(frozen=True, eq=False)
+class LedgerContent:
+    """What a ledger held: its runs, in order, and how many lines could not be read."""
+
+    runs: tuple[MeasuredRun, ...]
+    corrupt_lines: int
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def __iter__(self) -> Iterator[MeasuredRun]:
+        return iter(self.runs)
+
+    def keys(self) -> frozenset[RunKey]:
+        """Keys of every run, to skip what is measured already."""
+        return frozenset(run.key for run in self.runs)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """One row a run; accuracies are shares, times seconds."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            {
+                "model": [run.model.name for run in self.runs],
+                "task": [run.task for run in self.runs],
+                "family": [run.design.family for run in self.runs],
+                "trained_layers": [len(run.design.layers) for run in self.runs],
+                "seed": [run.seed for run in self.runs],
+                "episodes": [run.episodes for run in self.runs],
+                "learning_rate": [run.learning_rate for run in self.runs],
+                "accuracy_before": [run.accuracy_before for run in self.runs],
+                "accuracy": [run.accuracy for run in self.runs],
+                "standard_error": [run.standard_error for run in self.runs],
+                "standard_error_gain": [run.standard_error_gain for run in self.runs],
+                "nll_before": [run.nll_before for run in self.runs],
+                "nll": [run.nll for run in self.runs],
+                "wall_time_s": [run.wall_time_s for run in self.runs],
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Measured runs in a JSON-lines file that may not exist yet."""
+
+    path: Path
+
+    def append(self, run: MeasuredRun) -> None:
+        """Add a run durably; a broken last line of an earlier kill is closed first."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(self.path, flags, 0o644)
+        try:
+            line = json.dumps(run.model_dump(mode="json"), ensure_ascii=False).encode() + b"\n"
+            size = os.fstat(descriptor).st_size
+            if size and self._last_byte(descriptor, size) != b"\n":
+                line = b"\n" + line
+            if os.write(descriptor, line) != len(line):
+                raise SpecError(f"{self.path}: the run was written only in part; is the disk full")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def read(self) -> LedgerContent:
+        """Every run that can be read; an absent file holds none."""
+        if not self.path.is_file():
+            return LedgerContent((), 0)
+        runs, corrupt = [], 0
+        for line in self.path.read_bytes().splitlines():
+            if not line.strip():
+                continue
+            try:
+                runs.append(MeasuredRun.model_validate_json(line))
+            except ValidationError:
+                corrupt += 1
+        return LedgerContent(tuple(runs), corrupt)
+
+    @staticmethod
+    def _last_byte(descriptor: int, size: int) -> bytes:
+        os.lseek(descriptor, size - 1, os.SEEK_SET)
+        return os.read(descriptor, 1)

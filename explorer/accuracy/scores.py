@@ -1,0 +1,98 @@
+"""What one backward pass tells about each channel of each layer, for one model and task.
+
+F1 of TinyTrain (Kwon et al., ICML 2024): Fisher information of an output channel
+is `1/(2N) * sum_n (sum_d a*g)^2`. Gradient sums are of the same pass: L1 and
+squared L2 of the loss gradient over each slice of a layer's weight, along output
+and along input channels. All are means over the episodes named in `meta`.
+"""
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from explorer.errors import MissingDataError, SpecError
+from explorer.graph import ModelGraph
+from explorer.units import FloatArray, IntArray
+
+CHANNEL_COLUMNS = (
+    "fisher_out",  # F1 of each output channel
+    "grad_l1_out",  # sum |dL/dW| over the weights of an output channel
+    "grad_l1_in",  # ... over the weights of an input channel
+    "grad_sq_out",  # sum (dL/dW)^2, output channel
+    "grad_sq_in",  # ... input channel
+    "grad_l1_bias",  # |dL/dbias| (or of the norm's offset), output channel
+    "weight_sq_out",  # sum W^2, output channel
+    "weight_sq_in",  # ... input channel
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreTable:
+    """Channel scores of one model on one task.
+
+    `columns[name][l]` is an array over the channels of weighted layer l. `meta` says
+    where it came from: model, digest, task, seed, episodes, ways, shots, versions.
+    """
+
+    layer_names: tuple[str, ...]
+    columns: dict[str, tuple[FloatArray, ...]]
+    meta: dict[str, object]
+
+    def __post_init__(self) -> None:
+        for name in CHANNEL_COLUMNS:
+            if len(self.columns.get(name, ())) != len(self.layer_names):
+                raise SpecError.of(f"score table column {name}", name, "one array for each layer")
+
+    def layer_fisher(self) -> FloatArray:
+        """Fisher potential of each layer [L]: the sum of its channels (F2)."""
+        return np.array([channel.sum() for channel in self.columns["fisher_out"]])
+
+    def order(self, layer: int, selection: str, axis: str) -> IntArray:
+        """Channels of a layer, best first, under a selection and an axis.
+
+        Fisher is defined on output channels; along input channels the gradient stands in.
+        """
+        whole = len(self.columns[f"grad_l1_{axis}"][layer])
+        if selection == "first":
+            return np.arange(whole)
+        if selection == "random":
+            return np.random.default_rng(layer).permutation(whole)
+        column = {
+            "fisher": "fisher_out" if axis == "out" else "grad_l1_in",
+            "gradient": f"grad_l1_{axis}",
+            "magnitude": f"weight_sq_{axis}",
+        }[selection]
+        return np.argsort(-self.columns[column][layer], kind="stable")
+
+    def save(self, path: Path) -> None:
+        """Write an npz without pickles; the same table gives the same arrays."""
+        arrays = {
+            f"{column}/{name}": values.astype(np.float32)
+            for column, layers in self.columns.items()
+            for name, values in zip(self.layer_names, layers, strict=True)
+        }
+        meta = np.frombuffer(json.dumps(self.meta, sort_keys=True).encode(), dtype=np.uint8)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, meta=meta, **arrays)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: Path, graph: ModelGraph) -> "ScoreTable":
+        """Read a table; MissingDataError when absent, SpecError when of another network."""
+        if not path.is_file():
+            raise MissingDataError(f"no score table {path.name}; make it with `explorer fisher`")
+        with np.load(path, allow_pickle=False) as archive:
+            meta = json.loads(bytes(archive["meta"]).decode())
+            if meta.get("digest") != graph.digest:
+                raise SpecError.of(f"{path.name}: model digest", meta.get("digest"), graph.digest)
+            columns = {
+                column: tuple(
+                    archive[f"{column}/{name}"].astype(np.float64) for name in graph.weighted
+                )
+                for column in CHANNEL_COLUMNS
+            }
+        return cls(graph.weighted, columns, meta)

@@ -1,0 +1,66 @@
+"""Entries: one task a file, `SUMMARY` and `load() -> TaskData`.
+
+A task is labelled images and the classes its episodes are drawn from. Images stay
+whole numbers until an episode asks for them, so a data set costs little memory.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explorer import catalog
+from explorer.errors import SpecError
+
+Images = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TaskData:
+    """Labelled images of one data set.
+
+    `pixels` uint8 [N, C, H, W], white at `pixel_maximum`; one channel is repeated to
+    `channels`. `signed` inputs are scaled to -1..1, others to 0..1. Episodes take the
+    classes in `held_out`, which the network was not trained on. `max_shift` (pixels)
+    and `augment_colour` say how views of an image may differ from it.
+    """
+
+    name: str
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    held_out: tuple[int, ...]
+    channels: int
+    pixel_maximum: int
+    signed: bool
+    max_shift: int
+    augment_colour: bool
+    query_count: int
+
+    def __post_init__(self) -> None:
+        if len(self.pixels) != len(self.labels) or self.pixels.ndim != 4:
+            raise SpecError.of(f"{self.name}.pixels", self.pixels.shape, "one image a label")
+        if not set(self.held_out) <= set(range(len(self.class_names))):
+            raise SpecError.of(f"{self.name}.held_out", self.held_out, "indices of class_names")
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one network input (C, H, W)."""
+        return (self.channels, *self.pixels.shape[2:])
+
+    def unit_images(self, index: NDArray[np.int64]) -> Images:
+        """Images scaled to 0..1 [n, C, H, W]."""
+        unit = self.pixels[index].astype(np.float32) / np.float32(self.pixel_maximum)
+        return np.array(np.broadcast_to(unit, (len(index), *self.input_shape)))
+
+    def network_input(self, unit: Images) -> Images:
+        """Images in 0..1 to what the network was trained to read."""
+        return (unit - np.float32(0.5)) / np.float32(0.5) if self.signed else unit
+
+
+@lru_cache(maxsize=2)
+def load_task(name: str) -> TaskData:
+    """The task of that name; the last two stay in memory."""
+    task: TaskData = catalog.load("task", name).load()
+    return task

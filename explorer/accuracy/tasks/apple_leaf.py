@@ -1,0 +1,11 @@
+"""PlantVillage (Hughes and Salathe, 2015; CC BY-SA 3.0): diseases of apple leaves."""
+
+from explorer.accuracy.tasks import TaskData
+from explorer.accuracy.tasks._vision import photographs
+
+SUMMARY = "diseases of apple leaves, 4 classes of photographs; needs EXPLORER_DATA"
+
+
+def load() -> TaskData:
+    """600 images of four classes; some show one leaf twice."""
+    return photographs("apple-leaf", "plantvillage_apple.zip", query_count=30)

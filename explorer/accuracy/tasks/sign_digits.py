@@ -1,0 +1,11 @@
+"""Sign Language Digits (Mavi, 2020; Apache-2.0): hands showing 0 to 9."""
+
+from explorer.accuracy.tasks import TaskData
+from explorer.accuracy.tasks._vision import photographs
+
+SUMMARY = "hand signs of the digits 0 to 9, photographs; needs EXPLORER_DATA"
+
+
+def load() -> TaskData:
+    """1543 images of ten classes."""
+    return photographs("sign-digits", "sign_language_digits.zip", query_count=30)

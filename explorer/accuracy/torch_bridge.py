@@ -1,0 +1,241 @@
+"""A model graph as a torch module whose submodules carry the layers' names.
+
+`module.get_submodule(layer.name)` is the convolution, linear layer or norm of that
+layer. Layers run in graph order and a tensor is dropped after its last reader, so a
+run can also stop in the middle and be taken up again from the tensors alive there.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from explorer.errors import MissingDataError, SpecError, UnsupportedOpError
+from explorer.graph import INPUT, LayerSpec, ModelGraph
+from explorer.paths import DATA_VARIABLE, data_cache, explorer_data
+
+
+class Add(nn.Module):
+    """Sum of all inputs (residual connection)."""
+
+    def forward(self, first: Tensor, *others: Tensor) -> Tensor:
+        """Element-wise sum."""
+        total = first
+        for other in others:
+            total = total + other
+        return total
+
+
+class GlobalAveragePool(nn.Module):
+    """Mean over positions: (N, C, H, W) -> (N, C)."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Mean over height and width."""
+        return images.mean(dim=(2, 3))
+
+
+class FrozenBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm that always uses its running statistics; scale and offset may train."""
+
+    def train(self, mode: bool = True) -> "FrozenBatchNorm2d":  # noqa: ARG002 - torch's signature
+        """Stay in evaluation mode whatever is asked."""
+        super().train(False)
+        return self
+
+
+def _conv(graph: ModelGraph, layer: LayerSpec) -> nn.Module:
+    return nn.Conv2d(
+        graph.in_channels(layer),
+        layer.out_shape[0],
+        layer.kernel,
+        stride=layer.stride,
+        padding=layer.padding,
+        groups=layer.groups,
+        bias=layer.has_bias,
+    )
+
+
+_OPERATORS: dict[str, Callable[[ModelGraph, LayerSpec], nn.Module]] = {
+    "conv2d": _conv,
+    "linear": lambda graph, layer: nn.Linear(
+        graph.in_channels(layer), layer.out_shape[0], bias=layer.has_bias
+    ),
+    "batchnorm": lambda _, layer: nn.BatchNorm2d(layer.out_shape[0]),
+    "frozen_batchnorm": lambda _, layer: FrozenBatchNorm2d(layer.out_shape[0]).eval(),
+    "groupnorm": lambda _, layer: nn.GroupNorm(layer.groups, layer.out_shape[0]),
+    "relu": lambda *_: nn.ReLU(),
+    "relu6": lambda *_: nn.ReLU6(),
+    "add": lambda *_: Add(),
+    "global_avgpool": lambda *_: GlobalAveragePool(),
+}
+
+
+class GraphModule(nn.Module):
+    """A model graph that runs; made by `build_module`."""
+
+    def __init__(self, graph: ModelGraph) -> None:
+        super().__init__()
+        unknown = sorted({layer.op for layer in graph.layers} - _OPERATORS.keys())
+        if unknown:
+            raise UnsupportedOpError(
+                f"{graph.name} cannot be run in torch: no operator for {', '.join(unknown)}"
+            )
+        self.graph = graph
+        for layer in graph.layers:
+            self._place(layer.name, _OPERATORS[layer.op](graph, layer))
+        self._drops = _tensors_to_drop(graph)
+
+    def _place(self, name: str, operator: nn.Module) -> None:
+        *path, leaf = name.split(".")
+        parent: nn.Module = self
+        for part in path:
+            child = parent._modules.get(part)
+            if child is None:
+                child = nn.Module()
+                parent.add_module(part, child)
+            parent = child
+        if hasattr(parent, leaf):
+            raise SpecError.of("layer.name", name, "a name torch does not use itself")
+        parent.add_module(leaf, operator)
+
+    def run(
+        self,
+        tensors: Mapping[str, Tensor],
+        start: int = 0,
+        stop: int | None = None,
+        keep: Collection[str] = (),
+    ) -> dict[str, Tensor]:
+        """Run layers `start` to `stop` of the graph from the tensors alive at `start`.
+
+        Returns the tensors alive at `stop` by name, and those named in `keep`.
+        """
+        live = dict(tensors)
+        for position in range(start, len(self.graph.layers) if stop is None else stop):
+            layer = self.graph.layers[position]
+            inputs = (live[name] for name in self.graph.producers(layer))
+            live[layer.name] = self.get_submodule(layer.name)(*inputs)
+            for name in self._drops[position]:
+                if name not in keep:
+                    live.pop(name, None)
+        return live
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [N, C, H, W] to embeddings or logits [N, F]."""
+        return self.run({INPUT: images})[self.graph.layers[-1].name]
+
+
+def _tensors_to_drop(graph: ModelGraph) -> tuple[tuple[str, ...], ...]:
+    last_reader = {
+        name: position
+        for position, layer in enumerate(graph.layers)
+        for name in graph.producers(layer)
+    }
+    drops: list[list[str]] = [[] for _ in graph.layers]
+    for name, position in last_reader.items():
+        drops[position].append(name)
+    return tuple(tuple(names) for names in drops)
+
+
+def build_module(graph: ModelGraph) -> GraphModule:
+    """The network in torch, in evaluation mode, with torch's initial weights."""
+    return GraphModule(graph).eval()
+
+
+def slice_mask(weight: Tensor, groups: int, axis: str, channels: Sequence[int]) -> Tensor:
+    """Which entries of a weight belong to the slices along an axis; bool, like `weight`.
+
+    An input channel of a grouped convolution is a slice of its own group only.
+    """
+    mask = torch.zeros_like(weight, dtype=torch.bool, memory_format=torch.contiguous_format)
+    index = torch.as_tensor(channels, dtype=torch.int64)
+    if axis == "out":
+        mask[index] = True
+        return mask
+    inputs_per_group = weight.shape[1]
+    grouped = mask.view(groups, weight.shape[0] // groups, *weight.shape[1:])
+    grouped[index // inputs_per_group, :, index % inputs_per_group] = True
+    return mask
+
+
+def slice_sums(values: Tensor, groups: int, axis: str) -> Tensor:
+    """Sum of weight-shaped values over each output or input channel's slice [channels]."""
+    if axis == "out":
+        return values.reshape(values.shape[0], -1).sum(1)
+    grouped = values.reshape(groups, values.shape[0] // groups, values.shape[1], -1)
+    return grouped.sum(dim=(1, 3)).reshape(-1)
+
+
+def save_weights(module: GraphModule, path: Path) -> None:
+    """Write every parameter and buffer as safetensors, stamped with the graph's digest."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.contiguous() for name, value in module.state_dict().items()}
+    path.write_bytes(save(tensors, metadata={"digest": module.graph.digest}))
+
+
+def load_weights(module: GraphModule, path: Path) -> None:
+    """Fill a module from our safetensors; SpecError when made for another graph."""
+    if not path.is_file():
+        raise MissingDataError(f"no weight file {path}")
+    with safe_open(path, framework="pt") as archive:
+        digest = (archive.metadata() or {}).get("digest")
+        if digest != module.graph.digest:
+            raise SpecError.of(f"{path.name}: model digest", digest, module.graph.digest)
+        module.load_state_dict({name: archive.get_tensor(name) for name in archive.keys()})  # noqa: SIM118 - not a dict
+
+
+def load_float_npz(module: GraphModule, graph: ModelGraph, path: Path) -> None:
+    """Fill a vision network from `NAME.float32.npz` (batch norm folded into biases).
+
+    Arrays `Lnn.weight`, `Lnn.bias` are in execution order, the 1000-way ImageNet
+    classifier last; the graph's weighted layers take them in the same order.
+    """
+    if not path.is_file():
+        raise MissingDataError(f"no weight file {path}")
+    with np.load(path, allow_pickle=False) as archive:
+        stems = sorted(name.removesuffix(".weight") for name in archive if name.endswith(".weight"))
+        for position, name in enumerate(graph.weighted):
+            layer = module.get_submodule(name)
+            assert isinstance(layer, nn.Conv2d | nn.Linear)
+            source = archive[f"{stems[position]}.weight"] if position < len(stems) else None
+            if source is None or source.size != layer.weight.numel() or layer.bias is None:
+                raise MissingDataError(f"{path.name} has no weights for {name} of {graph.name}")
+            with torch.no_grad():
+                layer.weight.copy_(torch.from_numpy(source).view_as(layer.weight))
+                layer.bias.copy_(torch.from_numpy(archive[f"{stems[position]}.bias"]))
+
+
+def model_module(graph: ModelGraph) -> GraphModule:
+    """The network with its trained weights, from `data_cache` or from EXPLORER_DATA.
+
+    Raises MissingDataError when neither has weights that fit; never random weights.
+    """
+    module = build_module(graph)
+    ours = data_cache() / "models" / f"{graph.name}.safetensors"
+    if ours.is_file():
+        load_weights(module, ours)
+        return module
+    folder = explorer_data()
+    upstream = graph.name.removesuffix("-tinytrain")
+    theirs = None if folder is None else folder / "models" / f"{upstream}.float32.npz"
+    if theirs is None or not theirs.is_file():
+        raise MissingDataError(
+            f"no weights for {graph.name}: {DATA_VARIABLE} names no folder with "
+            f"models/{upstream}.float32.npz and data_cache has none"
+        )
+    load_float_npz(module, graph, theirs)
+    return module
+
+
+def state_digest(module: nn.Module) -> str:
+    """Twelve hexadecimal digits over all weights, to tell two trainings apart."""
+    sha = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        sha.update(json.dumps([name, list(value.shape)]).encode())
+        sha.update(value.detach().contiguous().numpy().tobytes())
+    return sha.hexdigest()[:12]

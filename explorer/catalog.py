@@ -1,0 +1,79 @@
+"""The catalogue: a folder is a registry, a file is an entry.
+
+Built-in entries and those of other packages (entry-point group
+`explorer.<kind>`) are found by the same lines. A module `mbv2_w0p35` is the
+entry `mbv2-w0.35`: `_` stands for `-`, and `p` between digits for a point.
+The catalogue knows no type of ours; loaders do the checking.
+"""
+
+import importlib
+import pkgutil
+import re
+from importlib import metadata, resources
+from types import ModuleType
+
+from explorer.errors import SpecError, UnknownNameError
+
+_FOLDERS = {
+    "model": "explorer.zoo",
+    "policy": "explorer.policies",
+    "sampler": "explorer.search.samplers",
+    "task": "explorer.accuracy.tasks",
+}
+_DEVICE_FOLDER = "explorer.devices"
+
+
+def entry_name(module_name: str) -> str:
+    """`mbv2_w0p35` -> `mbv2-w0.35`."""
+    return re.sub(r"(?<=\d)p(?=\d)", ".", module_name).replace("_", "-")
+
+
+def names(kind: str) -> list[str]:
+    """Names of every entry of a kind: model, policy, sampler, task or device."""
+    return sorted(_locate(kind))
+
+
+def load(kind: str, name: str) -> ModuleType:
+    """The module of an entry; UnknownNameError offers the nearest names."""
+    return importlib.import_module(_find(kind, name))
+
+
+def read(kind: str, name: str) -> str:
+    """The text of a data entry (a device's TOML)."""
+    return resources.files(_DEVICE_FOLDER).joinpath(f"{_find(kind, name)}.toml").read_text("utf-8")
+
+
+def split_spec(spec: str) -> tuple[str, dict[str, str]]:
+    """`name:key=value,key=value` -> name and its options; SpecError on a bad option."""
+    name, _, rest = spec.partition(":")
+    options: dict[str, str] = {}
+    for part in filter(None, rest.split(",")):
+        key, equals, value = part.rpartition("=")
+        if not equals or not key or not value:
+            raise SpecError.of(f"option of {name}", part, "key=value, separated by commas")
+        if key in options:
+            raise SpecError.of(f"option of {name}", part, f"{key} only once")
+        options[key] = value
+    return name, options
+
+
+def _find(kind: str, name: str) -> str:
+    found = _locate(kind)
+    if name not in found:
+        raise UnknownNameError.of(kind, name, found)
+    return found[name]
+
+
+def _locate(kind: str) -> dict[str, str]:
+    if kind == "device":
+        files = resources.files(_DEVICE_FOLDER).iterdir()
+        stems = [file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml")]
+        return {stem: stem for stem in stems}
+    package = importlib.import_module(_FOLDERS[kind])
+    found = {
+        entry_name(info.name): f"{package.__name__}.{info.name}"
+        for info in pkgutil.iter_modules(package.__path__)
+        if not info.name.startswith("_")
+    }
+    outsiders = metadata.entry_points(group=f"explorer.{kind}")
+    return found | {point.name: point.value for point in outsiders}

@@ -1,0 +1,185 @@
+"""One design in full: fit, per-layer rows, intervals and where each number comes from."""
+
+from typing import Any
+
+import numpy as np
+
+from explorer.costmodel.evaluate import evaluate, place_rows
+from explorer.costmodel.lifetimes import feature_values, life_table, trained_counts
+from explorer.costmodel.report import MACS_COLUMNS, MEMORY_COLUMNS, Cost, CostReport, Estimate, Fit
+from explorer.costmodel.timing import operator_times, step_energy
+from explorer.design import DesignBatch
+from explorer.device import DeviceProfile
+from explorer.graph import ModelGraph
+from explorer.provenance import Kind, weakest
+from explorer.units import FloatArray
+
+
+def fits_of(device: DeviceProfile, costs: CostReport, row: int, reserve_bytes: int) -> list[Fit]:
+    """Verdict of each memory level; the reserve is the application's share of RAM."""
+    fits = []
+    for level in device.memory:
+        in_ram = level.holds == "data"
+        ram = costs.arena_bytes if np.isfinite(costs.arena_bytes[row]) else costs.peak_live_bytes
+        needed = (ram if in_ram else costs.flash_bytes)[row]
+        usable = level.usable_bytes - (reserve_bytes if in_ram else 0)
+        fits.append(Fit(level=level.name, needed_bytes=float(needed), usable_bytes=float(usable)))
+    return fits
+
+
+def violations(device: DeviceProfile, costs: CostReport, reserve_bytes: int = 0) -> FloatArray:
+    """Bytes over each memory level relative to its size [P, C]; violated when > 0."""
+    columns = []
+    for level in device.memory:
+        in_ram = level.holds == "data"
+        needed = costs.peak_live_bytes if in_ram else costs.flash_bytes
+        usable = level.usable_bytes - (reserve_bytes if in_ram else 0)
+        columns.append((needed - usable) / level.size_bytes)
+    return np.stack(columns, axis=1)
+
+
+def report(
+    graph: ModelGraph, device: DeviceProfile, designs: DesignBatch, reserve_bytes: int = 0
+) -> Cost:
+    """The first design of a batch in full, with its arena placed."""
+    row = np.array([0])
+    costs = place_rows(graph, device, evaluate(graph, device, designs.take(row)), row)
+    return cost_of_row(graph, device, costs, 0, reserve_bytes)
+
+
+def cost_of_row(
+    graph: ModelGraph, device: DeviceProfile, costs: CostReport, row: int, reserve_bytes: int = 0
+) -> Cost:
+    """One row of a report in full."""
+    designs = costs.designs.take(np.array([row]))
+    setup = designs.setup
+    return Cost(
+        model=graph.name,
+        device=device.name,
+        policy=designs.families[0],
+        setup={
+            "batch": setup.effective_batch,
+            "micro_batch": setup.micro_batch,
+            "accumulation_steps": setup.accumulation_steps,
+            "norm": graph.norm,
+            "optimizer": setup.optimizer,
+            "precision": setup.precision,
+            "update_timing": setup.update_timing,
+        },
+        accounting="device",
+        macs={
+            name.removesuffix("_macs"): float(getattr(costs, name)[row]) for name in MACS_COLUMNS
+        },
+        memory={name: float(getattr(costs, name)[row]) for name in MEMORY_COLUMNS},
+        fits=tuple(fits_of(device, costs, row, reserve_bytes)),
+        step_time_s=float(costs.step_time_s[row]),
+        step_energy_j=float(costs.step_energy_j[row]),
+        batch=setup.effective_batch,
+        trained_parameters=int(costs.trained_parameter_count[row]),
+        provenance=_provenance(device, costs, row),
+        layer_rows=tuple(_layer_rows(graph, device, designs)),
+        warnings=tuple(_warnings(graph, designs)),
+    )
+
+
+def _layer_rows(
+    graph: ModelGraph, device: DeviceProfile, designs: DesignBatch
+) -> list[dict[str, Any]]:
+    """One row per operator of the first design; columns sum to the totals."""
+    life = life_table(graph, designs.setup)
+    table = life.schedule.table
+    trained = trained_counts(table, designs)
+    passes = table.gradient_passes(table.active_sites(designs))
+    times = operator_times(table, device, designs, passes, trained)[0]
+    saved = feature_values(life, designs)[0] @ life.layer_saved_bytes
+    layer_of = {int(op): index for index, op in enumerate(table.op_index)}
+    ratio = designs.update_ratio[0]
+    rows: list[dict[str, Any]] = []
+    for op, layer in enumerate(graph.layers):
+        at = layer_of.get(op)
+        macs = 0.0 if at is None else float(table.forward_macs[at])
+        weight_grad = 0.0
+        if at is not None:
+            weight_grad = float(trained[0, at] * table.forward_macs[at] / table.weight_count[at])
+        step_macs = macs + macs * passes[0, op] + weight_grad
+        step_macs *= designs.setup.effective_batch
+        rows.append(
+            {
+                "name": layer.name,
+                "op": layer.op,
+                "trained_ratio": 0.0 if at is None else float(ratio[at]),
+                "forward_macs": macs,
+                "input_grad_macs": macs * float(passes[0, op]),
+                "weight_grad_macs": weight_grad,
+                "saved_bytes": 0.0 if at is None else float(saved[at]),
+                "time_s": float(times[op]),
+                "energy_j": float(
+                    step_energy(device, designs.setup, times[op : op + 1], np.array([step_macs]))[0]
+                ),
+            }
+        )
+    return rows
+
+
+def _warnings(graph: ModelGraph, designs: DesignBatch) -> list[str]:
+    setup = designs.setup
+    if graph.norm == "bn" and setup.accumulation_steps > 1:
+        return [
+            "batch norm over micro-batches is other mathematics than over the whole batch: "
+            "its statistics see only one micro-batch at a time"
+        ]
+    if graph.norm == "bn" and setup.micro_batch == 1:
+        return ["batch norm in training mode has no useful statistics at a micro-batch of 1"]
+    return []
+
+
+def _provenance(device: DeviceProfile, costs: CostReport, row: int) -> dict[str, Estimate]:
+    """Counts are exact under stated assumptions; time and energy carry the profile's spread."""
+    precision = costs.designs.setup.precision
+    learns = bool(costs.trained_parameter_count[row] > 0)
+    speed = [f"kernels.{precision}.{name}" for name in _speed_fields(learns=learns)]
+    sources = [source for path in speed if (source := device.find_source(path))]
+    power = device.find_source(f"kernels.{precision}.active_power_w")
+    time_spread = max((source.plus_minus_ratio for source in sources), default=0.0)
+    power_spread = power.plus_minus_ratio if power else 0.0
+    kind = weakest(source.kind for source in sources)
+    energy_kind = weakest([kind, power.kind if power else Kind.MODELLED])
+    cites = "; ".join(dict.fromkeys(source.cite for source in sources))
+    counted = "counted from the layer shapes and the schedule"
+    entries = {
+        "macs": Estimate(kind="modelled", low=None, high=None, source=counted),
+        "memory": Estimate(
+            kind="modelled", low=None, high=None, source=f"{counted}; kernels without workspace"
+        ),
+        "memory.workspace_bytes": Estimate(
+            kind="assumed", low=None, high=None, source="direct kernels, no im2col buffer"
+        ),
+    }
+    energy_spread = float(np.hypot(time_spread, power_spread))
+    for name, value, spread, word, source in (
+        ("time_s", costs.step_time_s[row], time_spread, kind.word, cites),
+        ("energy_j", costs.step_energy_j[row], energy_spread, energy_kind.word, cites),
+    ):
+        for scope, share in (("step", 1), ("sample", costs.designs.setup.effective_batch)):
+            low, high = value / share / (1 + spread), value / share * (1 + spread)
+            entries[f"{scope}.{name}"] = Estimate(
+                kind=word, low=float(low), high=float(high), source=source
+            )
+    for level in device.memory:
+        usable = device.find_source(f"memory.{level.name}.usable_bytes")
+        if usable:
+            entries[f"fits.{level.name}.usable_bytes"] = Estimate(
+                kind=usable.kind.word,
+                low=level.usable_bytes / (1 + usable.plus_minus_ratio),
+                high=level.usable_bytes * (1 + usable.plus_minus_ratio),
+                source=usable.cite,
+            )
+    return entries
+
+
+def _speed_fields(*, learns: bool) -> list[str]:
+    kinds = ("conv", "pointwise", "depthwise", "linear")
+    fields = [f"{kind}_macs_per_cycle" for kind in kinds]
+    if learns:
+        fields += ["input_grad_speed_ratio", "weight_grad_speed_ratio", "trainer_speed_ratio"]
+    return fields

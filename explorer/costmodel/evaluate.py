@@ -1,0 +1,149 @@
+"""The one door to the cost model: designs in, costs out.
+
+`evaluate` screens any number of designs at once; `detail.report` answers one in full.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from explorer.costmodel.arena import place
+from explorer.costmodel.lifetimes import (
+    Buffer,
+    buffers_of,
+    feature_values,
+    inference_steps,
+    life_table,
+    live_bytes,
+    parameter_bytes,
+    trained_counts,
+)
+from explorer.costmodel.report import CostReport
+from explorer.costmodel.tables import LayerTable
+from explorer.costmodel.timing import operator_times, step_energy
+from explorer.design import DesignBatch, LayerAxes
+from explorer.device import DeviceProfile
+from explorer.graph import ModelGraph, normalised
+from explorer.units import FloatArray, IntArray
+
+CHUNK = 512  # rows of one matrix product: larger blocks leave the cache
+ACCOUNTINGS = ("device",)
+
+_BLAS = ThreadpoolController()
+
+
+def graph_for(graph: ModelGraph, norm: str | None) -> tuple[ModelGraph, LayerAxes]:
+    """The network a setup runs on, with its norm, and what a policy may choose there."""
+    changed = normalised(graph, norm)
+    return changed, LayerAxes.of(changed)
+
+
+def evaluate(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> CostReport:
+    """Costs of P designs of a graph (already in the setup's norm) on a device."""
+    with _BLAS.limit(limits=1, user_api="blas"):
+        parts = [
+            _evaluate_chunk(graph, device, designs.take(np.arange(start, stop)))
+            for start, stop in _chunks(len(designs))
+        ]
+    columns = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in CostReport.columns()
+    }
+    return CostReport(designs=designs, **columns)
+
+
+def place_rows(
+    graph: ModelGraph, device: DeviceProfile, costs: CostReport, rows: IntArray
+) -> CostReport:
+    """The same report with `arena_bytes` of these rows placed."""
+    arena = costs.arena_bytes.copy()
+    for row in rows:
+        arena[row] = arena_plan(graph, device, costs.designs.take(np.array([row])))[1]
+    return replace(costs, arena_bytes=arena)
+
+
+def arena_plan(
+    graph: ModelGraph, device: DeviceProfile, designs: DesignBatch
+) -> tuple[list[tuple[Buffer, int]], int]:
+    """Buffers of the first design with their offsets in bytes, and the arena's size."""
+    life = life_table(graph, designs.setup)
+    buffers = buffers_of(
+        life, designs, designs.setup, weights_in_flash=device.level("weights") is not None
+    )
+    plan = place(
+        np.array([buffer.size_bytes for buffer in buffers], dtype=np.int64),
+        np.array([buffer.birth for buffer in buffers], dtype=np.int64),
+        np.array([buffer.death for buffer in buffers], dtype=np.int64),
+        device.alignment_bytes,
+    )
+    offsets = [int(offset) for offset in plan.offsets]
+    return list(zip(buffers, offsets, strict=True)), plan.arena_bytes
+
+
+def live_profile(
+    graph: ModelGraph, device: DeviceProfile, designs: DesignBatch
+) -> tuple[FloatArray, tuple[str, ...]]:
+    """Live bytes at every step [P, T] and what each step does."""
+    life = life_table(graph, designs.setup)
+    trained = trained_counts(life.schedule.table, designs)
+    live = live_bytes(life, feature_values(life, designs), trained)
+    return live + _constant_bytes(life.schedule.table, device, designs, trained)[
+        :, None
+    ], life.schedule.step_labels
+
+
+def _chunks(count: int) -> list[tuple[int, int]]:
+    starts = range(0, max(count, 1), CHUNK)
+    return [(start, min(start + CHUNK, count)) for start in starts]
+
+
+def _constant_bytes(
+    table: LayerTable, device: DeviceProfile, designs: DesignBatch, trained: FloatArray
+) -> FloatArray:
+    """Bytes alive at every step [P]: weights in RAM, optimizer state, accumulators."""
+    fixed = parameter_bytes(
+        table, trained, designs.setup, weights_in_flash=device.level("weights") is not None
+    )
+    constant = fixed["weight_bytes"] + fixed["optimizer_bytes"]
+    if designs.setup.update_timing == "deferred":
+        constant = constant + fixed["gradient_bytes"]
+    return constant
+
+
+def _evaluate_chunk(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> CostReport:
+    setup = designs.setup
+    life = life_table(graph, setup)
+    table = life.schedule.table
+    trained = trained_counts(table, designs)
+    values = feature_values(life, designs)
+    passes = table.gradient_passes(table.active_sites(designs))
+    layer_count = len(table.axes.names)
+    positions = table.forward_macs / table.weight_count
+    input_grad = passes[:, table.op_index] @ table.forward_macs
+    weight_grad = trained[:, :layer_count] @ positions
+    forward = np.full(len(designs), table.forward_macs.sum())
+    fixed = parameter_bytes(
+        table, trained, setup, weights_in_flash=device.level("weights") is not None
+    )
+    constant = _constant_bytes(table, device, designs, trained)
+    peak = live_bytes(life, values, trained, life.candidates).max(axis=1) + constant
+    resting = fixed["weight_bytes"] if device.level("weights") is None else 0.0
+    inference = float(life.live_bytes[0, inference_steps(life)].max()) + resting
+    time_s = operator_times(table, device, designs, passes, trained).sum(axis=1)
+    step_macs = (forward + input_grad + weight_grad) * setup.effective_batch
+    return CostReport(
+        designs=designs,
+        forward_macs=forward,
+        input_grad_macs=input_grad,
+        weight_grad_macs=weight_grad,
+        saved_activation_bytes=values @ life.saved_bytes,
+        workspace_bytes=np.zeros(len(designs)),
+        peak_live_bytes=peak,
+        training_extra_bytes=peak - inference,
+        arena_bytes=np.full(len(designs), np.nan),
+        step_time_s=time_s,
+        step_energy_j=step_energy(device, setup, time_s, step_macs),
+        trained_parameter_count=trained.sum(axis=1),
+        **fixed,
+    )

@@ -1,0 +1,273 @@
+"""Bytes alive at every step of a training step, for a batch of designs at once.
+
+Live bytes are linear in a design's features, so P designs cost one matrix product
+`[P, F] @ [F, T]` and a row maximum. Steps that can never be the highest are left
+out of the product. The same rules give the buffers the planner places.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from explorer.costmodel.forms import FORMS
+from explorer.costmodel.schedule import BufferRule, Feature, Schedule, schedule_of
+from explorer.costmodel.tables import LayerTable
+from explorer.design import OPTIMIZER_STATES, DesignBatch, TrainingSetup
+from explorer.graph import ModelGraph
+from explorer.units import BoolArray, FloatArray, IntArray, bytes_of
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class LifeTable:
+    """Coefficients of one graph under one setup.
+
+    `live_bytes` [F + 3L, T]: bytes at each step per unit of feature, then per trained
+    weight, bias, norm scale (fused updates only). `saved_bytes` [F]: what forward keeps
+    for backward. `candidates` [T']: the steps a peak can be at. `needs` [3L, K] and
+    `saved_sets` define the features at `need_columns` and `saved_columns`; the first is 1.
+    """
+
+    schedule: Schedule
+    features: tuple[Feature, ...]
+    needs: FloatArray
+    saved_sets: tuple[IntArray, ...]
+    need_columns: IntArray
+    saved_columns: IntArray
+    live_bytes: FloatArray
+    saved_bytes: FloatArray
+    layer_saved_bytes: FloatArray
+    candidates: IntArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Buffer:
+    """One buffer of one design: bytes and half-open lifetime in steps."""
+
+    label: str
+    form: str
+    size_bytes: int
+    birth: int
+    death: int
+
+
+def trained_counts(table: LayerTable, designs: DesignBatch) -> FloatArray:
+    """Trained weights, biases and norm scales of each layer [P, 3L]."""
+    axes = table.axes
+    per_slice = np.where(
+        designs.axis_in[:, None],
+        table.weight_count / axes.in_channels,
+        table.weight_count / axes.out_channels,
+    )
+    return np.concatenate(
+        [
+            designs.slices * per_slice,
+            designs.update_bias * table.bias_count,
+            designs.update_norm * table.norm_count,
+        ],
+        axis=1,
+    )
+
+
+def saved_share(table: LayerTable, designs: DesignBatch) -> FloatArray:
+    """Share of each layer's input that its weight gradient needs [P, L].
+
+    All of it for output-channel slices of a dense layer; in proportion for input-channel
+    slices and for depthwise layers, whose channels read one input channel each.
+    """
+    proportional = designs.axis_in[:, None] | table.depthwise
+    share: FloatArray = np.where(proportional, designs.update_ratio, designs.slices > 0)
+    return share
+
+
+@lru_cache(maxsize=64)
+def life_table(graph: ModelGraph, setup: TrainingSetup) -> LifeTable:
+    """Coefficients for a graph and a setup; only the batch form and precision matter."""
+    schedule = schedule_of(graph)
+    form = FORMS[setup.precision]
+    features: dict[Feature, int] = {Feature(always=True): 0}
+    for rule in schedule.rules:
+        for feature, _ in rule.stages:
+            features.setdefault(feature, len(features))
+    layer_count = len(schedule.table.axes.names)
+    live = np.zeros((len(features) + 3 * layer_count, schedule.step_count))
+    saved = np.zeros(len(features))
+    layer_saved = np.zeros((len(features), layer_count))
+    for rule in schedule.rules:
+        scale = setup.micro_batch if rule.per_sample else 1
+        size = form.activation_bytes(rule.form, rule.unit_count) * scale
+        ends = [death for _, death in rule.stages[1:]] + [rule.birth]
+        for (feature, death), start in zip(rule.stages, ends, strict=True):
+            live[features[feature], start:death] += size
+        if rule.saved:
+            kept = _kept_feature(rule)
+            saved[features[kept]] += size
+            layer_saved[features[kept], _owner(schedule.table, rule, kept)] += size
+    if setup.update_timing == "fused":
+        _add_fused_gradients(live[len(features) :], schedule, setup)
+    return LifeTable(
+        schedule=schedule,
+        features=tuple(features),
+        needs=_needs(features, layer_count),
+        saved_sets=tuple(np.array(sorted(feature.saved)) for feature in features if feature.saved),
+        need_columns=np.array([at for feature, at in features.items() if feature.trigger]),
+        saved_columns=np.array([at for feature, at in features.items() if feature.saved]),
+        live_bytes=live,
+        saved_bytes=saved,
+        layer_saved_bytes=layer_saved,
+        candidates=_possible_peaks(live),
+    )
+
+
+def feature_values(life: LifeTable, designs: DesignBatch) -> FloatArray:
+    """Values of all features [P, F]."""
+    table = life.schedule.table
+    values = np.ones((len(designs), len(life.features)))
+    values[:, life.need_columns] = table.active_sites(designs) @ life.needs > 0
+    share = saved_share(table, designs)
+    values[:, life.saved_columns] = share[:, [members[0] for members in life.saved_sets]]
+    for column, members in zip(life.saved_columns, life.saved_sets, strict=True):
+        if len(members) > 1:
+            values[:, column] = share[:, members].max(axis=1)
+    return values
+
+
+def live_bytes(
+    life: LifeTable, values: FloatArray, trained: FloatArray, steps: IntArray | None = None
+) -> FloatArray:
+    """Bytes of activations, gradients and masks at each step [P, T], or at `steps`."""
+    coefficients = life.live_bytes if steps is None else life.live_bytes[:, steps]
+    live: FloatArray = np.concatenate([values, trained], axis=1) @ coefficients
+    return live
+
+
+def parameter_bytes(
+    table: LayerTable, trained: FloatArray, setup: TrainingSetup, *, weights_in_flash: bool
+) -> dict[str, FloatArray]:
+    """Bytes that live through the whole step [P]: weights, optimizer state, accumulators.
+
+    `weight_bytes` is in RAM: the trained ones where frozen weights stay in flash, else all.
+    `flash_bytes` are the weights left in flash. `gradient_bytes` are all weight gradients
+    of a deferred update, or the largest layer's of a fused one (not alive all the time).
+    """
+    form = FORMS[setup.precision]
+    layer_count = len(table.axes.names)
+    weight_count = trained[:, :layer_count].sum(axis=1)
+    other_count = trained[:, layer_count:].sum(axis=1)
+    total = _stored_bytes(table.weight_count.sum(), setup) + float(
+        bytes_of(table.graph.parameter_count - table.weight_count.sum(), form.bias_bits)
+    )
+    trained_bytes = (weight_count * form.weight_bits + other_count * form.bias_bits) / 8
+    gradients = trained * form.weight_gradient_bits / 8
+    by_layer = gradients.reshape(len(trained), 3, layer_count).sum(axis=1)
+    deferred = setup.update_timing == "deferred"
+    state_count = OPTIMIZER_STATES[setup.optimizer] * (weight_count + other_count)
+    return {
+        "weight_bytes": trained_bytes if weights_in_flash else np.full(len(trained), total),
+        "flash_bytes": total - trained_bytes if weights_in_flash else np.zeros(len(trained)),
+        "optimizer_bytes": state_count * form.state_bits / 8,
+        "gradient_bytes": by_layer.sum(axis=1) if deferred else by_layer.max(axis=1),
+    }
+
+
+def buffers_of(
+    life: LifeTable, designs: DesignBatch, setup: TrainingSetup, *, weights_in_flash: bool
+) -> list[Buffer]:
+    """Every buffer of the first design, with its lifetime; parameters live throughout."""
+    schedule, form = life.schedule, FORMS[setup.precision]
+    trained = trained_counts(schedule.table, designs)
+    value = dict(zip(life.features, feature_values(life, designs)[0].tolist(), strict=True))
+    found: list[Buffer] = []
+    for rule in schedule.rules:
+        scale = setup.micro_batch if rule.per_sample else 1
+        whole = form.activation_bytes(rule.form, rule.unit_count) * scale
+        taken = 0.0
+        for feature, death in rule.stages:
+            size = whole * (value[feature] - taken)
+            if size > 0:
+                found.append(_buffer(rule.label, rule.form, size, rule.birth, death))
+            taken = max(taken, value[feature])
+    layer_count = len(schedule.table.axes.names)
+    if setup.update_timing == "fused":
+        gradients = np.zeros((3 * layer_count, schedule.step_count))
+        _add_fused_gradients(gradients, schedule, setup)
+        per_site = trained[0][:, None] * gradients
+        for site in np.flatnonzero(per_site.any(axis=1)):
+            steps = np.flatnonzero(per_site[site])
+            label = f"weight gradient of {schedule.table.axes.names[site % layer_count]}"
+            found.append(
+                _buffer(
+                    label, "weight", per_site[site, steps[0]], int(steps[0]), int(steps[-1]) + 1
+                )
+            )
+    fixed = parameter_bytes(schedule.table, trained, setup, weights_in_flash=weights_in_flash)
+    if setup.update_timing == "fused":
+        del fixed["gradient_bytes"]
+    del fixed["flash_bytes"]
+    for name, size in fixed.items():
+        if size[0] > 0:
+            label = name.removesuffix("_bytes").replace("weight", "weights in RAM")
+            found.append(_buffer(label, "parameter", size[0], 0, schedule.step_count))
+    return found
+
+
+def _buffer(label: str, form: str, size: float, birth: int, death: int) -> Buffer:
+    return Buffer(label=label, form=form, size_bytes=int(np.ceil(size)), birth=birth, death=death)
+
+
+def _stored_bytes(count: float, setup: TrainingSetup) -> float:
+    return float(bytes_of(count, FORMS[setup.precision].weight_bits))
+
+
+def _kept_feature(rule: BufferRule) -> Feature:
+    """The feature of everything a rule keeps for backward: its last stage before `always`."""
+    return [feature for feature, _ in rule.stages if not feature.always][-1]
+
+
+def _owner(table: LayerTable, rule: BufferRule, kept: Feature) -> int:
+    """The weighted layer a kept tensor is booked on: its reader, or the one in front."""
+    if kept.saved:
+        return max(kept.saved)
+    before = [index for index, op in enumerate(table.op_index) if op <= rule.birth]
+    return max(before, default=0)
+
+
+def _needs(features: dict[Feature, int], layer_count: int) -> FloatArray:
+    triggers = [feature.trigger for feature in features if feature.trigger]
+    needs = np.zeros((3 * layer_count, len(triggers)))
+    for column, sites in enumerate(triggers):
+        needs[sorted(sites), column] = 1.0
+    return needs
+
+
+def _add_fused_gradients(live: FloatArray, schedule: Schedule, setup: TrainingSetup) -> None:
+    """Bytes per trained weight, bias and norm scale while its gradient exists [3L, T]."""
+    size = FORMS[setup.precision].weight_gradient_bits / 8
+    table = schedule.table
+    layer_count = len(table.axes.names)
+    for index, (op, norm) in enumerate(zip(table.op_index, table.norm_index, strict=True)):
+        start, end = schedule.weight_grad_step[op], schedule.input_grad_step[op] + 1
+        live[index, start:end] = size
+        at_norm = schedule.input_grad_step[norm] if norm >= 0 else -1
+        if table.own_bias[index]:
+            live[layer_count + index, start:end] = size
+        elif norm >= 0:
+            live[layer_count + index, at_norm] = size
+        if norm >= 0:
+            live[2 * layer_count + index, at_norm] = size
+
+
+def _possible_peaks(live: FloatArray) -> IntArray:
+    """Steps no other step is at least as high as in every coefficient."""
+    steps = live.T
+    order = np.argsort(-steps.sum(axis=1), kind="stable")
+    kept: list[int] = []
+    for step in order:
+        if not any(np.all(steps[other] >= steps[step]) for other in kept):
+            kept.append(int(step))
+    return np.array(sorted(kept))
+
+
+def inference_steps(life: LifeTable) -> BoolArray:
+    """Which steps belong to inference alone [T]: forward, without the loss."""
+    return np.arange(life.schedule.step_count) < life.schedule.forward_steps

@@ -1,0 +1,94 @@
+"""One row per operator: MACs and what its backward pass must keep.
+
+Pure functions of shapes. An operator without a row raises, it never counts as
+zero. Assumptions of the `device` accounting, which the planner relies on:
+
+* activations and norms overwrite their input; so do their gradients;
+* a ReLU-type activation keeps one bit per element for backward, a norm in
+  training mode its normalised input and one reciprocal deviation per statistic;
+* a residual add writes a new tensor; its gradient is shared by its inputs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+
+from explorer.errors import UnsupportedOpError
+from explorer.graph import LayerSpec, ModelGraph
+
+MacsRule = Callable[[ModelGraph, LayerSpec], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpRule:
+    """How an operator behaves in forward and backward.
+
+    `macs` per sample. `in_place` operators overwrite their input. `mask` operators
+    keep one bit per element while a gradient passes; `keeps_input` ones keep their
+    input while a gradient passes, with `statistics` reciprocal deviations per sample
+    (`statistics_per_batch`: per micro-batch). `is_sum` shares one gradient.
+    `*_passes` count elementwise passes over the output; 0 forward for activations,
+    whose cost the fitted kernel rates include (assumed: other counts are by inspection).
+    """
+
+    macs: MacsRule | None = None
+    in_place: bool = False
+    mask: bool = False
+    keeps_input: bool = False
+    statistics: Callable[[LayerSpec], int] | None = None
+    statistics_per_batch: bool = False
+    is_sum: bool = False
+    forward_passes: int = 0
+    backward_passes: int = 0
+
+
+def _weighted_macs(graph: ModelGraph, layer: LayerSpec) -> int:
+    """Every weight is used once per output position."""
+    return graph.weight_elements(layer) * prod(layer.out_shape[1:])
+
+
+def _channels(layer: LayerSpec) -> int:
+    return layer.out_shape[0]
+
+
+def _groups(layer: LayerSpec) -> int:
+    return layer.groups
+
+
+RULES = {
+    "conv2d": OpRule(macs=_weighted_macs),
+    "linear": OpRule(macs=_weighted_macs),
+    "relu": OpRule(in_place=True, mask=True, backward_passes=1),
+    "relu6": OpRule(in_place=True, mask=True, backward_passes=1),
+    "frozen_batchnorm": OpRule(in_place=True, forward_passes=1, backward_passes=1),
+    "groupnorm": OpRule(
+        in_place=True, keeps_input=True, statistics=_groups, forward_passes=2, backward_passes=3
+    ),
+    "batchnorm": OpRule(
+        in_place=True,
+        keeps_input=True,
+        statistics=_channels,
+        statistics_per_batch=True,
+        forward_passes=2,
+        backward_passes=3,
+    ),
+    "add": OpRule(is_sum=True, forward_passes=1),
+    "global_avgpool": OpRule(forward_passes=1, backward_passes=1),
+}
+
+
+def check_supported(graph: ModelGraph) -> None:
+    """UnsupportedOpError lists every operator of the graph that has no rule."""
+    unknown = {layer.op: layer.name for layer in graph.layers if layer.op not in RULES}
+    if unknown:
+        listed = ", ".join(f"{op} (first at {name})" for op, name in sorted(unknown.items()))
+        raise UnsupportedOpError(f"{graph.name}: no rule for {listed}")
+
+
+def kernel_kind(layer: LayerSpec) -> str:
+    """Which kernel runs a weighted layer: conv, pointwise, depthwise or linear."""
+    if layer.op == "linear":
+        return "linear"
+    if layer.groups > 1 and layer.groups == layer.out_shape[0]:
+        return "depthwise"
+    return "pointwise" if layer.kernel == (1, 1) else "conv"

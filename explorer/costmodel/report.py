@@ -1,0 +1,221 @@
+"""What the cost model answers: columns over designs, and one design in full.
+
+No formulas; `evaluate` fills these.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.design import DesignBatch
+from explorer.units import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    format_bytes,
+    format_count,
+    format_joules,
+    format_seconds,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COST_MODEL_VERSION = 1
+
+MACS_COLUMNS = ("forward_macs", "input_grad_macs", "weight_grad_macs")
+MEMORY_COLUMNS = (
+    "weight_bytes",
+    "saved_activation_bytes",
+    "gradient_bytes",
+    "optimizer_bytes",
+    "workspace_bytes",
+    "peak_live_bytes",
+    "training_extra_bytes",
+    "arena_bytes",
+    "flash_bytes",
+)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CostReport:
+    """Costs of P designs on one device, columns [P].
+
+    MACs are per sample, memory is for one micro-batch, a step is one weight update.
+    `arena_bytes` is nan until placed.
+    """
+
+    designs: DesignBatch
+    forward_macs: FloatArray
+    input_grad_macs: FloatArray
+    weight_grad_macs: FloatArray
+    weight_bytes: FloatArray
+    saved_activation_bytes: FloatArray
+    gradient_bytes: FloatArray
+    optimizer_bytes: FloatArray
+    workspace_bytes: FloatArray
+    peak_live_bytes: FloatArray
+    training_extra_bytes: FloatArray
+    arena_bytes: FloatArray
+    flash_bytes: FloatArray
+    step_time_s: FloatArray
+    step_energy_j: FloatArray
+    trained_parameter_count: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.designs)
+
+    def take(self, rows: IntArray | BoolArray) -> "CostReport":
+        """The rows of an index or mask."""
+        index = np.flatnonzero(rows) if rows.dtype == bool else rows
+        columns = {name: getattr(self, name)[index] for name in self.columns()}
+        return replace(self, designs=self.designs.take(index), **columns)
+
+    @classmethod
+    def columns(cls) -> tuple[str, ...]:
+        """Names of the numeric columns."""
+        timing = ("step_time_s", "step_energy_j", "trained_parameter_count")
+        return (*MACS_COLUMNS, *MEMORY_COLUMNS, *timing)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """One row a design, units in the column names."""
+        import pandas as pd
+
+        columns = {name: getattr(self, name) for name in self.columns()}
+        return pd.DataFrame({"policy": self.designs.families, **columns})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """Whether a memory level is large enough. `usable_bytes` is what the reserve leaves."""
+
+    level: str
+    needed_bytes: float
+    usable_bytes: float
+
+    @property
+    def fits(self) -> bool:
+        """Not a byte over."""
+        return self.needed_bytes <= self.usable_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """Provenance of one number: its kind, its interval and who says so."""
+
+    kind: str
+    low: float | None
+    high: float | None
+    source: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in the JSON surface."""
+        return {"kind": self.kind, "low": self.low, "high": self.high, "source": self.source}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Cost:
+    """One design in full. `layer_rows` has one entry per operator, sums equal the totals."""
+
+    model: str
+    device: str
+    policy: str
+    setup: dict[str, Any]
+    accounting: str
+    macs: dict[str, float]
+    memory: dict[str, float]
+    fits: tuple[Fit, ...]
+    step_time_s: float
+    step_energy_j: float
+    batch: int
+    trained_parameters: int
+    provenance: dict[str, Estimate]
+    layer_rows: tuple[dict[str, Any], ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def fits_all(self) -> bool:
+        """Every memory level is large enough."""
+        return all(fit.fits for fit in self.fits)
+
+    @property
+    def layers(self) -> "pd.DataFrame":
+        """Per operator: what trains and what it costs."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.layer_rows))
+
+    def to_dict(self, *, layers: bool = False) -> dict[str, Any]:
+        """The JSON surface of `explorer cost`."""
+        data: dict[str, Any] = {
+            "model": self.model,
+            "device": self.device,
+            "policy": self.policy,
+            "setup": self.setup,
+            "accounting": self.accounting,
+            "macs": {name: _plain(value) for name, value in self.macs.items()},
+            "memory": {name: _plain(value) for name, value in self.memory.items()},
+            "fits": [
+                {
+                    "level": fit.level,
+                    "needed_bytes": _plain(fit.needed_bytes),
+                    "usable_bytes": _plain(fit.usable_bytes),
+                    "fits": fit.fits,
+                }
+                for fit in self.fits
+            ],
+            "step": {"time_s": self.step_time_s, "energy_j": self.step_energy_j},
+            "sample": {
+                "time_s": self.step_time_s / self.batch,
+                "energy_j": self.step_energy_j / self.batch,
+            },
+            "trained_parameters": self.trained_parameters,
+            "provenance": {path: entry.to_dict() for path, entry in self.provenance.items()},
+        }
+        if self.warnings:
+            data["warnings"] = list(self.warnings)
+        if layers:
+            data["layers"] = [
+                {name: _plain(value) for name, value in row.items()} for row in self.layer_rows
+            ]
+        return data
+
+    def to_json(self, *, layers: bool = False) -> str:
+        """The same as text."""
+        return json.dumps(self.to_dict(layers=layers), indent=2)
+
+    def summary(self) -> list[tuple[str, str]]:
+        """Label and value of what an engineer asks first, in order."""
+        fit_lines = []
+        for fit in self.fits:
+            over = fit.needed_bytes - fit.usable_bytes
+            verdict = "fits" if fit.fits else f"does not fit, {format_bytes(over)} over"
+            need, usable = format_bytes(fit.needed_bytes), format_bytes(fit.usable_bytes)
+            fit_lines.append((fit.level, f"{need} of {usable}: {verdict}"))
+        return [
+            *fit_lines,
+            ("above inference", format_bytes(self.memory["training_extra_bytes"])),
+            ("trained parameters", f"{self.trained_parameters:,}"),
+            ("forward", f"{format_count(self.macs['forward'])} MACs"),
+            (
+                "backward",
+                f"{format_count(self.macs['input_grad'] + self.macs['weight_grad'])} MACs",
+            ),
+            ("time of a step", format_seconds(self.step_time_s)),
+            ("energy of a step", format_joules(self.step_energy_j)),
+        ]
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><td>{k}</td><td>{v}</td></tr>" for k, v in self.summary())
+        return f"<table>{rows}</table>"
+
+
+def _plain(value: Any) -> Any:
+    """Whole numbers as int, nan as None, everything else as it is."""
+    if isinstance(value, float | np.floating):
+        if not np.isfinite(value):
+            return None
+        return int(value) if float(value).is_integer() else float(value)
+    return value

@@ -1,0 +1,123 @@
+"""A graph as columns: built once per graph and kept.
+
+`LayerTable` holds one row per weighted layer [L] and one per operator [O].
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+
+import numpy as np
+
+from explorer.costmodel.ops import RULES, check_supported, kernel_kind
+from explorer.design import DesignBatch, LayerAxes
+from explorer.graph import INPUT, NORM_OPS, ModelGraph
+from explorer.units import BoolArray, FloatArray, IntArray
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class LayerTable:
+    """Sizes of every layer of one graph, per sample.
+
+    Weighted layers [L]: `op_index` (position among operators), `norm_index` (position of
+    the norm behind it, -1 without), `forward_macs`, `weight_count`, `bias_count` (bias,
+    or offset of the norm), `norm_count` (scales), `kind` (kernel), `depthwise`.
+    Operators [O]: `element_count` of the output. `ancestors` [O + 1, 3L]: which sites that
+    can train lie at or before a tensor (row O is the network input); columns are L sites of
+    weights and own biases, L of norm scales, L of norm offsets. `own_bias` [L] says whether
+    a bias is the layer's own rather than its norm's offset.
+    """
+
+    graph: ModelGraph
+    axes: LayerAxes
+    op_index: IntArray
+    norm_index: IntArray
+    forward_macs: FloatArray
+    weight_count: FloatArray
+    bias_count: FloatArray
+    norm_count: FloatArray
+    kind: tuple[str, ...]
+    depthwise: BoolArray
+    own_bias: BoolArray
+    element_count: FloatArray
+    ancestors: BoolArray
+    passes: FloatArray
+    pass_column: IntArray
+
+    def gradient_passes(self, active: BoolArray) -> BoolArray:
+        """Through which operators a gradient passes to their input [P, O].
+
+        `active` [P, 3L] are the sites that train.
+        """
+        reached: BoolArray = (active @ self.passes > 0)[:, self.pass_column]
+        return reached
+
+    def active_sites(self, designs: DesignBatch) -> BoolArray:
+        """Which sites train [P, 3L], columns as in `ancestors`."""
+        weights = (designs.slices > 0) | (designs.update_bias & self.own_bias)
+        offsets = designs.update_bias & ~self.own_bias
+        return np.concatenate([weights, designs.update_norm, offsets], axis=1)
+
+
+@lru_cache(maxsize=32)
+def layer_table(graph: ModelGraph) -> LayerTable:
+    """The table of a graph; raises UnsupportedOpError for operators without a rule."""
+    check_supported(graph)
+    axes = LayerAxes.of(graph)
+    position = {layer.name: index for index, layer in enumerate(graph.layers)}
+    weighted = [graph[name] for name in graph.weighted]
+    norms = [graph.norm_of(name) for name in graph.weighted]
+    channels = axes.out_channels.astype(np.float64)
+    ancestors = _ancestors(graph, norms)
+    producer = [
+        position.get(graph.producers(layer)[-1], len(graph.layers)) for layer in graph.layers
+    ]
+    passes, pass_column = np.unique(ancestors[producer], axis=0, return_inverse=True)
+    return LayerTable(
+        graph=graph,
+        axes=axes,
+        op_index=np.array([position[name] for name in graph.weighted]),
+        norm_index=np.array([-1 if norm is None else position[norm] for norm in norms]),
+        forward_macs=np.array([_macs(graph, layer.name) for layer in weighted], dtype=np.float64),
+        weight_count=np.array([graph.weight_elements(layer) for layer in weighted], np.float64),
+        bias_count=np.where(axes.has_bias, channels, 0.0),
+        norm_count=np.where(axes.has_norm, channels, 0.0),
+        kind=tuple(kernel_kind(layer) for layer in weighted),
+        depthwise=np.array([kernel_kind(layer) == "depthwise" for layer in weighted]),
+        own_bias=np.array([layer.has_bias for layer in weighted]),
+        element_count=np.array([layer.out_elements for layer in graph.layers], np.float64),
+        ancestors=ancestors,
+        passes=passes.T.astype(np.float64),
+        pass_column=pass_column,
+    )
+
+
+def input_elements(graph: ModelGraph) -> int:
+    """Elements of one input sample."""
+    return prod(graph.input_shape)
+
+
+def _macs(graph: ModelGraph, name: str) -> int:
+    rule = RULES[graph[name].op].macs
+    assert rule is not None
+    return rule(graph, graph[name])
+
+
+def _ancestors(graph: ModelGraph, norms: list[str | None]) -> BoolArray:
+    layer_count = len(graph.weighted)
+    row = {layer.name: index for index, layer in enumerate(graph.layers)} | {
+        INPUT: len(graph.layers)
+    }
+    reach = np.zeros((len(row), 3 * layer_count), dtype=bool)
+    weight_site = {name: index for index, name in enumerate(graph.weighted)}
+    norm_site = {norm: layer_count + index for index, norm in enumerate(norms) if norm}
+    for layer in graph.layers:
+        here = row[layer.name]
+        for producer in graph.producers(layer):
+            reach[here] |= reach[row[producer]]
+        if layer.name in weight_site:
+            reach[here, weight_site[layer.name]] = True
+        if layer.op in NORM_OPS and layer.name in norm_site:
+            reach[here, norm_site[layer.name]] = True
+            reach[here, norm_site[layer.name] + layer_count] = True
+    return reach

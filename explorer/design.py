@@ -1,0 +1,287 @@
+"""A design: what is trained (policy) and how one step is run (setup).
+
+One design is a batch of one; everything below works on DesignBatch, columns
+over P designs and L weighted layers, from input to output.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from explorer.device import PRECISIONS
+from explorer.errors import SpecError
+from explorer.graph import NORMS, ModelGraph
+from explorer.units import BoolArray, FloatArray, IntArray
+
+OPTIMIZER_STATES = {"sgd": 0, "sgd-momentum": 1, "adam": 2}
+OPTIMIZERS = tuple(OPTIMIZER_STATES)
+CHANNEL_AXES = ("out", "in")
+SELECTIONS = ("first", "fisher", "gradient", "magnitude", "random")
+UPDATE_TIMINGS = ("fused", "deferred")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerAxes:
+    """What a policy may choose from in a graph: sizes of the channel axes [L].
+
+    `has_bias`: a bias of its own or the offset of its norm; `has_norm`: a norm whose
+    scale can train (a frozen batch norm's cannot).
+    """
+
+    names: tuple[str, ...]
+    out_channels: IntArray
+    in_channels: IntArray
+    has_bias: BoolArray
+    has_norm: BoolArray
+
+    @classmethod
+    def of(cls, graph: ModelGraph) -> "LayerAxes":
+        """Read a graph; depthwise layers have their channels on both axes."""
+        layers = [graph[name] for name in graph.weighted]
+        norms = [graph.norm_of(name) for name in graph.weighted]
+        scales = [norm is not None and graph[norm].op != "frozen_batchnorm" for norm in norms]
+        offsets = np.array([norm is not None for norm in norms])
+        return cls(
+            names=graph.weighted,
+            out_channels=np.array([layer.out_shape[0] for layer in layers]),
+            in_channels=np.array([graph.in_channels(layer) for layer in layers]),
+            has_bias=np.array([layer.has_bias for layer in layers]) | offsets,
+            has_norm=np.array(scales),
+        )
+
+    def channels(self, axis: str) -> IntArray:
+        """Slices of each layer along an axis [L]."""
+        return self.in_channels if axis == "in" else self.out_channels
+
+    def index(self, name: str) -> int:
+        """Position of a layer; SpecError lists what is allowed."""
+        if name not in self.names:
+            raise SpecError.of("layer", name, f"one of {', '.join(self.names)}")
+        return self.names.index(name)
+
+    def slices(self, ratios: FloatArray, axis: str = "out") -> IntArray:
+        """Whole slices for ratios [..., L] in 0..1: rounded down, at least one when > 0."""
+        if np.any((ratios < 0) | (ratios > 1) | ~np.isfinite(ratios)):
+            bad = ratios[(ratios < 0) | (ratios > 1) | ~np.isfinite(ratios)][0]
+            raise SpecError.of("update ratio", float(bad), "0 to 1")
+        channels = self.channels(axis)
+        whole = np.floor(ratios * channels + 1e-9).astype(np.int64)
+        return np.where(ratios > 0, np.maximum(whole, 1), 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdatePolicy:
+    """What trains, per weighted layer [L].
+
+    `slices` counts the trained weight slices along `channel_axis`, 0 is frozen.
+    `update_bias` trains the layer's bias or, without one, its norm's offset;
+    `update_norm` the norm's scale. `selection` says which slices: the first, the
+    best by a criterion, or `channels` lists them (one tuple a layer).
+    """
+
+    family: str
+    layer_names: tuple[str, ...]
+    slices: tuple[int, ...]
+    slice_counts: tuple[int, ...]
+    update_bias: tuple[bool, ...]
+    update_norm: tuple[bool, ...]
+    channel_axis: str = "out"
+    selection: str = "first"
+    channels: tuple[tuple[int, ...], ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.channel_axis not in CHANNEL_AXES:
+            raise SpecError.of("channel_axis", self.channel_axis, ", ".join(CHANNEL_AXES))
+        if self.selection not in SELECTIONS:
+            raise SpecError.of("selection", self.selection, ", ".join(SELECTIONS))
+        columns = (self.slices, self.slice_counts, self.update_bias, self.update_norm)
+        if {len(column) for column in columns} != {len(self.layer_names)}:
+            raise SpecError.of(f"policy {self.family}", columns, "one entry for each layer")
+        for name, taken, whole in zip(
+            self.layer_names, self.slices, self.slice_counts, strict=True
+        ):
+            if not 0 <= taken <= whole:
+                raise SpecError.of(f"trained slices of {name}", taken, f"0 to {whole}")
+        if self.channels is not None:
+            self._check_channels(self.channels)
+
+    def _check_channels(self, channels: tuple[tuple[int, ...], ...]) -> None:
+        for name, listed, taken, whole in zip(
+            self.layer_names, channels, self.slices, self.slice_counts, strict=True
+        ):
+            if len(set(listed)) != taken or any(not 0 <= index < whole for index in listed):
+                raise SpecError.of(
+                    f"channels of {name}", listed, f"{taken} different indices below {whole}"
+                )
+
+    @property
+    def update_ratio(self) -> tuple[float, ...]:
+        """Share of each layer's weight slices that trains [L]."""
+        return tuple(t / w for t, w in zip(self.slices, self.slice_counts, strict=True))
+
+    @classmethod
+    def of(
+        cls,
+        family: str,
+        axes: LayerAxes,
+        *,
+        slices: Sequence[int] | IntArray,
+        update_bias: Sequence[bool] | BoolArray,
+        update_norm: Sequence[bool] | BoolArray | None = None,
+        channel_axis: str = "out",
+        selection: str = "first",
+    ) -> "UpdatePolicy":
+        """Fill in sizes; flags of biases and norms a layer does not have are dropped.
+
+        Norm scales train with their layer's weights unless `update_norm` says otherwise.
+        """
+        taken = np.asarray(slices)
+        norm = taken > 0 if update_norm is None else np.asarray(update_norm)
+        return cls(
+            family=family,
+            layer_names=axes.names,
+            slices=tuple(int(count) for count in taken),
+            slice_counts=tuple(int(count) for count in axes.channels(channel_axis)),
+            update_bias=tuple(bool(flag) for flag in np.asarray(update_bias) & axes.has_bias),
+            update_norm=tuple(bool(flag) for flag in norm & axes.has_norm),
+            channel_axis=channel_axis,
+            selection=selection,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSetup:
+    """How a step is run: one update of `micro_batch * accumulation_steps` samples.
+
+    `norm` None keeps the network's own. `update_timing` fused applies a gradient
+    as soon as it is there; deferred keeps all of them, as accumulation must.
+    """
+
+    micro_batch: int = 1
+    accumulation_steps: int = 1
+    optimizer: str = "sgd"
+    precision: str = "fp32"
+    norm: str | None = None
+    update_timing: str = "fused"
+
+    def __post_init__(self) -> None:
+        for field in ("micro_batch", "accumulation_steps"):
+            value = getattr(self, field)
+            if value < 1:
+                raise SpecError.of(field, value, "a whole number from 1")
+        for field, allowed in (
+            ("optimizer", OPTIMIZERS),
+            ("precision", PRECISIONS),
+            ("update_timing", UPDATE_TIMINGS),
+        ):
+            if getattr(self, field) not in allowed:
+                raise SpecError.of(field, getattr(self, field), ", ".join(allowed))
+        if self.norm is not None and self.norm not in NORMS:
+            raise SpecError.of("norm", self.norm, ", ".join(NORMS))
+        if self.accumulation_steps > 1 and self.update_timing == "fused":
+            object.__setattr__(self, "update_timing", "deferred")
+
+    @property
+    def effective_batch(self) -> int:
+        """Samples of one weight update."""
+        return self.micro_batch * self.accumulation_steps
+
+    @classmethod
+    def of_batch(cls, batch: int, micro_batch: int | None = None, **rest: str) -> "TrainingSetup":
+        """Split an effective batch into micro-batches; it must divide without rest."""
+        if batch < 1:
+            raise SpecError.of("batch", batch, "a whole number from 1")
+        micro = batch if micro_batch is None else micro_batch
+        if micro < 1 or batch % micro:
+            raise SpecError.of("micro_batch", micro, f"a divisor of the batch, {batch}")
+        return cls(micro_batch=micro, accumulation_steps=batch // micro, **rest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Design:
+    """One point of the space."""
+
+    policy: UpdatePolicy
+    setup: TrainingSetup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DesignBatch:
+    """P designs of one graph as columns.
+
+    `slices` int [P, L]; `update_bias`, `update_norm` bool [P, L]; `axis_in` bool [P]
+    (slices along input channels); `families`, `selections` str [P]. The setup is
+    shared by all rows.
+    """
+
+    axes: LayerAxes
+    slices: IntArray
+    update_bias: BoolArray
+    update_norm: BoolArray
+    axis_in: BoolArray
+    families: tuple[str, ...]
+    selections: tuple[str, ...]
+    setup: TrainingSetup
+
+    def __len__(self) -> int:
+        return len(self.slices)
+
+    @property
+    def update_ratio(self) -> FloatArray:
+        """Share of weight slices trained [P, L]."""
+        axes = self.axes
+        channels = np.where(self.axis_in[:, None], axes.in_channels, axes.out_channels)
+        ratio: FloatArray = self.slices / channels
+        return ratio
+
+    @classmethod
+    def of(
+        cls, axes: LayerAxes, policies: Iterable[UpdatePolicy], setup: TrainingSetup
+    ) -> "DesignBatch":
+        """Stack policies of one graph under one setup."""
+        rows = list(policies)
+        for row in rows:
+            if row.layer_names != axes.names:
+                raise SpecError.of(
+                    f"policy {row.family}", row.layer_names[:3], f"layers {axes.names[:3]}..."
+                )
+        size = (len(rows), len(axes.names))
+        return cls(
+            axes=axes,
+            slices=np.array([row.slices for row in rows], dtype=np.int64).reshape(size),
+            update_bias=np.array([row.update_bias for row in rows], dtype=bool).reshape(size),
+            update_norm=np.array([row.update_norm for row in rows], dtype=bool).reshape(size),
+            axis_in=np.array([row.channel_axis == "in" for row in rows], dtype=bool),
+            families=tuple(row.family for row in rows),
+            selections=tuple(row.selection for row in rows),
+            setup=setup,
+        )
+
+    def policy(self, row: int) -> UpdatePolicy:
+        """One row as a policy."""
+        return UpdatePolicy.of(
+            self.families[row],
+            self.axes,
+            slices=self.slices[row],
+            update_bias=self.update_bias[row],
+            update_norm=self.update_norm[row],
+            channel_axis="in" if self.axis_in[row] else "out",
+            selection=self.selections[row],
+        )
+
+    def __getitem__(self, row: int) -> Design:
+        return Design(policy=self.policy(row), setup=self.setup)
+
+    def take(self, rows: IntArray | BoolArray) -> "DesignBatch":
+        """The rows of an index or mask, in that order."""
+        index = np.flatnonzero(rows) if rows.dtype == bool else rows
+        return replace(
+            self,
+            slices=self.slices[index],
+            update_bias=self.update_bias[index],
+            update_norm=self.update_norm[index],
+            axis_in=self.axis_in[index],
+            families=tuple(self.families[row] for row in index),
+            selections=tuple(self.selections[row] for row in index),
+        )

@@ -1,0 +1,183 @@
+"""Device profiles: a board's numbers, each with its source, read from TOML.
+
+Kernel rates belong to a precision: MACs per cycle by kind of operator (over
+`active_cores` cores), how backward compares with forward, streams, overhead
+and power. A number that no `[[source]]` covers does not load.
+"""
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from explorer import catalog
+from explorer.errors import SpecError
+from explorer.provenance import Kind, Source
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+PositiveInt = Annotated[int, Field(gt=0)]
+PRECISIONS = ("fp32", "fp16", "int8")
+Precision = Literal["fp32", "fp16", "int8"]
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceBlock(_Document):
+    """One origin and the numbers it covers, by dotted path or prefix."""
+
+    kind: Literal["measured", "published", "modelled", "assumed"]
+    cite: str
+    fields: tuple[str, ...]
+    plus_minus_ratio: NotNegative = 0.0
+
+    @property
+    def source(self) -> Source:
+        """The same as a Source."""
+        return Source(
+            kind=Kind.of(self.kind), cite=self.cite, plus_minus_ratio=self.plus_minus_ratio
+        )
+
+
+class MemoryLevel(_Document):
+    """A region: `data` holds activations and trained weights, `weights` the frozen ones.
+
+    A device without a `weights` level keeps every weight in its `data` level.
+    """
+
+    name: str
+    holds: Literal["data", "weights"]
+    size_bytes: PositiveInt
+    usable_bytes: PositiveInt
+
+    @model_validator(mode="after")
+    def _usable_fits(self) -> "MemoryLevel":
+        if self.usable_bytes > self.size_bytes:
+            raise ValueError("usable_bytes is larger than size_bytes")
+        return self
+
+
+class Kernels(_Document):
+    """Sustained rates of one precision on one device.
+
+    `*_grad_speed_ratio` is the speed of dX or dW per MAC relative to forward,
+    `trainer_speed_ratio` that of training kernels relative to inference ones.
+    """
+
+    conv_macs_per_cycle: Positive
+    pointwise_macs_per_cycle: Positive
+    depthwise_macs_per_cycle: Positive
+    linear_macs_per_cycle: Positive
+    elements_per_cycle: Positive
+    input_grad_speed_ratio: Positive
+    weight_grad_speed_ratio: Positive
+    trainer_speed_ratio: Positive = 1.0
+    layer_overhead_cycles: NotNegative
+    weight_bytes_per_s: Positive
+    activation_bytes_per_s: Positive | None = None
+    active_power_w: Positive
+    energy_j_per_mac: NotNegative = 0.0
+
+
+class DeviceProfile(_Document):
+    """One board. `clock_hz` and `active_cores` are those the kernel rates refer to."""
+
+    name: str
+    summary: str
+    core: str
+    clock_hz: Positive
+    active_cores: PositiveInt = 1
+    default_precision: Precision
+    alignment_bytes: PositiveInt = 16
+    memory: tuple[MemoryLevel, ...]
+    kernels: dict[Precision, Kernels]
+    source: tuple[SourceBlock, ...]
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _complete(self) -> "DeviceProfile":
+        if self.default_precision not in self.kernels:
+            raise ValueError(f"kernels.{self.default_precision} is missing (default_precision)")
+        if sum(level.holds == "data" for level in self.memory) != 1:
+            raise ValueError("memory: exactly one level with holds = 'data'")
+        bare = [path for path in self.numbers() if self.find_source(path) is None]
+        if bare:
+            raise ValueError(f"{bare[0]} has no source; name it in the fields of a [[source]]")
+        return self
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.clock_hz, self.default_precision))
+
+    @classmethod
+    def from_toml(cls, text: str, origin: str = "device TOML") -> "DeviceProfile":
+        """Parse and check; SpecError names the field, what came and what is allowed."""
+        try:
+            return cls.model_validate(tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            raise SpecError(f"{origin}: not TOML: {error}") from None
+        except ValidationError as error:
+            raise SpecError(f"{origin}: {first_problem(error)}") from None
+
+    def numbers(self) -> Iterator[str]:
+        """Dotted paths of every number that was given."""
+        given = self.model_dump(exclude={"source"}, exclude_unset=True)
+        yield from _numeric_paths(given, "")
+
+    def find_source(self, path: str) -> Source | None:
+        """The source covering a number: the longest matching path or prefix."""
+        best: tuple[int, SourceBlock] | None = None
+        for block in self.source:
+            for field in block.fields:
+                covers = path == field or path.startswith(f"{field}.")
+                if covers and (best is None or len(field) > best[0]):
+                    best = (len(field), block)
+        return best[1].source if best else None
+
+    def level(self, holds: str) -> MemoryLevel | None:
+        """The memory level for `data` or for `weights`, if there is one."""
+        return next((level for level in self.memory if level.holds == holds), None)
+
+    def kernels_for(self, precision: str) -> Kernels:
+        """Rates of a precision; SpecError lists those the device has."""
+        for known, kernels in self.kernels.items():
+            if known == precision:
+                return kernels
+        raise SpecError.of(f"precision on {self.name}", precision, ", ".join(self.kernels))
+
+
+def load_device(name_or_path: str) -> DeviceProfile:
+    """A profile from the catalogue by name, or from a path that ends in `.toml`."""
+    if name_or_path.endswith(".toml"):
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise SpecError.of("device", name_or_path, "a readable TOML file or a known name")
+        return DeviceProfile.from_toml(path.read_text("utf-8"), origin=name_or_path)
+    return DeviceProfile.from_toml(catalog.read("device", name_or_path), origin=name_or_path)
+
+
+def first_problem(error: ValidationError) -> str:
+    """One sentence for the first problem of a pydantic error: field, what came, why."""
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"{where}: {message}" if where else message
+    came = repr(problem["input"])
+    came = came if len(came) <= 60 else f"{came[:57]}..."
+    return f"{where}: got {came}: {message[0].lower()}{message[1:]}"
+
+
+def _numeric_paths(value: object, path: str) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _numeric_paths(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            label = item["name"] if isinstance(item, dict) and "name" in item else "?"
+            yield from _numeric_paths(item, f"{path}.{label}")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield path

@@ -1,0 +1,237 @@
+"""The policy document: what a design trains, as JSON at the border.
+
+A document names layers, so any torch module with the same names can be trained
+by it. It holds no clock and no host: the same design gives the same bytes.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from explorer.design import Design, LayerAxes, TrainingSetup, UpdatePolicy
+from explorer.device import Precision, first_problem
+from explorer.errors import SpecError
+from explorer.graph import ModelGraph
+
+SCHEMA_VERSION = 1
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+PositiveCount = Annotated[int, Field(ge=1)]
+Selection = Literal["first", "fisher", "gradient", "magnitude", "random"]
+
+
+class Document(BaseModel):
+    """Frozen, and an unknown field is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def to_json(self) -> str:
+        """Canonical JSON text; equal documents give equal bytes."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+
+
+D = TypeVar("D", bound=Document)
+
+
+class Named(Document):
+    """A catalogue entry and the digest of its content."""
+
+    name: str
+    digest: str
+
+
+class LayerChoice(Document):
+    """One layer that trains something; layers not listed are frozen.
+
+    `channels` lists the trained slices along `channel_axis`, or names how to choose them.
+    """
+
+    name: str
+    update_ratio: Share
+    slices: Count
+    slice_count: PositiveCount
+    channel_axis: Literal["out", "in"] = "out"
+    channels: Selection | tuple[Count, ...] = "first"
+    update_bias: bool = False
+    update_norm: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "LayerChoice":
+        if self.slices > self.slice_count:
+            raise ValueError(f"slices {self.slices} is more than slice_count {self.slice_count}")
+        if abs(self.update_ratio - self.slices / self.slice_count) > 1e-6:
+            raise ValueError(
+                f"update_ratio {self.update_ratio} is not slices / slice_count, "
+                f"{self.slices / self.slice_count}"
+            )
+        if isinstance(self.channels, tuple):
+            distinct = {index for index in self.channels if index < self.slice_count}
+            if len(distinct) != self.slices or len(self.channels) != self.slices:
+                raise ValueError(
+                    f"channels must list {self.slices} different indices below {self.slice_count}"
+                )
+        return self
+
+
+class SetupRecord(Document):
+    """The training setup of a design."""
+
+    micro_batch: PositiveCount = 1
+    accumulation_steps: PositiveCount = 1
+    optimizer: Literal["sgd", "sgd-momentum", "adam"] = "sgd"
+    precision: Precision = "fp32"
+    norm: Literal["bn", "gn", "frozen-bn", "none"] | None = None
+    update_timing: Literal["fused", "deferred"] = "fused"
+
+    @classmethod
+    def of(cls, setup: TrainingSetup) -> "SetupRecord":
+        """Copy the fields of a setup."""
+        fields = {name: getattr(setup, name) for name in cls.model_fields}
+        return cls.model_validate(fields)
+
+    def setup(self) -> TrainingSetup:
+        """The same as a TrainingSetup."""
+        return TrainingSetup(**self.model_dump())
+
+
+class Quantity(Document):
+    """A predicted number with its unit, its kind and its interval."""
+
+    value: float | None
+    unit: str
+    kind: Literal["measured", "published", "modelled", "assumed"]
+    low: float | None = None
+    high: float | None = None
+
+
+class MadeWith(Document):
+    """Versions that decide the content."""
+
+    version: str
+    cost_model_version: int
+
+
+class PolicyDocument(Document):
+    """A policy for one network, with the setup and what is predicted for a device."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    model: Named
+    device: Named | None = None
+    task: str | None = None
+    family: str
+    setup: SetupRecord
+    layers: tuple[LayerChoice, ...]
+    predicted: dict[str, Quantity] = Field(default_factory=dict)
+    made_with: MadeWith
+
+    @model_validator(mode="after")
+    def _one_axis(self) -> "PolicyDocument":
+        names = [layer.name for layer in self.layers]
+        if len(set(names)) != len(names):
+            raise ValueError("layers: each layer only once")
+        if len({layer.channel_axis for layer in self.layers}) > 1:
+            raise ValueError("layers: one channel_axis for all layers")
+        return self
+
+    def policy(self, graph: ModelGraph) -> UpdatePolicy:
+        """The policy for a graph; SpecError when the document is for another network."""
+        if self.model.digest != graph.digest:
+            raise SpecError(
+                f"model: the document is for {self.model.name} ({self.model.digest}), "
+                f"not for {graph.name} ({graph.digest})"
+            )
+        return policy_of(self.family, self.layers, LayerAxes.of(graph))
+
+
+def choices_of(policy: UpdatePolicy) -> tuple[LayerChoice, ...]:
+    """The trained layers of a policy as document rows."""
+    rows = []
+    for index, name in enumerate(policy.layer_names):
+        taken, whole = policy.slices[index], policy.slice_counts[index]
+        bias, norm = policy.update_bias[index], policy.update_norm[index]
+        if not (taken or bias or norm):
+            continue
+        listed = policy.channels[index] if policy.channels is not None else None
+        rows.append(
+            LayerChoice.model_validate(
+                {
+                    "name": name,
+                    "update_ratio": taken / whole,
+                    "slices": taken,
+                    "slice_count": whole,
+                    "channel_axis": policy.channel_axis,
+                    "channels": policy.selection if listed is None else listed,
+                    "update_bias": bias,
+                    "update_norm": norm,
+                }
+            )
+        )
+    return tuple(rows)
+
+
+def policy_of(family: str, layers: tuple[LayerChoice, ...], axes: LayerAxes) -> UpdatePolicy:
+    """Document rows back to a policy; SpecError on an unknown layer or another size."""
+    axis = layers[0].channel_axis if layers else "out"
+    whole = axes.channels(axis)
+    slices, bias, norm = [0] * len(whole), [False] * len(whole), [False] * len(whole)
+    channels: list[tuple[int, ...]] = [()] * len(whole)
+    selection = "first"
+    for layer in layers:
+        index = axes.index(layer.name)
+        if layer.slice_count != whole[index]:
+            raise SpecError.of(f"{layer.name}.slice_count", layer.slice_count, f"{whole[index]}")
+        slices[index], bias[index], norm[index] = layer.slices, layer.update_bias, layer.update_norm
+        if isinstance(layer.channels, str):
+            selection = layer.channels
+            channels[index] = tuple(range(layer.slices))
+        else:
+            channels[index] = layer.channels
+    listed = any(isinstance(layer.channels, tuple) for layer in layers)
+    return UpdatePolicy(
+        family=family,
+        layer_names=axes.names,
+        slices=tuple(slices),
+        slice_counts=tuple(int(count) for count in whole),
+        update_bias=tuple(bias),
+        update_norm=tuple(norm),
+        channel_axis=axis,
+        selection=selection,
+        channels=tuple(channels) if listed else None,
+    )
+
+
+def design_record(design: Design) -> dict[str, object]:
+    """A design as plain JSON data, for ledger rows."""
+    return {
+        "family": design.policy.family,
+        "setup": SetupRecord.of(design.setup).model_dump(),
+        "layers": [row.model_dump(mode="json") for row in choices_of(design.policy)],
+    }
+
+
+def load_policy(source: str | Path) -> PolicyDocument:
+    """Read a policy document from a path; SpecError says what is wrong in one sentence."""
+    path = Path(source)
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
+    return parse_document(PolicyDocument, text, str(path))
+
+
+def parse_document(kind: type[D], text: str, origin: str) -> D:
+    """JSON text to a document; SpecError names the field, what came, what is allowed."""
+    try:
+        data = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise SpecError(f"{origin}: not JSON: {error}") from None
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version != SCHEMA_VERSION:
+        raise SpecError.of(f"{origin}: schema_version", version, str(SCHEMA_VERSION))
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        raise SpecError(f"{origin}: {first_problem(error)}") from None

@@ -1,0 +1,119 @@
+"""What a policy family is given and what it declares.
+
+A family is a file in `policies/`: SUMMARY, OPTIONS, `reason_against(context)`,
+`known(context)` (specs worth comparing) and `build(context, options)`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from explorer import catalog
+from explorer.design import LayerAxes, UpdatePolicy
+from explorer.errors import SpecError
+from explorer.graph import ModelGraph
+from explorer.units import FloatArray
+
+Screen = Callable[[Sequence[UpdatePolicy]], tuple[FloatArray, FloatArray]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """An option of a family: its default as text, one line of help, allowed words if few."""
+
+    default: str
+    help: str
+    choices: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class PolicyContext:
+    """Everything a family may choose by.
+
+    `weight_counts`, `forward_macs` [L]; `layer_fisher` [L] Fisher potential (F2) or None
+    where no score table exists; `screen` gives peak live bytes [P] and backward MACs [P] of
+    candidate policies under the session's setup; `usable_bytes` is the device's RAM.
+    """
+
+    graph: ModelGraph
+    axes: LayerAxes
+    weight_counts: FloatArray
+    forward_macs: FloatArray
+    layer_fisher: FloatArray | None
+    screen: Screen
+    usable_bytes: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FamilyInfo:
+    """A family as faces show it; `reason` says why it does not apply, if so."""
+
+    name: str
+    summary: str
+    options: Mapping[str, Option]
+    reason: str
+
+    @property
+    def applicable(self) -> bool:
+        """Whether the family can be built here."""
+        return not self.reason
+
+
+def families(context: PolicyContext) -> list[FamilyInfo]:
+    """Every family of the catalogue, applicable or not."""
+    found = []
+    for name in catalog.names("policy"):
+        module = catalog.load("policy", name)
+        found.append(
+            FamilyInfo(
+                name=name,
+                summary=module.SUMMARY,
+                options=module.OPTIONS,
+                reason=module.reason_against(context),
+            )
+        )
+    return found
+
+
+def known_specs(context: PolicyContext) -> list[str]:
+    """Specs of all applicable known policies, from the least trained to the most."""
+    specs = []
+    for name in catalog.names("policy"):
+        module = catalog.load("policy", name)
+        if not module.reason_against(context):
+            specs += module.known(context)
+    return specs
+
+
+def build_policy(context: PolicyContext, spec: str) -> UpdatePolicy:
+    """A policy from `name:key=value,...`; SpecError or UnknownNameError in one sentence."""
+    name, options = catalog.split_spec(spec)
+    module = catalog.load("policy", name)
+    if reason := module.reason_against(context):
+        raise SpecError(f"policy {name}: {reason}")
+    if not getattr(module, "ANY_OPTION", False):
+        for key in options:
+            if key not in module.OPTIONS:
+                known = ", ".join(module.OPTIONS) or "none"
+                raise SpecError.of(f"option of {name}", key, f"known options: {known}")
+    policy: UpdatePolicy = module.build(context, options)
+    return policy
+
+
+def whole_number(name: str, text: str, low: int, high: int) -> int:
+    """A whole number within bounds, or SpecError."""
+    if not text.lstrip("-").isdecimal() or not low <= int(text) <= high:
+        raise SpecError.of(name, text, f"a whole number from {low} to {high}")
+    return int(text)
+
+
+def number(name: str, text: str, low: float, high: float) -> float:
+    """A number within bounds, or SpecError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.nan
+    if not low <= value <= high:
+        raise SpecError.of(name, text, f"a number from {low:g} to {high:g}")
+    return value

@@ -1,0 +1,1 @@
+"""Figures: each is data (all choices made) and draw (none left)."""

@@ -1,0 +1,98 @@
+"""Axis ranges and ticks in the units people read."""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from explorer.units import FloatArray
+
+_ONE_TWO_FIVE = (1.0, 2.0, 5.0)
+_WANTED_TICKS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AxisData:
+    """One axis: its span in data units (not logarithms) and its ticks."""
+
+    title: str
+    low: float
+    high: float
+    is_log: bool
+    ticks: tuple[float, ...] = ()
+    tick_texts: tuple[str, ...] = ()
+
+    def place(self, values: FloatArray) -> FloatArray:
+        """Positions along the axis, 0 at the low end and 1 at the high end."""
+        if self.is_log:
+            span = math.log(self.high / self.low)
+            placed: FloatArray = np.log(np.maximum(values, 1e-300) / self.low) / span
+        else:
+            placed = (values - self.low) / (self.high - self.low)
+        return placed
+
+
+def byte_axis(title: str, values: FloatArray, text_of: Callable[[float], str]) -> AxisData:
+    """A logarithmic axis with ticks at powers of two."""
+    low, high = _log_span(values, 2.0**0.25)
+    exponents = range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)
+    ticks = _thinned([2.0**power for power in exponents])
+    return _log_axis(title, low, high, ticks, text_of)
+
+
+def decimal_axis(title: str, values: FloatArray, text_of: Callable[[float], str]) -> AxisData:
+    """A logarithmic axis with ticks at 1, 2 and 5 of every decade."""
+    low, high = _log_span(values, 10**0.125)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = [10.0**power * step for power in decades for step in _ONE_TWO_FIVE]
+    inside = [step for step in steps if low <= step <= high]
+    whole = [10.0**power for power in decades if low <= 10.0**power <= high]
+    ticks = whole if len(whole) >= _WANTED_TICKS else _thinned(inside)
+    return _log_axis(title, low, high, ticks, text_of)
+
+
+def linear_axis(title: str, values: FloatArray) -> AxisData:
+    """A linear axis; ends are rounded so that it rarely moves while points stream in."""
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+    step = 10.0 ** math.floor(math.log10(max(high - low, abs(high) * 1e-3, 1e-12))) / 4
+    low = math.floor((low - (high - low) * 0.06) / step) * step
+    high = math.ceil((high + (high - low) * 0.10 + step / 8) / step) * step
+    return AxisData(title=title, low=low, high=high, is_log=False)
+
+
+def short_tick(text: str) -> str:
+    """`64.0 KiB` -> `64 KiB`."""
+    return re.sub(r"\.0+(?=\D|$)", "", text)
+
+
+def _log_axis(
+    title: str, low: float, high: float, ticks: Sequence[float], text_of: Callable[[float], str]
+) -> AxisData:
+    return AxisData(
+        title=title,
+        low=low,
+        high=high,
+        is_log=True,
+        ticks=tuple(ticks),
+        tick_texts=tuple(short_tick(text_of(tick)) for tick in ticks),
+    )
+
+
+def _log_span(values: FloatArray, grain: float) -> tuple[float, float]:
+    """Ends on powers of `grain`, with a margin; grows in steps while points stream in."""
+    usable = values[np.isfinite(values) & (values > 0)]
+    if not len(usable):
+        return 1.0, 10.0
+    margin = math.log(max(usable.max() / usable.min(), 2.0)) * 0.07
+    low = math.floor((math.log(usable.min()) - margin) / math.log(grain))
+    high = math.ceil((math.log(usable.max()) + margin) / math.log(grain))
+    return grain**low, grain**high
+
+
+def _thinned(ticks: Sequence[float]) -> list[float]:
+    """Every n-th tick, so that about four are left."""
+    stride = max(1, math.ceil(len(ticks) / _WANTED_TICKS))
+    return list(ticks[::stride])

@@ -1,0 +1,78 @@
+"""What a trade-off figure is given: designs as plain columns, and budget lines."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from explorer.errors import SpecError
+from explorer.provenance import Kind
+from explorer.units import BoolArray, FloatArray
+
+COLUMNS = ("worth", "memory_bytes", "energy_j", "feasible", "on_front", "known", "stale")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """A memory limit of the device, drawn as a line."""
+
+    label: str
+    limit_bytes: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Points:
+    """P designs. `worth` [P] is an accuracy or a proxy score, named by `worth_name`.
+
+    `known` marks published or baseline policies, `stale` those of an earlier
+    setup; `cost_kind` is how memory and energy are known.
+    """
+
+    ids: tuple[str, ...]
+    labels: tuple[str, ...]
+    worth: FloatArray
+    worth_name: str
+    worth_kind: tuple[Kind, ...]
+    memory_bytes: FloatArray
+    energy_j: FloatArray
+    feasible: BoolArray
+    on_front: BoolArray
+    known: BoolArray
+    stale: BoolArray
+    cost_kind: Kind = Kind.MODELLED
+    choice_id: str | None = None
+    budgets: tuple[Budget, ...] = ()
+
+    def __post_init__(self) -> None:
+        for field in ("labels", "worth_kind", *COLUMNS):
+            if len(getattr(self, field)) != len(self.ids):
+                raise SpecError.of(
+                    f"points.{field}", len(getattr(self, field)), f"{len(self.ids)} entries"
+                )
+        if len(set(self.ids)) != len(self.ids):
+            raise SpecError.of("points.ids", "repeated ids", "each id once")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def join(self, others: Iterable["Points"]) -> "Points":
+        """These points followed by others; names, kinds of cost and budgets stay mine."""
+        parts = (self, *others)
+        columns: dict[str, Any] = {
+            field: np.concatenate([getattr(part, field) for part in parts]) for field in COLUMNS
+        }
+        return replace(
+            self,
+            ids=tuple(name for part in parts for name in part.ids),
+            labels=tuple(label for part in parts for label in part.labels),
+            worth_kind=tuple(kind for part in parts for kind in part.worth_kind),
+            **columns,
+        )
+
+
+def worth_text(worth: float, name: str) -> str:
+    """`71.2 %` for an accuracy, three digits for a score, `-` when there is none."""
+    if not np.isfinite(worth):
+        return "-"
+    return f"{worth:.1%}" if name == "accuracy" else f"{worth:.3g}"

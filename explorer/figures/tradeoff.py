@@ -1,0 +1,347 @@
+"""Three linked Pareto panels: worth against memory, worth against energy, memory against energy.
+
+The traces of `draw` are fixed in number and order, so a live figure is updated
+in place by `update`. Colour and size say the role of a point, the symbol says
+how its worth is known, and every trace knows the ids of its points.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from plotly.subplots import make_subplots
+
+from explorer.figures import axes, theme
+from explorer.figures.labels import place_labels
+from explorer.figures.points import Points, worth_text
+from explorer.figures.roles import (
+    HOVERED,
+    OUTLINED,
+    ROLES,
+    Role,
+    data_trace,
+    kind_trace,
+    legend_trace,
+)
+from explorer.provenance import Kind
+from explorer.units import BoolArray, FloatArray, IntArray, format_bytes, format_joules
+
+POINT_CAP = 2000
+FIGURE_HEIGHT = 330
+PANEL_COUNT = 3
+_FAR_BUDGET_RATIO = 12.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceData:
+    """One trace; `ids` maps the index that a click reports to a design."""
+
+    x: NDArray[np.float32]
+    y: NDArray[np.float32]
+    ids: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    text_places: tuple[str, ...] = ()
+    hovers: tuple[str, ...] = ()
+    symbols: str | tuple[str, ...] = "circle"
+    outlines: str | tuple[str, ...] = "white"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PanelData:
+    """One panel: its axes and its traces, in the order of ROLES."""
+
+    x_axis: axes.AxisData
+    y_axis: axes.AxisData
+    traces: tuple[TraceData, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TradeoffData:
+    """Everything `draw` needs; no choice is left to it."""
+
+    panels: tuple[PanelData, ...]
+    kinds: frozenset[Kind]
+
+    @property
+    def shown_roles(self) -> frozenset[str]:
+        """Roles that have anything to show in any panel."""
+        return frozenset(
+            role.name
+            for panel in self.panels
+            for role, trace in zip(ROLES, panel.traces, strict=True)
+            if len(trace.x)
+        )
+
+    @property
+    def trace_ids(self) -> tuple[tuple[str, ...], ...]:
+        """Ids of the points of each trace, in trace order."""
+        return tuple(trace.ids for panel in self.panels for trace in panel.traces)
+
+    @property
+    def point_count(self) -> int:
+        """Points drawn in the busiest panel."""
+        return max(sum(len(trace.ids) for trace in panel.traces) for panel in self.panels)
+
+
+def tradeoff_data(
+    points: Points, selected_id: str | None = None, cap: int = POINT_CAP
+) -> TradeoffData:
+    """Choose what is drawn: at most `cap` points a panel, front, known and selected always."""
+    drawn = thinned(points, selected_id, cap)
+    memory, energy = points.memory_bytes, points.energy_j
+    kind = points.cost_kind.word
+    near = [b.limit_bytes for b in points.budgets if _is_near(b.limit_bytes, memory[drawn])]
+    far = [b for b in points.budgets if not _is_near(b.limit_bytes, memory[drawn])]
+    beyond = "".join(f"; limit {format_bytes(b.limit_bytes)} is off the axis" for b in far[:1])
+    memory_axis = axes.byte_axis(
+        f"peak live memory ({kind}{beyond})", np.append(memory[drawn], near), format_bytes
+    )
+    energy_axis = axes.decimal_axis(f"energy of a step ({kind})", energy[drawn], format_joules)
+    worth_axis = axes.linear_axis(_worth_title(points), points.worth[drawn])
+    views = (
+        (memory, points.worth, memory_axis, worth_axis, points.worth_kind),
+        (energy, points.worth, energy_axis, worth_axis, points.worth_kind),
+        (energy, memory, energy_axis, memory_axis, (points.cost_kind,) * len(points)),
+    )
+    hovers = _hovers(points, selected_id)
+    panels = tuple(
+        _panel(points, drawn, selected_id, hovers, x, y, x_axis, y_axis, kinds)
+        for x, y, x_axis, y_axis, kinds in views
+    )
+    return TradeoffData(
+        panels=panels,
+        kinds=frozenset({points.worth_kind[row] for row in drawn} | {points.cost_kind}),
+    )
+
+
+def thinned(points: Points, selected_id: str | None, cap: int) -> IntArray:
+    """Rows to draw: those that must stay, then an even share of the others by memory."""
+    ids = np.array(points.ids, dtype=object)
+    keep = points.on_front & ~points.stale | points.known
+    keep = keep | (ids == selected_id) | (ids == points.choice_id)
+    others = np.flatnonzero(~keep)
+    room = max(0, cap - int(keep.sum()))
+    if len(others) > room:
+        ordered = others[np.argsort(points.memory_bytes[others], kind="stable")]
+        picks = np.linspace(0, len(ordered) - 1, room).round().astype(np.int64)
+        others = ordered[picks]
+    rows: IntArray = np.sort(np.concatenate([np.flatnonzero(keep), others]))
+    return rows
+
+
+def draw(data: TradeoffData) -> go.Figure:
+    """The figure, with every trace of every role even when it is empty."""
+    figure = make_subplots(rows=1, cols=PANEL_COUNT, horizontal_spacing=0.085)
+    for column in range(1, PANEL_COUNT + 1):
+        for role in ROLES:
+            figure.add_trace(data_trace(role), row=1, col=column)
+    for entry in (*map(legend_trace, ROLES), *map(kind_trace, Kind)):
+        figure.add_trace(entry, row=1, col=1)
+    figure.update_layout(
+        **theme.layout(FIGURE_HEIGHT),
+        legend={
+            "orientation": "h",
+            "y": -0.2,
+            "yanchor": "top",
+            "x": 0.5,
+            "xanchor": "center",
+            "itemsizing": "trace",
+            "font": {"size": theme.LABEL_SIZE},
+        },
+        modebar={"remove": ["select2d", "lasso2d", "autoScale2d"], "orientation": "v"},
+        dragmode="zoom",
+        uirevision="tradeoff",
+    )
+    figure.update_xaxes(**theme.axis())
+    figure.update_yaxes(**theme.axis())
+    update(figure, data)
+    return figure
+
+
+def update(figure: Any, data: TradeoffData) -> None:
+    """Put new data into a figure that `draw` made, in one message if it is live."""
+    flat = [trace for panel in data.panels for trace in panel.traces]
+    roles = ROLES * PANEL_COUNT
+    with figure.batch_update():
+        for target, trace, role in zip(figure.data, flat, roles, strict=False):
+            _fill(target, trace, role)
+        shown = [role.name in data.shown_roles for role in ROLES]
+        shown += [kind in data.kinds for kind in Kind]
+        for target, is_shown in zip(figure.data[len(flat) :], shown, strict=True):
+            target.visible = is_shown
+        for column, panel in enumerate(data.panels, start=1):
+            suffix = "" if column == 1 else str(column)
+            _set_axis(figure.layout[f"xaxis{suffix}"], panel.x_axis)
+            _set_axis(figure.layout[f"yaxis{suffix}"], panel.y_axis)
+
+
+def _fill(target: Any, trace: TraceData, role: Role) -> None:
+    target.x, target.y = trace.x, trace.y
+    if role.is_text:
+        target.text, target.textposition = trace.texts, trace.text_places or "top center"
+    if role.name in HOVERED:
+        target.hovertext = trace.hovers
+    if role.size and role.name != "selected":
+        target.marker.symbol = trace.symbols
+    if role.name in OUTLINED:
+        target.marker.line.color, target.marker.line.width = trace.outlines, 1.5
+
+
+def _set_axis(target: Any, axis: axes.AxisData) -> None:
+    ends = (axis.low, axis.high)
+    target.title.text = axis.title
+    target.type = "log" if axis.is_log else "linear"
+    target.range = tuple(float(np.log10(end)) for end in ends) if axis.is_log else ends
+    if axis.ticks:
+        target.tickmode, target.tickvals, target.ticktext = "array", axis.ticks, axis.tick_texts
+    else:
+        target.nticks = 6
+
+
+def _panel(
+    points: Points,
+    drawn: IntArray,
+    selected_id: str | None,
+    hovers: dict[int, str],
+    x: FloatArray,
+    y: FloatArray,
+    x_axis: axes.AxisData,
+    y_axis: axes.AxisData,
+    kinds: Sequence[Kind],
+) -> PanelData:
+    shown = drawn[np.isfinite(x[drawn]) & np.isfinite(y[drawn])]
+    across, upward = x_axis.place(x), y_axis.place(y)
+    traces = []
+    for role in ROLES:
+        if role.name == "budget":
+            traces.append(_budget_lines(points, x_axis, y_axis, x is points.memory_bytes))
+            continue
+        if role.name == "envelope":
+            traces.append(_envelope(points, shown, x, y, higher_is_better=y is points.worth))
+            continue
+        rows = shown[_members(points, shown, role.name, selected_id)]
+        texts: tuple[str, ...] = ()
+        places: tuple[str, ...] = ()
+        if role.name == "known":
+            labels = [points.labels[row] for row in rows]
+            texts, places = place_labels(labels, across[rows], upward[rows])
+        traces.append(
+            TraceData(
+                x=x[rows].astype(np.float32),
+                y=y[rows].astype(np.float32),
+                ids=tuple(points.ids[row] for row in rows),
+                texts=texts,
+                text_places=places,
+                hovers=tuple(hovers[row] for row in rows) if role.name in HOVERED else (),
+                symbols=_one_or_all([theme.KIND_SYMBOLS[kinds[row]] for row in rows]),
+                outlines=_one_or_all(
+                    ["white" if fits else theme.VERMILLION for fits in points.feasible[rows]]
+                ),
+            )
+        )
+    return PanelData(x_axis=x_axis, y_axis=y_axis, traces=tuple(traces))
+
+
+def _members(points: Points, rows: IntArray, role: str, selected_id: str | None) -> BoolArray:
+    """Which rows [P] play a role; every row plays one, the selection also wears a ring."""
+    ids = np.array([points.ids[row] for row in rows], dtype=object)
+    if role == "selected":
+        chosen: BoolArray = ids == selected_id
+        return chosen
+    is_choice = ids == points.choice_id
+    stale, known = points.stale[rows], points.known[rows]
+    on_front, feasible = points.on_front[rows], points.feasible[rows]
+    plain = ~is_choice & ~stale & ~known
+    masks = {
+        "choice": is_choice,
+        "stale": stale & ~is_choice,
+        "known": known & ~stale & ~is_choice,
+        "front": plain & on_front,
+        "misfit": plain & ~on_front & ~feasible,
+        "candidate": plain & ~on_front & feasible,
+    }
+    member: BoolArray = masks[role].astype(bool)
+    return member
+
+
+def _one_or_all(values: Sequence[str]) -> str | tuple[str, ...]:
+    """One value when all are equal: a scalar is sent and drawn faster than a list."""
+    return values[0] if values and len(set(values)) == 1 else tuple(values)
+
+
+def _envelope(
+    points: Points, rows: IntArray, x: FloatArray, y: FloatArray, *, higher_is_better: bool
+) -> TraceData:
+    """The staircase of what fits and is best in the two quantities of one panel."""
+    usable = rows[points.feasible[rows] & ~points.stale[rows]]
+    ordered = usable[np.lexsort((-y[usable] if higher_is_better else y[usable], x[usable]))]
+    height = y[ordered] if higher_is_better else -y[ordered]
+    best = np.maximum.accumulate(height) if len(height) else height
+    corner = np.append(True, np.diff(best) > 0)[: len(best)]
+    return TraceData(
+        x=x[ordered][corner].astype(np.float32), y=y[ordered][corner].astype(np.float32)
+    )
+
+
+def _budget_lines(
+    points: Points, x_axis: axes.AxisData, y_axis: axes.AxisData, is_memory_across: bool
+) -> TraceData:
+    """Memory limits as lines across the panel; a gap (nan) parts them."""
+    memory_axis = x_axis if is_memory_across else y_axis
+    has_memory = memory_axis.title.startswith("peak live")
+    limits = [b for b in points.budgets if memory_axis.low < b.limit_bytes < memory_axis.high]
+    across, upward, texts, places = [], [], [], []
+    for budget in limits if has_memory else []:
+        limit = budget.limit_bytes
+        if is_memory_across:
+            ends = ((limit, y_axis.low), (limit, y_axis.high))
+            nearer_end = float(x_axis.place(np.array([limit]))[0]) > 0.5
+            places += ["bottom center", "bottom left" if nearer_end else "bottom right"]
+            texts += ["", budget.label]
+        else:
+            ends = ((x_axis.low, limit), (x_axis.high, limit))
+            places += ["top right", "top center"]
+            texts += [budget.label, ""]
+        across += [end[0] for end in ends] + [np.nan]
+        upward += [end[1] for end in ends] + [np.nan]
+        texts.append("")
+        places.append("top center")
+    return TraceData(
+        x=np.array(across, dtype=np.float32),
+        y=np.array(upward, dtype=np.float32),
+        texts=tuple(texts),
+        text_places=tuple(places),
+    )
+
+
+def _hovers(points: Points, selected_id: str | None) -> dict[int, str]:
+    """Hover texts of the few rows that have one."""
+    named = points.on_front | points.known
+    rows = {int(row) for row in np.flatnonzero(named)}
+    rows |= {row for row, name in enumerate(points.ids) if name in (selected_id, points.choice_id)}
+    cost = points.cost_kind.word
+    return {
+        row: f"{points.labels[row]}<br>"
+        f"{points.worth_name} {worth_text(points.worth[row], points.worth_name)} "
+        f"({points.worth_kind[row].word})<br>"
+        f"{format_bytes(points.memory_bytes[row])}, {format_joules(points.energy_j[row])} ({cost})"
+        f"<br>{'fits' if points.feasible[row] else 'does not fit'}"
+        for row in rows
+    }
+
+
+def _worth_title(points: Points) -> str:
+    words = sorted({kind for kind, old in zip(points.worth_kind, points.stale, strict=True)})
+    kinds = ", ".join(kind.word for kind in words)
+    return f"{points.worth_name} ({kinds})" if kinds else points.worth_name
+
+
+def _is_near(limit_bytes: float, memory: FloatArray) -> bool:
+    usable = memory[np.isfinite(memory) & (memory > 0)]
+    if not len(usable):
+        return True
+    low, high = float(usable.min()), float(usable.max())
+    return low / _FAR_BUDGET_RATIO <= limit_bytes <= high * _FAR_BUDGET_RATIO

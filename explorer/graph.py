@@ -1,0 +1,196 @@
+"""A network as a checked, ordered, hashable list of layers.
+
+Shapes are of one sample, channels first: `(C, H, W)` or `(F,)`. A graph ends
+in an embedding (prototype head, no parameters) or in logits.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from math import gcd, prod
+
+from explorer.errors import SpecError, UnknownNameError
+from explorer.provenance import Source
+
+WEIGHTED_OPS = ("conv2d", "linear")
+NORM_OPS = ("batchnorm", "groupnorm", "frozen_batchnorm")
+NORM_OP_OF = {"bn": "batchnorm", "gn": "groupnorm", "frozen-bn": "frozen_batchnorm"}
+NORMS = (*NORM_OP_OF, "none")
+GROUPNORM_CHANNELS_PER_GROUP = 8
+INPUT = "input"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerSpec:
+    """One operator.
+
+    `inputs` names the producers, `()` means the network input. `groups` of a
+    groupnorm is its number of groups. `block` and `role` label the place in the
+    network for block-wise policies and figures.
+    """
+
+    name: str
+    op: str
+    out_shape: tuple[int, ...]
+    inputs: tuple[str, ...] = ()
+    kernel: tuple[int, int] = (1, 1)
+    stride: int = 1
+    padding: tuple[int, int] = (0, 0)
+    groups: int = 1
+    has_bias: bool = False
+    block: str = ""
+    role: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name or self.name == INPUT:
+            raise SpecError.of("layer.name", self.name, f"a name other than {INPUT!r}")
+        if not self.out_shape or min(self.out_shape) < 1:
+            raise SpecError.of(f"{self.name}.out_shape", self.out_shape, "positive sizes")
+        if min(self.stride, self.groups, *self.kernel) < 1 or min(self.padding) < 0:
+            raise SpecError.of(f"{self.name}", self, "stride, groups, kernel >= 1, padding >= 0")
+
+    @property
+    def out_elements(self) -> int:
+        """Elements of the output of one sample."""
+        return prod(self.out_shape)
+
+
+@dataclass(frozen=True)
+class ModelGraph:
+    """A network: layers in topological order, and where it was published.
+
+    Raises SpecError on a duplicate name, an unknown producer or a wrong order.
+    """
+
+    name: str
+    input_shape: tuple[int, ...]
+    layers: tuple[LayerSpec, ...]
+    source: Source
+
+    def __post_init__(self) -> None:
+        seen = {INPUT}
+        for layer in self.layers:
+            if layer.name in seen:
+                raise SpecError.of(f"{self.name}.layers", layer.name, "each name once")
+            for producer in layer.inputs:
+                if producer not in seen:
+                    raise SpecError.of(f"{layer.name}.inputs", producer, "an earlier layer")
+            seen.add(layer.name)
+        if not self.weighted:
+            raise SpecError.of(f"{self.name}.layers", "no layer with weights", "at least one")
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.digest))
+
+    def __getitem__(self, name: str) -> LayerSpec:
+        """The layer of that name; UnknownNameError offers the nearest."""
+        if name not in self._by_name:
+            raise UnknownNameError.of("layer", name, self.weighted)
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> dict[str, LayerSpec]:
+        return {layer.name: layer for layer in self.layers}
+
+    @cached_property
+    def weighted(self) -> tuple[str, ...]:
+        """Names of the layers that have weights (axis L), from input to output."""
+        return tuple(layer.name for layer in self.layers if layer.op in WEIGHTED_OPS)
+
+    @cached_property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits over structure; names of blocks do not count."""
+        rows = [
+            {k: v for k, v in asdict(layer).items() if k not in ("block", "role")}
+            for layer in self.layers
+        ]
+        text = json.dumps([list(self.input_shape), rows], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def producers(self, layer: LayerSpec) -> tuple[str, ...]:
+        """Names of the tensors a layer reads; the network input is `input`."""
+        return layer.inputs or (INPUT,)
+
+    def shape(self, tensor: str) -> tuple[int, ...]:
+        """Shape of one sample of a tensor, named by its producer."""
+        return self.input_shape if tensor == INPUT else self[tensor].out_shape
+
+    def in_channels(self, layer: LayerSpec) -> int:
+        """Channels (or features) of the first input of a layer."""
+        return self.shape(self.producers(layer)[0])[0]
+
+    def weight_elements(self, layer: LayerSpec) -> int:
+        """Elements of a layer's weight tensor; 0 when it has none."""
+        if layer.op not in WEIGHTED_OPS:
+            return 0
+        return layer.out_shape[0] * (self.in_channels(layer) // layer.groups) * prod(layer.kernel)
+
+    def norm_of(self, name: str) -> str | None:
+        """Name of the norm layer that reads this layer's output, if any."""
+        for layer in self.layers:
+            if layer.op in NORM_OPS and layer.inputs == (name,):
+                return layer.name
+        return None
+
+    @cached_property
+    def norm(self) -> str:
+        """Normalisation in the network as it is: bn, gn, frozen-bn or none."""
+        ops = Counter(layer.op for layer in self.layers if layer.op in NORM_OPS)
+        if not ops:
+            return "none"
+        most_common = ops.most_common(1)[0][0]
+        return next(norm for norm, op in NORM_OP_OF.items() if op == most_common)
+
+    @cached_property
+    def parameter_count(self) -> int:
+        """Weights, biases and norm scales and offsets."""
+        total = 0
+        for layer in self.layers:
+            total += self.weight_elements(layer) + layer.has_bias * layer.out_shape[0]
+            total += 2 * layer.out_shape[0] if layer.op in NORM_OPS else 0
+        return total
+
+
+def normalised(graph: ModelGraph, norm: str | None) -> ModelGraph:
+    """The same network with every norm layer of one kind, or with none.
+
+    `none` folds norms into biases; a kind not there yet is put behind every
+    convolution, whose bias the norm's offset then replaces. None or the kind
+    the network has returns the graph itself.
+    """
+    if norm is not None and norm not in NORMS:
+        raise SpecError.of("norm", norm, ", ".join(NORMS))
+    if norm is None or norm == graph.norm:
+        return graph
+    renamed: dict[str, str] = {}
+    layers: list[LayerSpec] = []
+    for layer in graph.layers:
+        inputs = tuple(renamed.get(name, name) for name in layer.inputs)
+        if layer.op in NORM_OPS:
+            renamed[layer.name] = inputs[0]
+            continue
+        if layer.op != "conv2d":
+            layers.append(replace(layer, inputs=inputs))
+            continue
+        layers.append(replace(layer, inputs=inputs, has_bias=norm == "none"))
+        if norm != "none":
+            behind = _norm_behind(layer, norm)
+            layers.append(behind)
+            renamed[layer.name] = behind.name
+    return replace(graph, layers=tuple(layers))
+
+
+def _norm_behind(layer: LayerSpec, norm: str) -> LayerSpec:
+    channels = layer.out_shape[0]
+    groups = gcd(channels, max(1, channels // GROUPNORM_CHANNELS_PER_GROUP))
+    return LayerSpec(
+        name=f"{layer.name}_norm",
+        op=NORM_OP_OF[norm],
+        inputs=(layer.name,),
+        out_shape=layer.out_shape,
+        groups=groups if norm == "gn" else 1,
+        block=layer.block,
+        role="norm",
+    )

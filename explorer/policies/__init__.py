@@ -1,0 +1,1 @@
+"""Entries: one policy family a file (what they declare: `explorer.family`)."""

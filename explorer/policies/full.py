@@ -1,0 +1,28 @@
+"""Everything trains: standard fine-tuning."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from explorer.design import UpdatePolicy
+from explorer.family import Option, PolicyContext
+
+SUMMARY = "every weight, bias and norm trains"
+OPTIONS: dict[str, Option] = {}
+
+
+def reason_against(context: PolicyContext) -> str:
+    """Always applicable."""
+    return ""
+
+
+def known(context: PolicyContext) -> list[str]:
+    """The family itself."""
+    return ["full"]
+
+
+def build(context: PolicyContext, options: Mapping[str, str]) -> UpdatePolicy:
+    """All slices of all layers."""
+    axes = context.axes
+    everything = np.ones(len(axes.names), dtype=bool)
+    return UpdatePolicy.of("full", axes, slices=axes.out_channels, update_bias=everything)

@@ -1,0 +1,84 @@
+"""Units: SI base units inside, prefixes only here and in literals.
+
+Array aliases stand here too; shapes are in docstrings (P designs, L layers,
+T steps of the schedule, B buffers, D genes, M objectives, C constraints).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+KIB = 1024
+MIB = 1024 * KIB
+KILO = 1e3
+MEGA = 1e6
+GIGA = 1e9
+MILLI = 1e-3
+MICRO = 1e-6
+NANO = 1e-9
+PICO = 1e-12
+
+BITS_PER_BYTE = 8
+
+_SI_STEPS = ((1.0, ""), (MILLI, "m"), (MICRO, "µ"), (NANO, "n"), (PICO, "p"))
+
+
+def bytes_of(elements: float, bits: int) -> float:
+    """Bytes of `elements` values of `bits` bits each, rounded up to a whole byte."""
+    return -(-elements * bits // BITS_PER_BYTE)
+
+
+def format_bytes(size_bytes: float) -> str:
+    """`212 KiB`: three significant digits in the largest fitting binary unit."""
+    if not np.isfinite(size_bytes):
+        return "-"
+    for scale, unit in ((MIB, "MiB"), (KIB, "KiB")):
+        if abs(size_bytes) >= scale:
+            return f"{_three_digits(size_bytes / scale)} {unit}"
+    return f"{size_bytes:.0f} B"
+
+
+def format_seconds(time_s: float) -> str:
+    """`1.3 min`, `46.2 ms`: minutes and hours above two minutes."""
+    if np.isfinite(time_s) and time_s >= 7200:
+        return f"{_three_digits(time_s / 3600)} h"
+    if np.isfinite(time_s) and time_s >= 120:
+        return f"{_three_digits(time_s / 60)} min"
+    return _format_si(time_s, "s")
+
+
+def format_joules(energy_j: float) -> str:
+    """`3.4 mJ`; kilojoules above a thousand."""
+    if np.isfinite(energy_j) and abs(energy_j) >= KILO:
+        return f"{_three_digits(energy_j / KILO)} kJ"
+    return _format_si(energy_j, "J")
+
+
+def format_count(count: float) -> str:
+    """`22.5 M`: a plain count with a decimal prefix."""
+    if not np.isfinite(count):
+        return "-"
+    for scale, unit in ((GIGA, "G"), (MEGA, "M"), (KILO, "k")):
+        if abs(count) >= scale:
+            return f"{_three_digits(count / scale)} {unit}"
+    return f"{count:.0f}"
+
+
+def _format_si(value: float, unit: str) -> str:
+    if not np.isfinite(value):
+        return "-"
+    if value == 0:
+        return f"0 {unit}"
+    for scale, prefix in _SI_STEPS:
+        if abs(value) >= scale:
+            return f"{_three_digits(value / scale)} {prefix}{unit}"
+    return f"{value:.2e} {unit}"
+
+
+def _three_digits(value: float) -> str:
+    if abs(value) >= 99.95:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 9.995 else f"{value:.2f}"

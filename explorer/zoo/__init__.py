@@ -1,0 +1,1 @@
+"""Entries: one network a file, `build(**options) -> ModelGraph`."""
