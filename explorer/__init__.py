@@ -1,0 +1,27 @@
+"""Explorer: what to train on a device, and what it costs; live in a notebook.
+
+Names that pull in heavy libraries (widgets, torch) load when first asked for.
+"""
+
+import logging
+from typing import Any
+
+from explorer.document import load_policy
+from explorer.errors import ExplorerError, SpecError
+from explorer.session import Session
+
+__all__ = ["ExplorerError", "Session", "SpecError", "app", "load_policy", "measure"]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        from explorer.app import app
+
+        return app
+    if name == "measure":
+        from explorer.accuracy.finetune import measure
+
+        return measure
+    raise AttributeError(f"module 'explorer' has no attribute {name!r}")

@@ -15,7 +15,7 @@ from explorer.device import Precision, first_problem
 from explorer.errors import SpecError
 from explorer.graph import ModelGraph
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]

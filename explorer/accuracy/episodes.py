@@ -7,6 +7,7 @@ against prototypes of the plain support. Views are made once, so that activation
 below the first trained layer can be kept. Equal seeds give equal episodes.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,14 +16,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from explorer.accuracy.tasks import Images, TaskData
+from explorer.accuracy.torch_bridge import GraphModule
 from explorer.errors import SpecError
+from explorer.graph import INPUT
 
 TEMPERATURE = 10.0
+SHOTS = 5
 VIEW_COUNT = 10
 VIEW_PROBABILITY = 0.9
 BRIGHTNESS_RATIO = 0.2
 CONTRAST_RATIO = 0.2
 COLOUR_GAIN_RATIO = 0.1
+PREFIX_CHUNK = 50
 
 MEASURED_STREAM = 0
 TUNING_STREAM = 1
@@ -51,8 +56,8 @@ def sample_episode(
     seed: int,
     index: int,
     stream: int = MEASURED_STREAM,
-    ways: int = 5,
-    shots: int = 5,
+    ways: int | None = None,
+    shots: int = SHOTS,
     query_count: int | None = None,
 ) -> Episode:
     """Episode `index` of a seed; streams (measured, tuning, scores) never share a draw.
@@ -60,6 +65,7 @@ def sample_episode(
     Classes are drawn from the task's held-out ones, images without replacement.
     """
     queries = task.query_count if query_count is None else query_count
+    ways = task.ways if ways is None else ways
     if min(shots, queries) < 1:
         raise SpecError.of("shots, queries", (shots, queries), "whole numbers from 1")
     if not 2 <= ways <= len(task.held_out):
@@ -101,6 +107,58 @@ def pseudo_query_loss(embeddings: Tensor, labels: Tensor, ways: int) -> Tensor:
     return functional.cross_entropy(prototype_logits(support, labels, ways, view), labels)
 
 
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """An episode's images run up to a layer of the graph: tensors alive there, by name.
+
+    Images are fixed and layers below `start` are frozen, so this is done once.
+    """
+
+    episode: Episode
+    start: int
+    support: Mapping[str, Tensor]
+    views: tuple[Mapping[str, Tensor], ...]
+    queries: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, module: GraphModule, episode: Episode, start: int) -> "Prefix":
+        """Run the layers below position `start`; 0 keeps the images."""
+        return cls(
+            episode,
+            start,
+            _run_below(module, episode.support, start),
+            tuple(_run_below(module, view, start) for view in episode.views),
+            _run_below(module, episode.queries, start),
+        )
+
+    def loss(self, module: GraphModule, view: int) -> Tensor:
+        """Pseudo-query loss of one view."""
+        embeddings = self._embeddings(module, self.views[view])
+        return pseudo_query_loss(embeddings, self.episode.support_labels, self.episode.ways)
+
+    def test(self, module: GraphModule) -> tuple[float, float]:
+        """Accuracy and mean negative log-likelihood of the queries."""
+        episode = self.episode
+        with torch.no_grad():
+            embeddings = self._embeddings(module, self.queries)
+            support, queries = embeddings.tensor_split([len(episode.support_labels)])
+            logits = prototype_logits(support, episode.support_labels, episode.ways, queries)
+            right = (logits.argmax(1) == episode.query_labels).double().mean()
+            return float(right), float(functional.cross_entropy(logits, episode.query_labels))
+
+    def _embeddings(self, module: GraphModule, others: Mapping[str, Tensor]) -> Tensor:
+        both = {name: torch.cat((self.support[name], others[name])) for name in others}
+        return module.run(both, start=self.start)[module.graph.layers[-1].name]
+
+
+def _run_below(module: GraphModule, images: Tensor, start: int) -> dict[str, Tensor]:
+    with torch.no_grad():
+        parts = [
+            module.run({INPUT: part}, stop=start) for part in torch.split(images, PREFIX_CHUNK)
+        ]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
 def _augmented(plain: Images, task: TaskData, rng: np.random.Generator) -> Images:
     """One view of each image in 0..1: a shift with repeated edges, and colour where it varies."""
     reach = task.max_shift
@@ -123,4 +181,5 @@ def _recoloured(image: Images, rng: np.random.Generator) -> Images:
     gain = 1 + rng.uniform(-COLOUR_GAIN_RATIO, COLOUR_GAIN_RATIO, (len(image), 1, 1))
     centre = image.mean()
     changed = ((image - centre) * contrast + centre) * brightness * gain
-    return np.clip(changed, 0, 1).astype(np.float32)
+    clipped: Images = np.clip(changed, 0, 1).astype(np.float32)
+    return clipped

@@ -15,11 +15,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from explorer.accuracy.episodes import Episode, pseudo_query_loss
+from explorer.accuracy.episodes import (
+    SCORE_STREAM,
+    SHOTS,
+    Episode,
+    pseudo_query_loss,
+    sample_episode,
+)
 from explorer.accuracy.scores import CHANNEL_COLUMNS, ScoreTable
-from explorer.accuracy.torch_bridge import GraphModule, slice_sums
+from explorer.accuracy.tasks import load_task
+from explorer.accuracy.torch_bridge import (
+    GraphModule,
+    model_module,
+    one_thread,
+    slice_sums,
+    state_digest,
+)
 from explorer.errors import SpecError
 from explorer.graph import INPUT, ModelGraph
+from explorer.units import FloatArray
 
 ACTIVATION_OPS = ("relu", "relu6")
 
@@ -34,19 +48,46 @@ def score_table(
 
     `meta` is kept beside the model, its digest and the number of episodes.
     """
-    totals = {name: [0.0] * len(graph.weighted) for name in CHANNEL_COLUMNS}
+    totals: dict[str, list[FloatArray]] = {}
     count = 0
     for count, episode in enumerate(episodes, start=1):  # noqa: B007 - the last value is used
         for name, columns in _episode_scores(module, graph, episode).items():
-            totals[name] = [a + b for a, b in zip(totals[name], columns, strict=True)]
+            sums = totals.get(name, [np.zeros_like(column) for column in columns])
+            totals[name] = [a + b for a, b in zip(sums, columns, strict=True)]
     if not count:
         raise SpecError.of("episodes", count, "at least one")
-    means = {
-        name: tuple(np.asarray(column, dtype=np.float64) / count for column in columns)
-        for name, columns in totals.items()
-    }
+    means = {name: tuple(column / count for column in columns) for name, columns in totals.items()}
     made = {"model": graph.name, "digest": graph.digest, "episodes": count}
     return ScoreTable(graph.weighted, means, {**(meta or {}), **made})
+
+
+def task_scores(
+    graph: ModelGraph,
+    task_name: str,
+    *,
+    episodes: int = 20,
+    seed: int = 0,
+    module: GraphModule | None = None,
+) -> ScoreTable:
+    """Mean scores of a network on a task, 5-shot, from draws that no measurement uses."""
+    task = load_task(task_name)
+    if task.input_shape != graph.input_shape:
+        raise SpecError.of(f"input of task {task_name}", task.input_shape, f"{graph.input_shape}")
+    network = model_module(graph) if module is None else module
+    drawn = (
+        sample_episode(task, seed=seed, index=index, stream=SCORE_STREAM)
+        for index in range(episodes)
+    )
+    meta = {
+        "task": task_name,
+        "seed": seed,
+        "ways": task.ways,
+        "shots": SHOTS,
+        "weights_digest": state_digest(network),
+        "versions": {"torch": torch.__version__, "numpy": np.__version__},
+    }
+    with one_thread():
+        return score_table(network, graph, drawn, meta)
 
 
 def activation_of(graph: ModelGraph, name: str) -> str:
@@ -60,7 +101,7 @@ def activation_of(graph: ModelGraph, name: str) -> str:
 
 def _episode_scores(
     module: GraphModule, graph: ModelGraph, episode: Episode
-) -> dict[str, list[np.ndarray]]:
+) -> dict[str, list[FloatArray]]:
     watched = [activation_of(graph, name) for name in graph.weighted]
     parts = [_parts(module, graph, name) for name in graph.weighted]
     wanted = [tensor for part in parts for tensor in part if tensor is not None]
@@ -70,15 +111,13 @@ def _episode_scores(
     images = torch.cat((episode.support, episode.views[0]))
     with torch.enable_grad():
         live = module.run({INPUT: images}, keep=set(watched))
-        loss = pseudo_query_loss(
-            live[graph.layers[-1].name], episode.support_labels, episode.ways
-        )
+        loss = pseudo_query_loss(live[graph.layers[-1].name], episode.support_labels, episode.ways)
         activations = [live[name] for name in watched]
         gradients = torch.autograd.grad(loss, [*activations, *wanted])
     for tensor, flag in zip(wanted, before, strict=True):
         tensor.requires_grad_(flag)
     queries = len(episode.support_labels)
-    rows: dict[str, list[np.ndarray]] = {name: [] for name in CHANNEL_COLUMNS}
+    rows: dict[str, list[FloatArray]] = {name: [] for name in CHANNEL_COLUMNS}
     remaining = iter(gradients[len(activations) :])
     for activation, slope, name, (weight, offset) in zip(
         activations, gradients[: len(activations)], graph.weighted, parts, strict=True
@@ -116,5 +155,6 @@ def _fisher(activation: Tensor, gradient: Tensor) -> Tensor:
     return products.square().sum(0) / (2 * len(activation))
 
 
-def _array(values: Tensor) -> np.ndarray:
-    return values.to(torch.float64).numpy()
+def _array(values: Tensor) -> FloatArray:
+    array: FloatArray = values.to(torch.float64).numpy()
+    return array

@@ -76,7 +76,7 @@ class ScoreTable:
         }
         meta = np.frombuffer(json.dumps(self.meta, sort_keys=True).encode(), dtype=np.uint8)
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, meta=meta, **arrays)
+        np.savez_compressed(buffer, allow_pickle=False, meta=meta, **arrays)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(buffer.getvalue())
 

@@ -7,7 +7,8 @@ run can also stop in the middle and be taken up again from the tensors alive the
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -143,8 +144,13 @@ def _tensors_to_drop(graph: ModelGraph) -> tuple[tuple[str, ...], ...]:
 
 
 def build_module(graph: ModelGraph) -> GraphModule:
-    """The network in torch, in evaluation mode, with torch's initial weights."""
-    return GraphModule(graph).eval()
+    """The network in torch, in evaluation mode, with torch's initial weights.
+
+    Channels-last weights: training steps of these networks took a half to a quarter of the
+    time on one CPU thread.
+    """
+    module = GraphModule(graph).eval()
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def slice_mask(weight: Tensor, groups: int, axis: str, channels: Sequence[int]) -> Tensor:
@@ -239,3 +245,14 @@ def state_digest(module: nn.Module) -> str:
         sha.update(json.dumps([name, list(value.shape)]).encode())
         sha.update(value.detach().contiguous().numpy().tobytes())
     return sha.hexdigest()[:12]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run torch on one thread, so that equal seeds give equal numbers anywhere."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -156,14 +156,14 @@ def _provenance(device: DeviceProfile, costs: CostReport, row: int) -> dict[str,
         ),
     }
     energy_spread = float(np.hypot(time_spread, power_spread))
-    for name, value, spread, word, source in (
+    for name, value, spread, word, cite in (
         ("time_s", costs.step_time_s[row], time_spread, kind.word, cites),
         ("energy_j", costs.step_energy_j[row], energy_spread, energy_kind.word, cites),
     ):
         for scope, share in (("step", 1), ("sample", costs.designs.setup.effective_batch)):
             low, high = value / share / (1 + spread), value / share * (1 + spread)
             entries[f"{scope}.{name}"] = Estimate(
-                kind=word, low=float(low), high=float(high), source=source
+                kind=word, low=float(low), high=float(high), source=cite
             )
     for level in device.memory:
         usable = device.find_source(f"memory.{level.name}.usable_bytes")

@@ -1,0 +1,1 @@
+"""Entries: one board a TOML file (schema: `explorer.device`)."""

@@ -77,4 +77,5 @@ def _scores(context: PolicyContext) -> FloatArray:
         raise SpecError("policy tinytrain: no Fisher table")
     size = context.weight_counts / context.weight_counts.max()
     macs = context.forward_macs / context.forward_macs.max()
-    return context.layer_fisher / (size * macs)
+    score: FloatArray = context.layer_fisher / (size * macs)
+    return score

@@ -1,0 +1,1 @@
+"""Genes to designs, designs to candidates, candidates to a front."""

@@ -9,6 +9,7 @@ from explorer.provenance import Kind, Source
 from explorer.zoo._chain import Chain
 
 SUMMARY = "our 11-convolution network for 8x8 digits, group norm, prototype head"
+TASK = "digits"
 OPTIONS: dict[str, str] = {}
 EXPECTED: dict[str, int] = {}
 SOURCE = Source(kind=Kind.MEASURED, cite="this project, trained on scikit-learn's digits")

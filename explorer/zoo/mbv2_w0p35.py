@@ -4,6 +4,7 @@ from explorer.graph import ModelGraph
 from explorer.zoo._inverted_residual import Block, inverted_residual
 
 SUMMARY = "MobileNetV2 at width 0.35, 51 convolutions, 16.6 M MACs at 128x128"
+TASK = "sign-digits"
 OPTIONS = {"classes": "0 for a prototype head, or the size of a linear classifier"}
 EXPECTED = {"forward_macs": 16_646_912, "weight_count": 238_688, "bias_count": 5_760}
 

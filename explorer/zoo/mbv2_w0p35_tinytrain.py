@@ -5,6 +5,7 @@ from explorer.zoo._inverted_residual import inverted_residual
 from explorer.zoo.mbv2_w0p35 import BLOCKS
 
 SUMMARY = "MobileNetV2 at width 0.35 plus a 448-channel feature mix, as TinyTrain's tables imply"
+TASK = "sign-digits"
 OPTIONS = {"classes": "0 for a prototype head, or the size of a linear classifier"}
 EXPECTED = {"forward_macs": 17_449_728, "weight_count": 288_864, "bias_count": 6_208}
 

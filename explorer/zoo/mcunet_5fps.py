@@ -4,6 +4,7 @@ from explorer.graph import ModelGraph
 from explorer.zoo._inverted_residual import Block, inverted_residual
 
 SUMMARY = "MCUNet, 42 convolutions, 22.5 M MACs at 128x128"
+TASK = "sign-digits"
 OPTIONS = {"classes": "0 for a prototype head, or the size of a linear classifier"}
 EXPECTED = {"forward_macs": 22_453_504, "weight_count": 463_216, "bias_count": 6_008}
 

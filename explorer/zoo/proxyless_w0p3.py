@@ -4,6 +4,7 @@ from explorer.graph import ModelGraph
 from explorer.zoo._inverted_residual import Block, inverted_residual
 
 SUMMARY = "ProxylessNAS at width 0.3, 60 convolutions, 18.6 M MACs at 128x128"
+TASK = "sign-digits"
 OPTIONS = {"classes": "0 for a prototype head, or the size of a linear classifier"}
 EXPECTED = {"forward_macs": 18_619_904, "weight_count": 320_816, "bias_count": 5_416}
 

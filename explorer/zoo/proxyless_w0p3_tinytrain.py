@@ -5,6 +5,7 @@ from explorer.zoo._inverted_residual import inverted_residual
 from explorer.zoo.proxyless_w0p3 import BLOCKS
 
 SUMMARY = "ProxylessNAS at width 0.3 plus a 384-channel feature mix, as TinyTrain's tables imply"
+TASK = "sign-digits"
 OPTIONS = {"classes": "0 for a prototype head, or the size of a linear classifier"}
 EXPECTED = {"forward_macs": 19_209_728, "weight_count": 357_680, "bias_count": 5_800}
 

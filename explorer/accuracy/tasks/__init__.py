@@ -14,6 +14,7 @@ from explorer import catalog
 from explorer.errors import SpecError
 
 Images = NDArray[np.float32]
+MAX_WAYS = 5
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -43,6 +44,11 @@ class TaskData:
             raise SpecError.of(f"{self.name}.pixels", self.pixels.shape, "one image a label")
         if not set(self.held_out) <= set(range(len(self.class_names))):
             raise SpecError.of(f"{self.name}.held_out", self.held_out, "indices of class_names")
+
+    @property
+    def ways(self) -> int:
+        """Classes of an episode: five where the task has as many."""
+        return min(MAX_WAYS, len(self.held_out))
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -1,0 +1,1 @@
+"""Entries: Optuna's samplers, `make(seed)`; searching is all theirs."""

@@ -1,0 +1,53 @@
+# Two commands: `make lab` opens the explorer, `make test` runs everything CI runs.
+# Both set up what is missing first and are quick the second time.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+STAMP := $(VENV)/.installed
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+
+.PHONY: lab test lint unit notebooks browser chromium evidence bench clean
+
+lab: $(STAMP)
+	$(BIN)/explorer lab
+
+test: lint unit notebooks browser
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt "torch==2.13.0"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
+	touch $(STAMP)
+
+lint: $(STAMP)
+	$(BIN)/ruff check explorer tests benchmarks scripts
+	$(BIN)/ruff format --check explorer tests benchmarks scripts
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/nbstripout --verify $(NOTEBOOKS)
+
+unit: $(STAMP)
+	$(BIN)/pytest tests --ignore tests/browser
+
+notebooks: $(STAMP)
+	$(BIN)/pytest --nbmake --nbmake-timeout=300 -p no:cacheprovider notebooks
+
+browser: $(STAMP) chromium
+	$(BIN)/pytest tests/browser
+
+# A browser where there is none and we may install one; else the browser tests skip, saying why.
+chromium:
+	@if ! command -v chromium >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq chromium chromium-driver >/dev/null; \
+	fi
+
+evidence: $(STAMP)
+	$(BIN)/python scripts/evidence.py
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,157 @@
+"""A policy on a torch module: which parameters train, with masks on the others' gradients.
+
+Masks are hooks on the weights, so any optimiser without weight decay leaves the entries
+outside the policy bit-identical. Applying another policy to a module takes them off again.
+"""
+
+from collections.abc import Callable
+from weakref import WeakKeyDictionary
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from explorer.accuracy.scores import ScoreTable
+from explorer.accuracy.torch_bridge import slice_mask
+from explorer.design import UpdatePolicy
+from explorer.document import LayerChoice, PolicyDocument, choices_of
+from explorer.errors import SpecError
+from explorer.graph import ModelGraph
+
+_HOOKS: WeakKeyDictionary[nn.Module, list[RemovableHandle]] = WeakKeyDictionary()
+
+
+def apply_policy(
+    module: nn.Module,
+    document: PolicyDocument,
+    *,
+    graph: ModelGraph | None = None,
+    scores: ScoreTable | None = None,
+) -> list[dict[str, object]]:
+    """Make a module train what a document says; returns one optimiser group a layer.
+
+    Layers are found as submodules of the same name. The norm of a layer is the one that
+    `graph` puts behind it, or the submodule `NAME_norm`. Channels that the document names
+    by a criterion are looked up in `scores`; `first` needs none. Use the groups with an
+    optimiser without weight decay.
+    """
+    return apply_choices(module, document.layers, graph=graph, scores=scores)
+
+
+def apply_choices(
+    module: nn.Module,
+    choices: tuple[LayerChoice, ...],
+    *,
+    graph: ModelGraph | None = None,
+    scores: ScoreTable | None = None,
+) -> list[dict[str, object]]:
+    """The same for the layers of a policy alone."""
+    for handle in _HOOKS.pop(module, []):
+        handle.remove()
+    handles: list[RemovableHandle] = []
+    module.requires_grad_(False)
+    groups: list[dict[str, object]] = []
+    for choice in choices:
+        layer = _submodule(module, choice.name)
+        norm = _norm_behind(module, choice.name, graph)
+        channels = chosen_channels(choice, scores)
+        trained = _free(layer, norm, choice, channels, handles)
+        groups.append({"name": choice.name, "params": trained})
+    _HOOKS[module] = handles
+    return groups
+
+
+def trained_parameters(groups: list[dict[str, object]]) -> list[nn.Parameter]:
+    """All parameters of optimiser groups, in order."""
+    found: list[nn.Parameter] = []
+    for group in groups:
+        params = group["params"]
+        assert isinstance(params, list)
+        found.extend(params)
+    return found
+
+
+def chosen_channels(choice: LayerChoice, scores: ScoreTable | None) -> tuple[int, ...]:
+    """Indices of a layer's trained slices: listed, or the best under a criterion."""
+    if isinstance(choice.channels, tuple):
+        return choice.channels
+    if choice.channels == "first" or choice.slices in (0, choice.slice_count):
+        return tuple(range(choice.slices))
+    if scores is None:
+        raise SpecError.of(
+            f"channels of {choice.name}", choice.channels, "indices, or a score table beside it"
+        )
+    order = scores.order(
+        scores.layer_names.index(choice.name), choice.channels, choice.channel_axis
+    )
+    return tuple(int(index) for index in order[: choice.slices])
+
+
+def needs_scores(policy: UpdatePolicy) -> bool:
+    """Whether a criterion has to choose channels of a layer trained in part."""
+    partial = any(0 < t < w for t, w in zip(policy.slices, policy.slice_counts, strict=True))
+    return policy.channels is None and policy.selection != "first" and partial
+
+
+def apply_to_copy(
+    student: nn.Module, graph: ModelGraph, policy: UpdatePolicy, scores: ScoreTable | None
+) -> list[nn.Parameter]:
+    """Make a module of a graph train a policy; returns the parameters that train."""
+    if policy.layer_names != graph.weighted:
+        raise SpecError.of(
+            f"layers of policy {policy.family}", policy.layer_names[:3], f"those of {graph.name}"
+        )
+    return trained_parameters(
+        apply_choices(student, choices_of(policy), graph=graph, scores=scores)
+    )
+
+
+def _free(
+    layer: nn.Module,
+    norm: nn.Module | None,
+    choice: LayerChoice,
+    channels: tuple[int, ...],
+    handles: list[RemovableHandle],
+) -> list[nn.Parameter]:
+    trained: list[nn.Parameter] = []
+    if choice.slices:
+        weight = _parameter(layer, "weight", choice.name)
+        trained.append(weight)
+        if choice.slices < choice.slice_count:
+            groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+            mask = slice_mask(weight, groups, choice.channel_axis, channels)
+            handles.append(weight.register_hook(_masking(mask)))  # type: ignore[no-untyped-call]
+    if choice.update_bias:
+        own = getattr(layer, "bias", None) is not None
+        trained.append(_parameter(layer if own or norm is None else norm, "bias", choice.name))
+    if choice.update_norm:
+        if norm is None:
+            raise SpecError.of(f"{choice.name}.update_norm", True, "false, no norm follows it")
+        trained.append(_parameter(norm, "weight", choice.name))
+    return trained
+
+
+def _parameter(owner: nn.Module, field: str, name: str) -> nn.Parameter:
+    """The weight or bias of a submodule, set to train."""
+    found = getattr(owner, field, None)
+    if not isinstance(found, nn.Parameter):
+        raise SpecError.of(f"{name}.{field}", found, "a parameter of the module")
+    found.requires_grad_(True)
+    return found
+
+
+def _submodule(module: nn.Module, name: str) -> nn.Module:
+    try:
+        return module.get_submodule(name)
+    except AttributeError:
+        raise SpecError.of("layer.name", name, "the name of a submodule") from None
+
+
+def _norm_behind(module: nn.Module, name: str, graph: ModelGraph | None) -> nn.Module | None:
+    if graph is not None:
+        norm = graph.norm_of(name)
+        return None if norm is None else _submodule(module, norm)
+    return dict(module.named_modules()).get(f"{name}_norm")
+
+
+def _masking(mask: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda gradient: gradient * mask

@@ -1,0 +1,219 @@
+"""From measured runs to a predicted accuracy with an interval, where that is earned.
+
+Ridge regression of accuracy on features and their squares. Every prediction judged
+here is of a run whose whole family was held out. It is earned when at least
+MIN_RUNS runs stand behind it and its held-out Kendall tau beats each null model's
+with a bootstrap interval above zero; otherwise the proxy score keeps its own name.
+The interval is split conformal: the held-out residual at the stated level.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from explorer.design import DesignBatch
+from explorer.errors import CalibrationError
+from explorer.units import BoolArray, FloatArray, IntArray
+
+MIN_RUNS = 19
+FOLDS = 10
+LEVEL = 0.9
+BOOTSTRAPS = 400
+RIDGE_STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
+NULL_MODELS = ("depth", "trained parameters", "backward MACs")
+
+DesignKey = tuple[bytes, bytes, bytes, bool, str]
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Evidence:
+    """How good the predictions of held-out runs were, beside what any predictor must beat.
+
+    `ceiling_tau` is what a perfect predictor would reach against the noisy measurements;
+    `lead_low` the lower end of the 95 % interval of tau minus the best null model's.
+    """
+
+    run_count: int
+    tau: float
+    proxy_taus: dict[str, float]
+    reliability: float
+    ceiling_tau: float
+    lead_low: float
+    coverage: float
+    mean_error: float
+
+    @property
+    def reason_against(self) -> str:
+        """Why no accuracy may be predicted; empty when it may."""
+        if self.run_count < MIN_RUNS:
+            return f"{self.run_count} measured runs, at least {MIN_RUNS} are needed"
+        if not self.lead_low > 0:
+            best = max(NULL_MODELS, key=lambda name: self.proxy_taus[name])
+            return (
+                f"held-out tau {self.tau:.2f} does not beat {best} "
+                f"({self.proxy_taus[best]:.2f}) with confidence"
+            )
+        return ""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Calibration:
+    """A fitted predictor of accuracy, 0..1, for one model and task.
+
+    `half_width` is the conformal half interval; `measured` maps a design's key to its
+    measured accuracy and standard error, which then stands in for the prediction.
+    """
+
+    feature_names: tuple[str, ...]
+    centre: FloatArray
+    spread: FloatArray
+    coefficients: FloatArray
+    intercept: float
+    half_width: float
+    evidence: Evidence
+    measured: Mapping[DesignKey, tuple[float, float]]
+
+    def predict(
+        self, designs: DesignBatch, features: Mapping[str, FloatArray]
+    ) -> tuple[FloatArray, FloatArray, FloatArray, BoolArray]:
+        """Accuracy, its low and high end, and which rows were measured, each [P]."""
+        columns = _matrix(features, self.feature_names)
+        value = ((columns - self.centre) / self.spread) @ self.coefficients + self.intercept
+        low, high = value - self.half_width, value + self.half_width
+        known = np.zeros(len(designs), dtype=bool)
+        for row, key in enumerate(design_keys(designs)):
+            if key in self.measured:
+                accuracy, error = self.measured[key]
+                known[row] = True
+                value[row], low[row], high[row] = (
+                    accuracy,
+                    accuracy - 2 * error,
+                    accuracy + 2 * error,
+                )
+        return np.clip(value, 0, 1), np.clip(low, 0, 1), np.clip(high, 0, 1), known
+
+
+def design_keys(designs: DesignBatch) -> list[DesignKey]:
+    """What makes two rows the same design; how channels are chosen counts."""
+    return [
+        (
+            designs.slices[row].tobytes(),
+            designs.update_bias[row].tobytes(),
+            designs.update_norm[row].tobytes(),
+            bool(designs.axis_in[row]),
+            designs.selections[row],
+        )
+        for row in range(len(designs))
+    ]
+
+
+def fit(
+    designs: DesignBatch,
+    features: Mapping[str, FloatArray],
+    accuracy: FloatArray,
+    standard_error: FloatArray,
+    families: Sequence[str],
+) -> Calibration:
+    """Fit on N measured designs; judge `evidence.reason_against` before using it.
+
+    Raises CalibrationError below five families or MIN_RUNS runs, where nothing can be held out.
+    """
+    groups = np.unique(np.asarray(families), return_inverse=True)[1]
+    if len(accuracy) < MIN_RUNS or groups.max(initial=0) < 4:
+        raise CalibrationError(
+            f"{len(accuracy)} runs of {groups.max(initial=-1) + 1} families; "
+            f"at least {MIN_RUNS} runs of 5 families are needed"
+        )
+    names = tuple(features)
+    columns = _matrix(features, names)
+    held_out, coverage = _held_out(columns, accuracy, groups)
+    residual = np.abs(accuracy - held_out)
+    centre, spread, coefficients, intercept = _regress(columns, accuracy)
+    proxy_taus = {name: _tau(features[name], accuracy) for name in names}
+    noise = float(np.mean(standard_error**2))
+    reliability = max(0.0, 1 - noise / float(np.var(accuracy, ddof=1)))
+    evidence = Evidence(
+        run_count=len(accuracy),
+        tau=_tau(held_out, accuracy),
+        proxy_taus=proxy_taus,
+        reliability=reliability,
+        ceiling_tau=2 / np.pi * float(np.arcsin(np.sqrt(reliability))),
+        lead_low=_lead(held_out, features, accuracy),
+        coverage=coverage,
+        mean_error=float(residual.mean()),
+    )
+    return Calibration(
+        feature_names=names,
+        centre=centre,
+        spread=spread,
+        coefficients=coefficients,
+        intercept=intercept,
+        half_width=_conformal(residual),
+        evidence=evidence,
+        measured=dict(
+            zip(
+                design_keys(designs),
+                zip(accuracy.tolist(), standard_error.tolist(), strict=True),
+                strict=True,
+            )
+        ),
+    )
+
+
+def _matrix(features: Mapping[str, FloatArray], names: tuple[str, ...]) -> FloatArray:
+    """Features and their squares [N, 2F]."""
+    plain = np.stack([features[name] for name in names], axis=1)
+    return np.concatenate([plain, plain**2], axis=1)
+
+
+def _regress(
+    columns: FloatArray, accuracy: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray, float]:
+    """Standardised ridge with its strength chosen by leave-one-out."""
+    from sklearn.linear_model import RidgeCV
+
+    centre, spread = columns.mean(axis=0), columns.std(axis=0)
+    spread = np.where(spread > 0, spread, 1.0)
+    model = RidgeCV(alphas=RIDGE_STRENGTHS).fit((columns - centre) / spread, accuracy)
+    return centre, spread, np.asarray(model.coef_), float(model.intercept_)
+
+
+def _held_out(
+    columns: FloatArray, accuracy: FloatArray, groups: IntArray
+) -> tuple[FloatArray, float]:
+    """Predictions of runs whose family was left out [N], and how often an interval held."""
+    from sklearn.model_selection import GroupKFold
+
+    folds = list(GroupKFold(min(FOLDS, len(np.unique(groups)))).split(columns, accuracy, groups))
+    predicted = np.zeros(len(accuracy))
+    for train, test in folds:
+        centre, spread, coefficients, intercept = _regress(columns[train], accuracy[train])
+        predicted[test] = ((columns[test] - centre) / spread) @ coefficients + intercept
+    residual = np.abs(accuracy - predicted)
+    inside = [residual[test] <= _conformal(residual[train]) for train, test in folds]
+    return predicted, float(np.concatenate(inside).mean())
+
+
+def _conformal(residual: FloatArray) -> float:
+    """The residual not exceeded with probability LEVEL by a further exchangeable run."""
+    rank = int(np.ceil((len(residual) + 1) * LEVEL))
+    return float(np.sort(residual)[min(rank, len(residual)) - 1])
+
+
+def _tau(left: FloatArray, right: FloatArray) -> float:
+    from scipy.stats import kendalltau
+
+    tau = float(kendalltau(left, right).statistic)
+    return tau if np.isfinite(tau) else 0.0
+
+
+def _lead(predicted: FloatArray, features: Mapping[str, FloatArray], accuracy: FloatArray) -> float:
+    """Lower 2.5 % of tau minus the best null model's, over runs drawn again."""
+    rng = np.random.default_rng(0)
+    leads = []
+    for _ in range(BOOTSTRAPS):
+        rows = np.unique(rng.integers(0, len(accuracy), len(accuracy)))
+        best_null = max(_tau(features[name][rows], accuracy[rows]) for name in NULL_MODELS)
+        leads.append(_tau(predicted[rows], accuracy[rows]) - best_null)
+    return float(np.quantile(leads, 0.025))

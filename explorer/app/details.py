@@ -1,0 +1,174 @@
+"""The selected design as HTML: what it costs, where it fits, what trains, layer by layer.
+
+Everything that is not a number of ours goes through `html.escape`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+
+import numpy as np
+
+from explorer.costmodel.report import Cost, Estimate, Fit
+from explorer.figures import theme
+from explorer.figures.layers import MAC_WORDS, LayersData, layers_data
+from explorer.figures.memory import MemoryData, memory_data
+from explorer.units import format_bytes, format_count, format_joules, format_seconds
+
+STYLE = """
+<style>
+.explorer-app {padding: 2px 4px 8px 0; max-width: 1720px;}
+.explorer-app .explorer-grid {grid-gap: 4px 10px; overflow: visible;}
+.explorer-app .explorer-field {flex-direction: column; align-items: stretch; height: auto;
+  width: auto; margin: 0; min-width: 0;}
+.explorer-app .explorer-field > .widget-label {width: auto; text-align: left; font-size: 11px;
+  line-height: 15px; height: 15px; color: var(--jp-ui-font-color2);}
+.explorer-app .explorer-field > select, .explorer-app .explorer-field > input {
+  width: 100%; box-sizing: border-box;}
+.explorer-app .explorer-row {align-items: center; flex-wrap: wrap; overflow: visible;}
+.explorer-text, .explorer-text .widget-html-content {line-height: 1.4; font-size: 12px;}
+.explorer-error {color: #A33B00; font-size: 12px; font-weight: 600;}
+.explorer-details {display: grid; gap: 4px 28px;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr));}
+.explorer-details h4 {margin: 4px 0 3px; font-size: 12px; font-weight: 600;}
+.explorer-details table {border-collapse: collapse; width: 100%; font-size: 11.5px;
+  line-height: 16px;}
+.explorer-details td, .explorer-details th {padding: 1px 6px 1px 0; text-align: left;
+  border: 0; white-space: nowrap; font-weight: normal; color: var(--jp-ui-font-color1);
+  background: transparent;}
+.explorer-details th {color: var(--jp-ui-font-color2); position: sticky; top: 0;
+  background: var(--jp-layout-color0);}
+.explorer-details td.number {text-align: right; font-variant-numeric: tabular-nums;}
+.explorer-details .scroll {max-height: 268px; overflow-y: auto;}
+.explorer-details .track {display: flex; height: 9px; min-width: 70px; width: 100%;
+  background: var(--jp-layout-color2);}
+.explorer-details .track i {display: block; height: 9px;}
+.explorer-details .fits {color: #00664B; font-weight: 600;}
+.explorer-details .misfit {color: #A33B00; font-weight: 600;}
+.explorer-details .note {color: var(--jp-ui-font-color2); font-size: 11.5px;}
+.explorer-details .frozen td {opacity: 0.55;}
+.explorer-details .key {display: inline-block; width: 9px; height: 9px; margin: 0 3px 0 8px;}
+</style>
+"""
+
+
+def details_html(cost: Cost, label: str, worth_words: str) -> str:
+    """The whole panel for one design."""
+    memory = memory_data(cost.memory)
+    layers = layers_data(cost.layers)
+    return (
+        '<div class="explorer-details">'
+        f"<div>{_summary(cost, label, worth_words)}{_fits(cost)}"
+        f"{_memory(memory)}</div>"
+        f"<div>{_layers(layers)}</div>"
+        "</div>"
+    )
+
+
+def fit_line(fit: Fit) -> str:
+    """`L2: needs 212 KiB of 1.46 MiB usable: fits`, or by how many bytes it does not."""
+    head = (
+        f"{fit.level}: needs {format_bytes(fit.needed_bytes)} "
+        f"of {format_bytes(fit.usable_bytes)} usable"
+    )
+    if fit.fits:
+        return f"{head}: fits"
+    over = fit.needed_bytes - fit.usable_bytes
+    return f"{head}: does not fit, {over:,.0f} bytes ({format_bytes(over)}) over"
+
+
+def error_html(sentence: str) -> str:
+    """One sentence, or nothing."""
+    return f'<div class="explorer-error" role="alert">{escape(sentence)}</div>' if sentence else ""
+
+
+def _summary(cost: Cost, label: str, worth_words: str) -> str:
+    rows = [
+        ("peak live memory", format_bytes(cost.memory["peak_live_bytes"]), "memory"),
+        ("of it above inference", format_bytes(cost.memory["training_extra_bytes"]), "memory"),
+        ("placed arena", format_bytes(cost.memory["arena_bytes"]), "memory"),
+        ("time of a step", format_seconds(cost.step_time_s), "step.time_s"),
+        ("energy of a step", format_joules(cost.step_energy_j), "step.energy_j"),
+        ("MACs of a sample", _mac_words(cost.macs), "macs"),
+        ("trained parameters", format_count(cost.trained_parameters), "macs"),
+    ]
+    texts = {"step.time_s": format_seconds, "step.energy_j": format_joules}
+    cells = "".join(
+        f'<tr><td>{name}</td><td class="number">{value}</td>'
+        f"<td>{_how_known(cost.provenance[path], texts.get(path))}</td></tr>"
+        for name, value, path in rows
+    )
+    warnings = "".join(f'<div class="note">{escape(text)}</div>' for text in cost.warnings)
+    return (
+        f"<h4>{escape(label)}</h4>{warnings}<div>{escape(worth_words)}</div><table>{cells}</table>"
+    )
+
+
+def _how_known(estimate: Estimate, text_of: Callable[[float], str] | None) -> str:
+    """The kind, with the interval where there is one; who says so appears on hover."""
+    words = estimate.kind
+    if text_of and estimate.low is not None and estimate.high is not None:
+        words += f", {text_of(estimate.low)} to {text_of(estimate.high)}"
+    return f'<span title="{escape(estimate.source)}">{escape(words)}</span>'
+
+
+def _mac_words(macs: Mapping[str, float]) -> str:
+    backward = macs["input_grad"] + macs["weight_grad"]
+    return f"{format_count(macs['forward'])} forward + {format_count(backward)} backward"
+
+
+def _fits(cost: Cost) -> str:
+    kind = cost.provenance["memory"].kind
+    rows = "".join(
+        f'<div class="{"fits" if fit.fits else "misfit"}">{escape(fit_line(fit))}</div>'
+        for fit in cost.fits
+    )
+    return f"<h4>Does it fit? ({escape(kind)})</h4>{rows}"
+
+
+def _memory(data: MemoryData) -> str:
+    bars = [(part.word, part.size_bytes, part.color) for part in data.parts]
+    bars.append(("peak live", data.peak_bytes, theme.INK))
+    rows = "".join(
+        f"<tr><td>{word}</td><td style='width:60%'>{_track([(size / data.scale_bytes, color)])}"
+        f'</td><td class="number">{format_bytes(size)}</td></tr>'
+        for word, size, color in bars
+    )
+    title = f"Memory of one micro-batch ({data.kind.word}; parts are not all alive at once)"
+    return f"<h4>{title}</h4><table>{rows}</table>"
+
+
+def _layers(data: LayersData) -> str:
+    top_macs = max(float(data.total_macs.max(initial=0.0)), 1.0)
+    top_saved = max(float(data.saved_bytes.max(initial=0.0)), 1.0)
+    rows = "".join(_layer_row(data, row, top_macs, top_saved) for row in range(len(data.names)))
+    trained = int(np.count_nonzero(data.trained_ratio))
+    key = "".join(
+        f'<span class="key" style="background:{theme.MAC_COLORS[name]}"></span>{word}'
+        for name, word in MAC_WORDS.items()
+    )
+    return (
+        f"<h4>What trains: {trained} of {len(data.names)} layers ({data.kind.word})</h4>"
+        '<div class="scroll"><table><tr><th>layer</th><th>trained share</th><th></th>'
+        f"<th>MACs: {key}</th><th></th><th>kept</th><th></th></tr>{rows}</table></div>"
+    )
+
+
+def _layer_row(data: LayersData, row: int, top_macs: float, top_saved: float) -> str:
+    share = float(data.trained_ratio[row])
+    macs = [(data.macs[name][row] / top_macs, theme.MAC_COLORS[name]) for name in MAC_WORDS]
+    saved = float(data.saved_bytes[row])
+    return (
+        f'<tr class="{"trained" if share else "frozen"}">'
+        f'<td title="{escape(data.ops[row])}">{escape(data.names[row])}</td>'
+        f'<td>{_track([(share, theme.GREEN)])}</td><td class="number">{share:.0%}</td>'
+        f'<td>{_track(macs)}</td><td class="number">{format_count(data.total_macs[row])}</td>'
+        f"<td>{_track([(saved / top_saved, theme.ORANGE)])}</td>"
+        f'<td class="number">{format_bytes(saved)}</td></tr>'
+    )
+
+
+def _track(parts: Sequence[tuple[float, str]]) -> str:
+    bars = "".join(
+        f'<i style="width:{100 * ratio:.1f}%;background:{color}"></i>' for ratio, color in parts
+    )
+    return f'<div class="track">{bars}</div>'

@@ -1,0 +1,63 @@
+"""A clock that ticks when the browser has painted.
+
+Python raises `seq` behind an update; the browser answers with `ack` once the
+frame is on the screen. Waiting for it lets the newest state be sent next and
+never builds up a queue of repaints.
+"""
+
+import asyncio
+
+import anywidget
+import traitlets
+
+ACK_TIMEOUT_S = 1.0
+_UNATTENDED_PAUSE_S = 0.05
+
+_SCRIPT = """
+function render({ model }) {
+  const answer = () =>
+    requestAnimationFrame(() =>
+      setTimeout(() => {
+        model.set("ack", model.get("seq"));
+        model.save_changes();
+      }, 0),
+    );
+  model.on("change:seq", answer);
+  answer();
+  return () => model.off("change:seq", answer);
+}
+export default { render };
+"""
+
+
+class FrameClock(anywidget.AnyWidget):
+    """Two integers: what was sent and what has been painted."""
+
+    _esm = _SCRIPT
+    seq = traitlets.Int(0).tag(sync=True)
+    ack = traitlets.Int(-1).tag(sync=True)
+
+    @property
+    def is_attended(self) -> bool:
+        """Whether a browser has ever answered."""
+        return bool(self.ack >= 0)
+
+    async def tick(self) -> None:
+        """Wait until what was sent is painted, or for a second; without a browser hardly at all."""
+        self.seq += 1
+        if not self.is_attended:
+            await asyncio.sleep(_UNATTENDED_PAUSE_S)
+            return
+        painted = asyncio.Event()
+
+        def wake(_: object) -> None:
+            if self.ack >= self.seq:
+                painted.set()
+
+        self.observe(wake, "ack")
+        try:
+            await asyncio.wait_for(painted.wait(), ACK_TIMEOUT_S)
+        except TimeoutError:
+            return
+        finally:
+            self.unobserve(wake, "ack")

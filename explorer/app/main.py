@@ -1,0 +1,423 @@
+"""The notebook app: controls, three linked panels, a search that streams, details, export.
+
+Callbacks of widgets only note what happened and wake the pump, one asyncio
+task on the kernel's loop that alone changes what is shown: it takes reports
+from the worker, asks the session, draws, and waits for the browser.
+"""
+
+import asyncio
+from dataclasses import replace
+from functools import partial
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+import plotly.graph_objects as go
+
+from explorer import catalog
+from explorer.app import state
+from explorer.app.controls import Controls, PointBar, SearchBar
+from explorer.app.details import STYLE, details_html, error_html
+from explorer.app.frame_clock import FrameClock
+from explorer.app.runner import Batch, Ended, Report, Runner
+from explorer.app.view import Found, View, choices_of, points_of, same_space, selection_of
+from explorer.errors import ExplorerError, SpecError
+from explorer.figures import tradeoff
+from explorer.search.candidates import CandidateTable, ParetoFront
+from explorer.session import ALWAYS_APPLICABLE, Session
+
+_STREAM_CAP = 700
+_JOIN_TIMEOUT_S = 5.0
+
+
+class App:
+    """One page over one session; `display(app)` shows it, `close` takes it down as a whole.
+
+    Raises ExplorerError when the session it starts from has no answer.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.origin = session
+        self.run = state.Run()
+        self.failure: BaseException | None = None
+        self.front: ParetoFront | None = None
+        self._runner: Runner | None = None
+        self._searched: Session | None = None
+        self._are_settings_new = False
+        self._is_closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pump_task: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._drawn: tuple[object, ...] = ()
+        self._detailed: tuple[object, ...] = ()
+        self.controls = Controls(session, self._settings_changed)
+        self.search_bar = SearchBar()
+        self.point_bar = PointBar()
+        self.message = widgets.HTML()
+        self.details = widgets.HTML()
+        self.clock = FrameClock()
+        self.controls.adapt_device(session.device)
+        self.view = View(
+            session=session, cost=session.cost(), chosen=session.chosen(), known=session.compare()
+        )
+        self.controls.adapt_policies(
+            session.policies(), self.controls.policy.value, self.view.known.labels
+        )
+        self._data = self._tradeoff_data()
+        self.figure: Any = go.FigureWidget(tradeoff.draw(self._data))
+        self.figure._config = {"displaylogo": False, "responsive": True}
+        self.box = widgets.VBox(
+            [
+                widgets.HTML(STYLE, layout=widgets.Layout(display="none")),
+                self.controls.grid,
+                self.message,
+                self.search_bar.box,
+                self.figure,
+                self.point_bar.box,
+                self.details,
+                self.clock,
+            ]
+        )
+        self.box.add_class("explorer-app")
+        self._bind()
+        self._render()
+        self._start_pump()
+
+    def __repr__(self) -> str:
+        session = self.view.session
+        return f"<explorer app: {session.model} on {session.device}, {self.run.phase}>"
+
+    def _repr_mimebundle_(self, **options: object) -> object:
+        return self.box._repr_mimebundle_(**options)
+
+    # What a person, or a cell, can ask for.
+
+    def search(self, trials: int | None = None, seed: int | None = None) -> None:
+        """Start a search of what the controls say; ignored while one is active."""
+        with self.controls.writing():
+            if trials is not None:
+                self.search_bar.trials.value = trials
+            if seed is not None:
+                self.search_bar.seed.value = seed
+        self._take_settings()
+        if self.run.is_active:
+            return
+        session, bar = self.view.session, self.search_bar
+        self.failure, self.front = None, None
+        self._searched = session
+        self.run = state.reduce(self.run, state.Started(total=bar.trials.value))
+        self.view = replace(self.view, found=None)
+        search = partial(
+            session.search,
+            trials=bar.trials.value,
+            sampler=bar.sampler.value,
+            seed=bar.seed.value,
+        )
+        self._runner = Runner(
+            lambda on_batch, control: search(on_batch=on_batch, control=control), self._wake
+        )
+        self._runner.start()
+        self._wake()
+
+    def pause_or_resume(self) -> None:
+        """Pause a running search, or let a paused one go on."""
+        if self._runner is None:
+            return
+        if self.run.phase is state.Phase.RUNNING:
+            self._runner.pause()
+            self.run = state.reduce(self.run, state.PauseAsked())
+        elif self.run.phase is state.Phase.PAUSED:
+            self._runner.resume()
+            self.run = state.reduce(self.run, state.ResumeAsked())
+        self._wake()
+
+    def stop(self) -> None:
+        """End the search after the batch it is at."""
+        if self._runner is not None and self.run.is_active:
+            self._runner.stop()
+            self.run = state.reduce(self.run, state.StopAsked())
+            self._wake()
+
+    def select(self, point_id: str) -> None:
+        """Select a point everywhere."""
+        self.view = replace(self.view, selected_id=point_id)
+        self._wake()
+
+    def export(self, path: str | Path) -> Path:
+        """Write the selected design as a policy document."""
+        chosen = selection_of(self.view)
+        target = Path(path)
+        document = chosen.session.export(chosen.table, chosen.row)
+        try:
+            target.write_text(document.to_json(), "utf-8")
+        except OSError as error:
+            raise SpecError(f"{target}: cannot be written: {error.strerror}") from None
+        return target
+
+    @property
+    def table(self) -> CandidateTable:
+        """Candidates of the search, or the known policies before there are any."""
+        return self.view.known if self.view.found is None else self.view.found.table
+
+    async def wait(self, timeout_s: float = 300.0) -> state.Run:
+        """Wait until nothing is running and everything is drawn; raises what the search raised.
+
+        Raises TimeoutError after `timeout_s`.
+        """
+        self._start_pump()
+        self._wake()
+        async with asyncio.timeout(timeout_s):
+            while self.run.is_active or not self._settled.is_set():
+                self._settled.clear()
+                await self._settled.wait()
+        if self.failure is not None:
+            raise self.failure
+        return self.run
+
+    def close(self) -> None:
+        """Stop the search and close every widget, leaves first."""
+        self._is_closed = True
+        if self._runner is not None:
+            self._runner.stop()
+            self._runner.join(_JOIN_TIMEOUT_S)
+        if self._pump_task is not None:
+            self._pump_task.cancel()
+        _close_tree(self.box)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._is_closed
+
+    # Callbacks: note and wake.
+
+    def _bind(self) -> None:
+        bar, points = self.search_bar, self.point_bar
+        bar.start.on_click(lambda _: self.search())
+        bar.pause.on_click(lambda _: self.pause_or_resume())
+        bar.stop.on_click(lambda _: self.stop())
+        points.points.observe(self._point_picked, names="value")
+        points.fits_only.observe(self._filter_changed, names="value")
+        points.back.on_click(lambda _: self._step(-1))
+        points.ahead.on_click(lambda _: self._step(1))
+        points.export.on_click(lambda _: self._export_clicked())
+        for number in range(len(self._data.trace_ids)):
+            self.figure.data[number].on_click(partial(self._point_clicked, number))
+
+    def _settings_changed(self) -> None:
+        self._are_settings_new = True
+        self._wake()
+
+    def _point_clicked(self, number: int, _: object, hit: Any, __: object) -> None:
+        ids = self._data.trace_ids[number]
+        if hit.point_inds and hit.point_inds[0] < len(ids):
+            self.select(ids[hit.point_inds[0]])
+
+    def _point_picked(self, change: Any) -> None:
+        if change["new"] is not None and change["new"] != self.view.selected_id:
+            self.select(change["new"])
+
+    def _filter_changed(self, change: Any) -> None:
+        self.view = replace(self.view, fits_only=change["new"])
+        self._wake()
+
+    def _step(self, step: int) -> None:
+        ids = [name for _, name in choices_of(self.view)]
+        self.select(ids[(ids.index(self.view.selected_id) + step) % len(ids)])
+
+    def _export_clicked(self) -> None:
+        try:
+            target = self.export(self.point_bar.path.value)
+        except ExplorerError as error:
+            self.point_bar.saved.value = error_html(str(error))
+            return
+        size = f"{target.stat().st_size:,} bytes"
+        self.point_bar.saved.value = f"saved {escape(target.name)} ({size})"
+
+    # The pump.
+
+    def _wake(self) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._news.set)
+
+    def _start_pump(self) -> None:
+        """Start the pump on the loop that runs now; without one `wait` will."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        if self._pump_task is None or self._pump_task.done() or self._loop is not loop:
+            self._loop = loop
+            self._news, self._settled = asyncio.Event(), asyncio.Event()
+            self._pump_task = loop.create_task(self._pump())
+
+    async def _pump(self) -> None:
+        while not self._is_closed:
+            await self._news.wait()
+            self._news.clear()
+            try:
+                self._step_once()
+            except Exception as error:  # noqa: BLE001 - shown, and raised by wait
+                self.failure = error
+                self.message.value = error_html(f"{type(error).__name__}: {error}")
+            await self.clock.tick()
+            if not self._news.is_set():
+                self._settled.set()
+
+    def _step_once(self) -> None:
+        if self._runner is not None:
+            self._take_reports(self._runner.drain())
+        self._take_settings()
+        self._render()
+
+    def _take_reports(self, reports: list[Report]) -> None:
+        for report in reports:
+            match report:
+                case Batch():
+                    front_count = int(report.table.on_front.sum())
+                    event = state.Progressed(
+                        done=report.done,
+                        total=report.total,
+                        hypervolume=report.hypervolume,
+                        front_count=front_count,
+                        elapsed_s=report.elapsed_s,
+                    )
+                    self.run = state.reduce(self.run, event)
+                    self._show_found(report.table)
+                case Ended(front=ParetoFront() as front):
+                    self.front = front
+                    self.run = state.reduce(self.run, state.Finished())
+                    self._show_found(front.table)
+                case Ended(error=error):
+                    self.failure = error
+                    self.run = state.reduce(self.run, state.Failed(error=str(error)))
+                    self.message.value = error_html(f"search failed: {error}")
+
+    def _show_found(self, table: CandidateTable) -> None:
+        if self._searched is not None:
+            self.view = replace(self.view, found=Found(session=self._searched, table=table))
+
+    def _take_settings(self) -> None:
+        """Look at what the controls say; on an error the last good view stays."""
+        if not self._are_settings_new:
+            return
+        self._are_settings_new = False
+        try:
+            note = self._look()
+        except ExplorerError as error:
+            self.message.value = error_html(str(error))
+            return
+        self.message.value = error_html(note)
+        searched = self._searched
+        if self.run.is_active and searched and not same_space(searched, self.view.session):
+            self.stop()
+
+    def _look(self) -> str:
+        """Make the view of the controls' session; returns a note when a policy was replaced."""
+        old, controls = self.view.session, self.controls
+        controls.adapt_device(controls.read().device)
+        settings = controls.read()
+        bare = _session_of(self.origin, settings)
+        families = {family.name: family for family in bare.policies()}
+        chosen, note = settings.policy, ""
+        if not families[chosen].applicable and settings.model != old.model:
+            note = f"{chosen} does not apply to {settings.model}: {families[chosen].reason}"
+            chosen, _ = catalog.split_spec(ALWAYS_APPLICABLE)
+        is_same = same_space(bare, old)
+        known = self.view.known if is_same else bare.compare()
+        controls.adapt_policies(families.values(), chosen, known.labels)
+        session = bare.with_policy(controls.read().policy_spec)
+        self.view = replace(
+            self.view,
+            session=session,
+            cost=session.cost(),
+            chosen=session.chosen(),
+            known=known,
+        )
+        return note
+
+    # Drawing.
+
+    def _tradeoff_data(self) -> tradeoff.TradeoffData:
+        cap = _STREAM_CAP if self.run.is_active else tradeoff.POINT_CAP
+        return tradeoff.tradeoff_data(points_of(self.view), self.view.selected_id, cap)
+
+    def _render(self) -> None:
+        view = self.view
+        self.search_bar.show(self.run)
+        drawn = (
+            view.known,
+            view.found,
+            view.cost,
+            view.selected_id,
+            view.fits_only,
+            self.run.phase,
+        )
+        if not _same(drawn, self._drawn):
+            self._drawn = drawn
+            self._data = self._tradeoff_data()
+            tradeoff.update(self.figure, self._data)
+            self._show_list()
+        chosen = selection_of(view)
+        detailed = (chosen.session, chosen.table, chosen.row, chosen.label)
+        if not _same(detailed, self._detailed):
+            self._detailed = detailed
+            cost = view.cost
+            if view.selected_id != CHOICE:
+                cost = chosen.session.candidate_cost(chosen.table, chosen.row)
+            self.details.value = details_html(cost, chosen.label, chosen.worth_words)
+
+    def _show_list(self) -> None:
+        box, rows = self.point_bar.points, choices_of(self.view)
+        if list(box.options) != rows:
+            with box.hold_trait_notifications():
+                box.options = rows
+                box.value = self.view.selected_id
+        box.value = self.view.selected_id
+
+
+_current: App | None = None
+
+
+def get_app(session: Session | None = None) -> App:
+    """The app of this kernel: the same one again, unless it is for another session."""
+    global _current
+    wanted = Session() if session is None else session
+    if _current is not None and (_current.is_closed or _current.origin != wanted):
+        _current.close()
+        _current = None
+    if _current is None:
+        _current = App(wanted)
+    return _current
+
+
+def _session_of(origin: Session, settings: state.Settings) -> Session:
+    """The session the controls describe, with the policy left for later."""
+    return replace(
+        origin,
+        model=settings.model,
+        device=settings.device,
+        task=settings.task,
+        batch=settings.batch,
+        micro_batch=settings.micro_batch,
+        norm=settings.norm,
+        optimizer=settings.optimizer,
+        precision=settings.precision,
+        reserve_bytes=settings.reserve_bytes,
+    )
+
+
+def _same(one: tuple[object, ...], other: tuple[object, ...]) -> bool:
+    """Equal length and every item the same object or an equal plain value."""
+    return len(one) == len(other) and all(
+        a is b or (isinstance(a, str | bool | int) and a == b)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def _close_tree(widget: Any) -> None:
+    for child in getattr(widget, "children", ()):
+        _close_tree(child)
+    widget.close()

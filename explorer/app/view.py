@@ -1,0 +1,190 @@
+"""From a session and its tables to what is shown: points, the selection, the list of points.
+
+Ids name designs for as long as they mean the same: `choice`, `known:LABEL`,
+`found:ROW`, `old:ROW`. A table of a search only grows, so its rows keep their ids.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from explorer.costmodel.report import Cost
+from explorer.figures.points import Budget, Points, worth_text
+from explorer.search.candidates import CandidateTable
+from explorer.session import Session
+from explorer.units import BoolArray, IntArray, format_bytes, format_joules
+
+CHOICE = "choice"
+LIST_CAP = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Candidates of a search and the session that searched."""
+
+    session: Session
+    table: CandidateTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """The last good state of the page: the choice, the known policies, what was found."""
+
+    session: Session
+    cost: Cost
+    chosen: CandidateTable
+    known: CandidateTable
+    found: Found | None = None
+    selected_id: str = CHOICE
+    fits_only: bool = False
+
+    @property
+    def is_found_stale(self) -> bool:
+        """Whether what was found belongs to another setup than the controls say."""
+        return self.found is not None and not same_space(self.found.session, self.session)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The selected design: a row of a table and the session that made it."""
+
+    session: Session
+    label: str
+    table: CandidateTable
+    row: int
+
+    @property
+    def worth_words(self) -> str:
+        """`accuracy 71.2 % (measured)`."""
+        value = worth_text(float(self.table.score[self.row]), self.table.score_name)
+        return f"{self.table.score_name} {value} ({self.table.score_kind[self.row].word})"
+
+
+def same_space(one: Session, other: Session) -> bool:
+    """Whether two sessions search the same designs at the same costs."""
+    return replace(one, policy=other.policy) == other
+
+
+def points_of(view: View) -> Points:
+    """Everything there is to draw; stale points only while they can be compared."""
+    known = _table_points(view.known, _known_ids(view.known), view.known.labels, known=True)
+    parts = [_table_points(view.chosen, (CHOICE,), (_choice_label(view),))]
+    found = view.found
+    if found is not None:
+        stale = view.is_found_stale
+        comparable = found.session.model == view.session.model
+        comparable &= found.table.score_name == view.known.score_name
+        if comparable:
+            parts.append(_found_points(found.table, _found_rows(view, found), stale=stale))
+    return replace(known.join(parts), choice_id=CHOICE, budgets=(_budget(view.session),))
+
+
+def selection_of(view: View) -> Selection:
+    """What `selected_id` stands for; the choice when it is gone."""
+    kind, _, rest = view.selected_id.partition(":")
+    if kind == "known" and rest in view.known.labels:
+        return Selection(
+            session=view.session, label=rest, table=view.known, row=view.known.labels.index(rest)
+        )
+    if kind in ("found", "old") and view.found is not None and int(rest) < len(view.found.table):
+        row = int(rest)
+        label = candidate_label(view.found.table, row)
+        label += " (earlier setup)" if view.is_found_stale else ""
+        return Selection(session=view.found.session, label=label, table=view.found.table, row=row)
+    return Selection(session=view.session, label=_choice_label(view), table=view.chosen, row=0)
+
+
+def candidate_label(table: CandidateTable, row: int) -> str:
+    """How a row of a search is called."""
+    return table.labels[row] or f"candidate {row}"
+
+
+def choices_of(view: View) -> list[tuple[str, str]]:
+    """Texts and ids for the list of points: the choice, known policies, the front by memory."""
+    rows = [("your choice", CHOICE)]
+    rows += [
+        (_line(view.known, row, label), f"known:{label}")
+        for row, label in enumerate(view.known.labels)
+    ]
+    found = view.found
+    if found is not None and not view.is_found_stale:
+        front = _found_rows(view, found)
+        front = front[found.table.on_front[front]]
+        front = front[np.argsort(found.table.peak_live_bytes[front], kind="stable")]
+        if len(front) > LIST_CAP:
+            front = front[np.linspace(0, len(front) - 1, LIST_CAP).round().astype(np.int64)]
+        rows += [(_line(found.table, int(row), f"front {row}"), f"found:{row}") for row in front]
+    if view.selected_id not in {name for _, name in rows}:
+        rows.append((selection_of(view).label, view.selected_id))
+    return rows
+
+
+def _line(table: CandidateTable, row: int, label: str) -> str:
+    return (
+        f"{label}: {format_bytes(table.peak_live_bytes[row])}, "
+        f"{format_joules(table.step_energy_j[row])}"
+    )
+
+
+def _known_ids(table: CandidateTable) -> tuple[str, ...]:
+    return tuple(f"known:{label}" for label in table.labels)
+
+
+def _table_points(
+    table: CandidateTable,
+    ids: tuple[str, ...],
+    labels: Iterable[str],
+    *,
+    known: bool = False,
+    stale: bool = False,
+    rows: IntArray | None = None,
+) -> Points:
+    rows = np.arange(len(table)) if rows is None else rows
+    kinds = table.score_kind
+    return Points(
+        ids=ids,
+        labels=tuple(labels),
+        worth=table.score[rows],
+        worth_name=table.score_name,
+        worth_kind=tuple(kinds[row] for row in rows),
+        memory_bytes=table.peak_live_bytes[rows],
+        energy_j=table.step_energy_j[rows],
+        feasible=table.feasible[rows],
+        on_front=table.on_front[rows] if not known else _none(len(rows)),
+        known=~_none(len(rows)) if known else _none(len(rows)),
+        stale=~_none(len(rows)) if stale else _none(len(rows)),
+    )
+
+
+def _found_rows(view: View, found: Found) -> IntArray:
+    """Rows of a search that are not shown as known policies already."""
+    known = set(view.known.labels)
+    rows = np.array([row for row, label in enumerate(found.table.labels) if label not in known])
+    rows = rows.astype(np.int64)
+    return rows[found.table.feasible[rows]] if view.fits_only else rows
+
+
+def _found_points(table: CandidateTable, rows: IntArray, *, stale: bool) -> Points:
+    prefix = "old" if stale else "found"
+    return _table_points(
+        table,
+        tuple(f"{prefix}:{row}" for row in rows),
+        (candidate_label(table, row) for row in rows),
+        stale=stale,
+        rows=rows,
+    )
+
+
+def _choice_label(view: View) -> str:
+    return f"your choice: {view.session.policy}"
+
+
+def _budget(session: Session) -> Budget:
+    level = next(level for level in session.profile.memory if level.holds == "data")
+    limit_bytes = float(level.usable_bytes - session.reserve_bytes)
+    return Budget(label=f"{level.name} {format_bytes(limit_bytes)}", limit_bytes=limit_bytes)
+
+
+def _none(count: int) -> BoolArray:
+    return np.zeros(count, dtype=bool)

@@ -1,0 +1,331 @@
+"""Candidates and fronts as documents."""
+
+import hashlib
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import model_validator
+
+from explorer.accuracy.scores import ScoreTable
+from explorer.costmodel.detail import cost_of_row
+from explorer.costmodel.report import COST_MODEL_VERSION, Cost
+from explorer.design import Design
+from explorer.device import DeviceProfile
+from explorer.document import (
+    SCHEMA_VERSION,
+    Document,
+    LayerChoice,
+    MadeWith,
+    Named,
+    PolicyDocument,
+    Quantity,
+    SetupRecord,
+    choices_of,
+    parse_document,
+)
+from explorer.errors import SpecError
+from explorer.graph import ModelGraph
+from explorer.provenance import Kind
+from explorer.search.candidates import CandidateTable, ParetoFront, Worth
+from explorer.search.front import knee_index
+from explorer.search.problem import Problem
+
+PREDICTED_BYTES = ("peak_live_bytes", "arena_bytes", "training_extra_bytes")
+PICKS = ("knee", "min-memory", "max-accuracy")
+
+
+class PolicyRecord(Document):
+    """What a candidate trains."""
+
+    family: str
+    layers: tuple[LayerChoice, ...]
+
+
+class AccuracyRecord(Document):
+    """Accuracy or proxy score of a candidate; `name` says which."""
+
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    kind: Literal["measured", "published", "modelled", "assumed"]
+
+
+class ObjectiveRecord(Document):
+    """An objective with what its hypervolume was computed by."""
+
+    name: str
+    unit: str
+    sense: Literal["min", "max"]
+    reference: float
+    scale: float
+
+
+class CandidateRecord(Document):
+    """One candidate; `cost` is shaped as `explorer cost --json` prints it."""
+
+    policy: PolicyRecord
+    setup: SetupRecord
+    cost: dict[str, Any]
+    accuracy: AccuracyRecord
+    objectives: dict[str, float]
+    on_front: bool
+
+
+class FrontDocument(Document):
+    """The result of a search."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    model: Named
+    device: Named
+    task: str
+    seed: int
+    sampler: str
+    versions: dict[str, str]
+    objectives: tuple[ObjectiveRecord, ...]
+    hypervolume: float
+    exact_hypervolume_ratio: float | None = None
+    candidates: tuple[CandidateRecord, ...]
+
+    @model_validator(mode="after")
+    def _every_objective(self) -> "FrontDocument":
+        names = {objective.name for objective in self.objectives}
+        for index, candidate in enumerate(self.candidates):
+            if set(candidate.objectives) != names:
+                raise ValueError(f"candidates.{index}.objectives must be {sorted(names)}")
+        return self
+
+
+def version() -> str:
+    """Version of this package."""
+    return metadata.version("ondevice-explorer")
+
+
+def device_digest(device: DeviceProfile) -> str:
+    """Twelve hexadecimal digits over a profile's content."""
+    return hashlib.sha256(device.model_dump_json().encode()).hexdigest()[:12]
+
+
+def policy_document(
+    graph: ModelGraph,
+    device: DeviceProfile,
+    task: str,
+    design: Design,
+    cost: Cost,
+    worth: Worth,
+    scores: ScoreTable | None,
+) -> PolicyDocument:
+    """A design with its predictions. Channels are listed where a score table can tell them."""
+    policy = design.policy
+    unit = "1" if worth.is_accuracy else "share of full training"
+    predicted = {
+        worth.name: Quantity.model_validate(
+            {
+                "value": float(worth.value[0]),
+                "unit": unit,
+                "kind": Kind(int(worth.kind[0])).word,
+                "low": _finite(worth.low[0]),
+                "high": _finite(worth.high[0]),
+            }
+        )
+    }
+    entries = {path: entry.to_dict() for path, entry in cost.provenance.items()}
+    predicted |= _predicted(cost.memory, cost.step_time_s, cost.step_energy_j, entries)
+    return PolicyDocument(
+        model=Named(name=graph.name, digest=graph.digest),
+        device=Named(name=device.name, digest=device_digest(device)),
+        task=task,
+        family=policy.family,
+        setup=SetupRecord.of(design.setup),
+        layers=with_channels(choices_of(policy), graph, scores),
+        predicted=predicted,
+        made_with=MadeWith(version=version(), cost_model_version=COST_MODEL_VERSION),
+    )
+
+
+def front_document(front: ParetoFront, problem: Problem, task: str) -> FrontDocument:
+    """Every candidate of a search; members of the front have their arena placed."""
+    table = front.table
+    return FrontDocument(
+        model=Named(name=problem.graph.name, digest=problem.graph.digest),
+        device=Named(name=problem.device.name, digest=device_digest(problem.device)),
+        task=task,
+        seed=front.seed,
+        sampler=front.sampler,
+        versions={
+            "ondevice-explorer": version(),
+            "cost_model": str(COST_MODEL_VERSION),
+            "optuna": metadata.version("optuna"),
+        },
+        objectives=tuple(
+            ObjectiveRecord.model_validate(
+                {
+                    name: getattr(objective, name)
+                    for name in ("name", "unit", "sense", "reference", "scale")
+                }
+            )
+            for objective in table.objectives
+        ),
+        hypervolume=front.hypervolume,
+        candidates=tuple(_candidate(table, row, problem) for row in range(len(table))),
+    )
+
+
+def pick(front: FrontDocument, which: str) -> CandidateRecord:
+    """A member by rule or by its index in `candidates`; SpecError says what is allowed."""
+    count = len(front.candidates)
+    if which.isdecimal() and int(which) < count:
+        return front.candidates[int(which)]
+    members = [candidate for candidate in front.candidates if candidate.on_front]
+    if which not in PICKS or not members:
+        raise SpecError.of("pick", which, f"{', '.join(PICKS)}, or an index from 0 to {count - 1}")
+    signed = np.array(
+        [
+            [
+                candidate.objectives[o.name] * (1 if o.sense == "min" else -1) / o.scale
+                for o in front.objectives
+            ]
+            for candidate in members
+        ]
+    )
+    names = [objective.name for objective in front.objectives]
+    if which == "min-memory":
+        return members[int(np.argmin(signed[:, names.index("peak_live_bytes")]))]
+    if which == "max-accuracy":
+        return members[int(np.argmin(signed[:, names.index("accuracy")]))]
+    return members[knee_index(signed)]
+
+
+def policy_of_candidate(
+    front: FrontDocument,
+    candidate: CandidateRecord,
+    graph: ModelGraph,
+    scores: ScoreTable | None,
+) -> PolicyDocument:
+    """A candidate as a document of its own, with what was predicted for it.
+
+    SpecError when `graph` is not the front's network.
+    """
+    if graph.digest != front.model.digest:
+        raise SpecError(
+            f"model: the front is for {front.model.name} ({front.model.digest}), "
+            f"which is now {graph.digest}"
+        )
+    cost = candidate.cost
+    worth = candidate.accuracy
+    predicted = {
+        worth.name: Quantity(
+            value=worth.value, unit="1", kind=worth.kind, low=worth.low, high=worth.high
+        )
+    }
+    predicted |= _predicted(
+        cost["memory"], cost["step"]["time_s"], cost["step"]["energy_j"], cost["provenance"]
+    )
+    return PolicyDocument(
+        model=front.model,
+        device=front.device,
+        task=front.task,
+        family=candidate.policy.family,
+        setup=candidate.setup,
+        layers=with_channels(candidate.policy.layers, graph, scores),
+        predicted=predicted,
+        made_with=MadeWith(
+            version=front.versions.get("ondevice-explorer", version()),
+            cost_model_version=int(front.versions.get("cost_model", COST_MODEL_VERSION)),
+        ),
+    )
+
+
+def schema_kind(path: Path, text: str) -> str:
+    """Which document a file claims to be: device (TOML), front or policy."""
+    if path.suffix == ".toml":
+        return "device"
+    return "front" if '"candidates"' in text else "policy"
+
+
+def load_front(path: str | Path) -> FrontDocument:
+    """Read a front document; SpecError in one sentence when it is not one."""
+    try:
+        text = Path(path).read_text("utf-8")
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
+    return parse_document(FrontDocument, text, str(path))
+
+
+def _candidate(table: CandidateTable, row: int, problem: Problem) -> CandidateRecord:
+    design = table.designs[row]
+    cost = cost_of_row(problem.graph, problem.device, table.costs, row, problem.reserve_bytes)
+    worth = table.worth
+    return CandidateRecord(
+        policy=PolicyRecord(
+            family=table.labels[row] or design.policy.family, layers=choices_of(design.policy)
+        ),
+        setup=SetupRecord.of(design.setup),
+        cost=cost.to_dict(),
+        accuracy=AccuracyRecord.model_validate(
+            {
+                "name": worth.name,
+                "value": float(worth.value[row]),
+                "low": _finite(worth.low[row]),
+                "high": _finite(worth.high[row]),
+                "kind": table.score_kind[row].word,
+            }
+        ),
+        objectives={
+            objective.name: float(value)
+            for objective, value in zip(table.objectives, table.values[row], strict=True)
+        },
+        on_front=bool(table.on_front[row]),
+    )
+
+
+def with_channels(
+    layers: tuple[LayerChoice, ...], graph: ModelGraph, scores: ScoreTable | None
+) -> tuple[LayerChoice, ...]:
+    """List the channels a criterion chooses, where a score table can tell them.
+
+    Whole layers and channels that are listed or simply the first stay as they are.
+    """
+    if scores is None:
+        return layers
+    listed = []
+    for layer in layers:
+        by_rule = isinstance(layer.channels, str) and layer.channels != "first"
+        if by_rule and 0 < layer.slices < layer.slice_count:
+            index = graph.weighted.index(layer.name)
+            order = scores.order(index, str(layer.channels), layer.channel_axis)
+            chosen = tuple(sorted(int(channel) for channel in order[: layer.slices]))
+            layer = layer.model_copy(update={"channels": chosen})
+        listed.append(layer)
+    return tuple(listed)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _predicted(
+    memory: Mapping[str, float | None],
+    time_s: float,
+    energy_j: float,
+    provenance: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Quantity]:
+    """Predicted costs with the kind and interval their provenance states."""
+    rows = [
+        *((name, memory[name], "byte", "memory") for name in PREDICTED_BYTES),
+        ("step_time_s", time_s, "s", "step.time_s"),
+        ("step_energy_j", energy_j, "J", "step.energy_j"),
+    ]
+    return {
+        name: Quantity.model_validate(
+            {
+                "value": value,
+                "unit": unit,
+                **{key: provenance[path][key] for key in ("kind", "low", "high")},
+            }
+        )
+        for name, value, unit, path in rows
+    }

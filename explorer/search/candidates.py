@@ -1,0 +1,234 @@
+"""Candidates: designs with their costs and their worth, as columns, and the front of them."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from explorer.costmodel.report import CostReport
+from explorer.design import DesignBatch
+from explorer.provenance import Kind
+from explorer.search.front import (
+    Objective,
+    hypervolume,
+    is_non_dominated,
+    knee_index,
+    normalised_values,
+)
+from explorer.units import BoolArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WORTH = "accuracy"
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Worth:
+    """What designs are worth, columns [P].
+
+    `value` is a measured or calibrated accuracy (0..1) or a proxy score; `name` says which
+    and `is_accuracy` whether it may be called accuracy. `low`, `high` are nan without an
+    interval; `kind` holds Kind codes.
+    """
+
+    name: str
+    is_accuracy: bool
+    value: FloatArray
+    low: FloatArray
+    high: FloatArray
+    kind: IntArray
+
+    def take(self, rows: IntArray) -> "Worth":
+        """Rows by index."""
+        return replace(
+            self,
+            value=self.value[rows],
+            low=self.low[rows],
+            high=self.high[rows],
+            kind=self.kind[rows],
+        )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CandidateTable:
+    """P candidates. `violations` [P, C] are violated when > 0; `labels` name known policies."""
+
+    costs: CostReport
+    worth: Worth
+    violations: FloatArray
+    labels: tuple[str, ...]
+    objectives: tuple[Objective, ...]
+
+    def __len__(self) -> int:
+        return len(self.costs)
+
+    @property
+    def designs(self) -> DesignBatch:
+        """The designs [P]."""
+        return self.costs.designs
+
+    @property
+    def score(self) -> FloatArray:
+        """Accuracy or proxy score [P]; `score_name` says which."""
+        return self.worth.value
+
+    @property
+    def score_name(self) -> str:
+        """Name of the axis: `accuracy`, or `proxy score: ...`."""
+        return self.worth.name
+
+    @property
+    def score_kind(self) -> tuple[Kind, ...]:
+        """Kind of each score [P]."""
+        return tuple(Kind(int(code)) for code in self.worth.kind)
+
+    @property
+    def peak_live_bytes(self) -> FloatArray:
+        """Bytes [P]."""
+        return self.costs.peak_live_bytes
+
+    @property
+    def training_extra_bytes(self) -> FloatArray:
+        """Bytes above inference [P]."""
+        return self.costs.training_extra_bytes
+
+    @property
+    def step_time_s(self) -> FloatArray:
+        """Seconds of a step [P]."""
+        return self.costs.step_time_s
+
+    @property
+    def step_energy_j(self) -> FloatArray:
+        """Joules of a step [P]."""
+        return self.costs.step_energy_j
+
+    @cached_property
+    def values(self) -> FloatArray:
+        """Objective values in natural units [P, M]."""
+        columns = [
+            self.score if objective.name == WORTH else getattr(self.costs, objective.name)
+            for objective in self.objectives
+        ]
+        return np.stack(columns, axis=1)
+
+    @property
+    def feasible(self) -> BoolArray:
+        """No constraint violated [P]."""
+        feasible: BoolArray = np.all(self.violations <= 0, axis=1)
+        return feasible
+
+    @cached_property
+    def eligible(self) -> BoolArray:
+        """Feasible rows or, when there are none, those of the smallest violation [P]."""
+        if len(self) == 0 or self.feasible.any():
+            return self.feasible
+        over = np.maximum(self.violations, 0).sum(axis=1)
+        least: BoolArray = over <= over.min() * (1 + 1e-9)
+        return least
+
+    @cached_property
+    def on_front(self) -> BoolArray:
+        """Not dominated among the eligible rows [P]."""
+        front = np.zeros(len(self), dtype=bool)
+        rows = np.flatnonzero(self.eligible)
+        front[rows] = is_non_dominated(self.values[rows], self.objectives)
+        return front
+
+    @property
+    def hypervolume(self) -> float:
+        """Of the front, in units of the scales; 0 when nothing is feasible."""
+        return hypervolume(self.values[self.on_front & self.feasible], self.objectives)
+
+    def take(self, rows: IntArray) -> "CandidateTable":
+        """Rows by index."""
+        return replace(
+            self,
+            costs=self.costs.take(rows),
+            worth=self.worth.take(rows),
+            violations=self.violations[rows],
+            labels=tuple(self.labels[row] for row in rows),
+        )
+
+    def to_frame(self) -> "pd.DataFrame":
+        """One row a candidate, units in the column names."""
+        frame = self.costs.to_frame()
+        frame.insert(1, WORTH if self.worth.is_accuracy else "proxy_score", self.score)
+        frame.insert(2, "score_kind", [kind.word for kind in self.score_kind])
+        frame["feasible"] = self.feasible
+        frame["on_front"] = self.on_front
+        return frame
+
+
+def concatenate(tables: list[CandidateTable]) -> CandidateTable:
+    """Stack tables of one problem."""
+    first = tables[0]
+    designs = DesignBatch(
+        axes=first.designs.axes,
+        setup=first.designs.setup,
+        families=tuple(name for table in tables for name in table.designs.families),
+        selections=tuple(name for table in tables for name in table.designs.selections),
+        **{
+            name: np.concatenate([getattr(table.designs, name) for table in tables])
+            for name in ("slices", "update_bias", "update_norm", "axis_in")
+        },
+    )
+    costs = CostReport(
+        designs=designs,
+        **{
+            name: np.concatenate([getattr(table.costs, name) for table in tables])
+            for name in CostReport.columns()
+        },
+    )
+    worth = Worth(
+        name=first.worth.name,
+        is_accuracy=first.worth.is_accuracy,
+        **{
+            name: np.concatenate([getattr(table.worth, name) for table in tables])
+            for name in ("value", "low", "high", "kind")
+        },
+    )
+    return CandidateTable(
+        costs=costs,
+        worth=worth,
+        violations=np.concatenate([table.violations for table in tables]),
+        labels=tuple(label for table in tables for label in table.labels),
+        objectives=first.objectives,
+    )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ParetoFront:
+    """The result of a search: every candidate, and which of them are the front."""
+
+    table: CandidateTable
+    seed: int
+    sampler: str
+    trial_count: int
+
+    @property
+    def rows(self) -> IntArray:
+        """Row numbers of the front in the table, by memory."""
+        rows = np.flatnonzero(self.table.on_front)
+        return rows[np.argsort(self.table.peak_live_bytes[rows], kind="stable")]
+
+    @property
+    def hypervolume(self) -> float:
+        """Of the feasible front."""
+        return self.table.hypervolume
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """The front, one row a member."""
+        return self.table.to_frame().loc[self.rows]
+
+    def knee(self) -> int:
+        """Row nearest to the ideal corner of the front in units of its spread."""
+        values = normalised_values(self.table.values[self.rows], self.table.objectives)
+        return int(self.rows[knee_index(values)])
+
+    def _repr_html_(self) -> str:
+        return str(self.to_frame().to_html())

@@ -1,0 +1,144 @@
+"""The search: ask Optuna for a batch of genes, screen it in one call, tell it back.
+
+A study may live in a storage; then a search that was interrupted goes on where it
+stopped: finished trials are decoded and screened again, which costs milliseconds.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer import catalog
+from explorer.errors import SpecError
+from explorer.search.candidates import CandidateTable, ParetoFront, concatenate
+from explorer.search.control import SearchControl
+from explorer.search.front import normalised_values
+from explorer.search.problem import Problem
+from explorer.search.space import SearchSpace
+from explorer.units import IntArray
+
+if TYPE_CHECKING:
+    import optuna
+
+OnBatch = Callable[[int, int, CandidateTable, float], None]
+
+BATCH = 25
+QUESTION = "question"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyPlace:
+    """Where a study lives: a name and a storage URL, or a journal file `NAME.journal`."""
+
+    name: str
+    storage: str | None = None
+
+
+def explore(
+    problem: Problem,
+    space: SearchSpace,
+    known: CandidateTable,
+    *,
+    trials: int,
+    sampler: str,
+    seed: int,
+    question: Mapping[str, Any],
+    place: StudyPlace | None = None,
+    on_batch: OnBatch | None = None,
+    control: SearchControl | None = None,
+) -> ParetoFront:
+    """Search until the study has `trials` trials, or until stopped.
+
+    `known` policies join the candidates as they are; `on_batch(done, total, table,
+    hypervolume)` is called after every batch. The same seed gives the same trials.
+    """
+    if trials < 0:
+        raise SpecError.of("trials", trials, "a whole number from 0")
+    study = _open_study(catalog.load("sampler", sampler).make(seed), problem, question, place)
+    done, genes = _finished(study, space)
+    tables = [known]
+    if len(genes):
+        tables.append(problem.screen(space.decode(genes)))
+    elif not done:
+        for row in space.seeds():
+            names = [gene.name for gene in space.genes]
+            study.enqueue_trial(dict(zip(names, (int(value) for value in row), strict=True)))
+    table = concatenate(tables)
+    while done < trials and (control is None or control.proceed()):
+        batch, told = _batch(study, problem, space, min(BATCH, trials - done))
+        table = concatenate([table, batch])
+        done += told
+        if on_batch is not None:
+            on_batch(done, trials, table, table.hypervolume)
+    table = problem.place(table, np.flatnonzero(table.on_front))
+    return ParetoFront(table=table, seed=seed, sampler=sampler, trial_count=done)
+
+
+def _batch(
+    study: "optuna.Study", problem: Problem, space: SearchSpace, count: int
+) -> tuple[CandidateTable, int]:
+    """Ask, screen and tell one batch."""
+    from optuna.distributions import BaseDistribution, IntDistribution
+
+    distributions: dict[str, BaseDistribution] = {
+        gene.name: IntDistribution(gene.low, gene.high) for gene in space.genes
+    }
+    trials = [study.ask(distributions) for _ in range(count)]
+    genes = np.array([[trial.params[gene.name] for gene in space.genes] for trial in trials])
+    batch = problem.screen(space.decode(genes))
+    goals = normalised_values(batch.values, batch.objectives)
+    for row, trial in enumerate(trials):
+        for index, over in enumerate(batch.violations[row]):
+            trial.set_constraint(f"over_{index}", float(over))
+        study.tell(trial, [float(value) for value in goals[row]])
+    return batch, count
+
+
+def _finished(study: "optuna.Study", space: SearchSpace) -> tuple[int, IntArray]:
+    """Number of told trials and their genes [P, D]."""
+    from optuna.trial import TrialState
+
+    told = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    genes = [[trial.params[gene.name] for gene in space.genes] for trial in told]
+    return len(told), np.array(genes, dtype=np.int64).reshape(len(told), len(space.genes))
+
+
+def _open_study(
+    sampler: "optuna.samplers.BaseSampler",
+    problem: Problem,
+    question: Mapping[str, Any],
+    place: StudyPlace | None,
+) -> "optuna.Study":
+    """A study in memory, or the one at a place if it asks the same question."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    directions = [optuna.study.StudyDirection.MINIMIZE] * len(problem.objectives)
+    if place is None:
+        return optuna.create_study(directions=directions, sampler=sampler)
+    study = optuna.create_study(
+        study_name=place.name,
+        storage=_storage(place),
+        directions=directions,
+        sampler=sampler,
+        load_if_exists=True,
+    )
+    asked = json.dumps(question, sort_keys=True)
+    before = study.user_attrs.get(QUESTION)
+    if before is None:
+        study.set_user_attr(QUESTION, asked)
+    elif before != asked:
+        raise SpecError(f"study {place.name}: it asks {before}, not {asked}; take another name")
+    return study
+
+
+def _storage(place: StudyPlace) -> Any:
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    if place.storage is not None:
+        return place.storage
+    return JournalStorage(JournalFileBackend(f"{place.name}.journal"))

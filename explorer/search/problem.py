@@ -1,0 +1,81 @@
+"""Where cost and worth meet: designs in, candidates out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from explorer.costmodel.detail import violations
+from explorer.costmodel.evaluate import evaluate, place_rows
+from explorer.design import DesignBatch
+from explorer.device import DeviceProfile
+from explorer.graph import ModelGraph
+from explorer.search.candidates import WORTH, CandidateTable
+from explorer.search.front import Objective, anchored
+from explorer.search.judge import Judge
+from explorer.units import IntArray
+
+MEMORY = "peak_live_bytes"
+ENERGY = "step_energy_j"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Problem:
+    """One question: a network (in the setup's norm), a device, what counts as good.
+
+    `memory_limit_bytes` and `reserve_bytes` narrow the device's RAM.
+    """
+
+    graph: ModelGraph
+    device: DeviceProfile
+    judge: Judge
+    objectives: tuple[Objective, ...]
+    reserve_bytes: int = 0
+    memory_limit_bytes: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        graph: ModelGraph,
+        device: DeviceProfile,
+        judge: Judge,
+        anchors: DesignBatch,
+        reserve_bytes: int = 0,
+        memory_limit_bytes: int | None = None,
+    ) -> "Problem":
+        """Objectives are scaled by anchor designs: nothing trained to everything trained."""
+        costs = evaluate(graph, device, anchors)
+        worth = judge.worth(anchors, costs)
+        objectives = (
+            anchored(WORTH, "1", "max", worth.value),
+            anchored(MEMORY, "byte", "min", costs.peak_live_bytes),
+            anchored(ENERGY, "J", "min", costs.step_energy_j),
+        )
+        return cls(
+            graph=graph,
+            device=device,
+            judge=judge,
+            objectives=objectives,
+            reserve_bytes=reserve_bytes,
+            memory_limit_bytes=memory_limit_bytes,
+        )
+
+    def screen(self, designs: DesignBatch, labels: Sequence[str] | None = None) -> CandidateTable:
+        """Evaluate a whole batch at once."""
+        costs = evaluate(self.graph, self.device, designs)
+        over = violations(self.device, costs, self.reserve_bytes)
+        if self.memory_limit_bytes is not None:
+            limit = self.memory_limit_bytes
+            beyond = (costs.peak_live_bytes - limit) / limit
+            over = np.concatenate([over, beyond[:, None]], axis=1)
+        return CandidateTable(
+            costs=costs,
+            worth=self.judge.worth(designs, costs),
+            violations=over,
+            labels=tuple(labels) if labels is not None else ("",) * len(designs),
+            objectives=self.objectives,
+        )
+
+    def place(self, table: CandidateTable, rows: IntArray) -> CandidateTable:
+        """The same table with the arena of these rows placed."""
+        return replace(table, costs=place_rows(self.graph, self.device, table.costs, rows))

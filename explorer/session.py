@@ -1,0 +1,335 @@
+"""A session: one question about one network on one device, and the whole flow.
+
+Frozen: every change is a new Session, so a face holds nothing else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from explorer import catalog
+from explorer.accuracy.calibrate import Calibration
+from explorer.accuracy.proxy import layer_scores
+from explorer.accuracy.records import Ledger
+from explorer.accuracy.scores import ScoreTable
+from explorer.costmodel.detail import report
+from explorer.costmodel.evaluate import evaluate
+from explorer.costmodel.report import Cost
+from explorer.costmodel.tables import layer_table
+from explorer.design import DesignBatch, TrainingSetup, UpdatePolicy
+from explorer.device import DeviceProfile, load_device
+from explorer.document import PolicyDocument, load_policy
+from explorer.errors import CalibrationError, MissingDataError, SpecError
+from explorer.export import FrontDocument, device_digest, front_document, policy_document
+from explorer.family import FamilyInfo, PolicyContext, build_policy, families, known_specs
+from explorer.graph import ModelGraph, normalised
+from explorer.paths import data_cache
+from explorer.search.candidates import CandidateTable, ParetoFront
+from explorer.search.control import SearchControl
+from explorer.search.judge import Judge, calibrate_runs, everything, nothing
+from explorer.search.loop import OnBatch, StudyPlace, explore
+from explorer.search.problem import Problem
+from explorer.search.space import SearchSpace
+from explorer.units import FloatArray
+
+if TYPE_CHECKING:
+    from explorer.accuracy.calibrate import Evidence
+
+ALWAYS_APPLICABLE = "last-k:k=4"
+ACCOUNTINGS = ("device",)
+
+
+@dataclass(frozen=True)
+class Session:
+    """A question: what is asked about, and under which setup.
+
+    `device` may be a path to a TOML, `policy` a spec or a path to a policy JSON. `task`,
+    `norm`, `precision` None mean the model's task, the network's own norm, the device's
+    precision. `reserve_bytes` of RAM belong to the application.
+    """
+
+    model: str = "mcunet-5fps"
+    device: str = "gap9"
+    task: str | None = None
+    batch: int = 1
+    micro_batch: int | None = None
+    norm: str | None = None
+    optimizer: str = "sgd"
+    precision: str | None = None
+    policy: str = "sparse-update:scheme=99kb"
+    accounting: str = "device"
+    reserve_bytes: int = 0
+    memory_limit_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.accounting not in ACCOUNTINGS:
+            raise SpecError.of("accounting", self.accounting, ", ".join(ACCOUNTINGS))
+        if self.reserve_bytes < 0:
+            raise SpecError.of("reserve", self.reserve_bytes, "bytes from 0")
+        if self.memory_limit_bytes is not None and self.memory_limit_bytes < 1:
+            raise SpecError.of("memory_limit", self.memory_limit_bytes, "bytes from 1")
+        self._setup()
+        if self.task is not None:
+            catalog.load("task", self.task)
+
+    def with_model(self, model: str) -> "Session":
+        """Another network with its own task; a policy that does not apply is replaced."""
+        changed = replace(self, model=model, task=None)
+        try:
+            changed._design()
+        except (SpecError, LookupError):
+            return replace(changed, policy=ALWAYS_APPLICABLE)
+        return changed
+
+    def with_device(self, device: str) -> "Session":
+        """Another device, in its own precision if it does not have the chosen one."""
+        if self.precision is not None and self.precision not in _device(device).kernels:
+            return replace(self, device=device, precision=None)
+        return replace(self, device=device)
+
+    def with_task(self, task: str | None) -> "Session":
+        """Another task; None for the model's own."""
+        return replace(self, task=task)
+
+    def with_batch(self, batch: int, micro_batch: int | None = None) -> "Session":
+        """Another effective batch, split into micro-batches that divide it."""
+        return replace(self, batch=batch, micro_batch=micro_batch)
+
+    def with_norm(self, norm: str | None) -> "Session":
+        """Another normalisation; None for the network's own."""
+        return replace(self, norm=norm)
+
+    def with_optimizer(self, optimizer: str) -> "Session":
+        """Another optimizer."""
+        return replace(self, optimizer=optimizer)
+
+    def with_precision(self, precision: str | None) -> "Session":
+        """Another precision; None for the device's own."""
+        return replace(self, precision=precision)
+
+    def with_policy(self, policy: str) -> "Session":
+        """Another policy; SpecError or UnknownNameError when it cannot be built here."""
+        changed = replace(self, policy=policy)
+        changed._design()
+        return changed
+
+    def with_limits(
+        self, reserve_bytes: int = 0, memory_limit_bytes: int | None = None
+    ) -> "Session":
+        """RAM the application keeps, and a limit on peak RAM in searches."""
+        return replace(self, reserve_bytes=reserve_bytes, memory_limit_bytes=memory_limit_bytes)
+
+    def cost(self) -> Cost:
+        """The chosen policy's cost in full."""
+        return report(self.graph, self.profile, self._batch([self._design()]), self.reserve_bytes)
+
+    def compare(self) -> CandidateTable:
+        """Every known policy that applies, one row each, labelled by its spec."""
+        specs = known_specs(self._context)
+        policies = [build_policy(self._context, spec) for spec in specs]
+        return self.problem.screen(self._batch(policies), specs)
+
+    def chosen(self) -> CandidateTable:
+        """The chosen policy as a candidate."""
+        design = self._design()
+        return self.problem.screen(self._batch([design]), [design.family])
+
+    def policies(self) -> list[FamilyInfo]:
+        """Policy families with their options, and why some do not apply."""
+        return families(self._context)
+
+    def search(
+        self,
+        trials: int = 400,
+        sampler: str = "nsga2",
+        seed: int = 0,
+        *,
+        space: str = "guided",
+        study: str | None = None,
+        storage: str | None = None,
+        on_batch: OnBatch | None = None,
+        control: SearchControl | None = None,
+    ) -> ParetoFront:
+        """Multi-objective search over what to train; known policies are among the candidates."""
+        if storage is not None and study is None:
+            raise SpecError.of("study", None, "a name, when a storage is given")
+        return explore(
+            self.problem,
+            self._space(space),
+            self.compare(),
+            trials=trials,
+            sampler=sampler,
+            seed=seed,
+            question=self._question(space),
+            place=None if study is None else StudyPlace(name=study, storage=storage),
+            on_batch=on_batch,
+            control=control,
+        )
+
+    def candidate_cost(self, table: CandidateTable, row: int) -> Cost:
+        """One candidate's cost in full."""
+        designs = table.designs.take(np.array([row]))
+        return report(self.graph, self.profile, designs, self.reserve_bytes)
+
+    def export(self, table: CandidateTable | None = None, row: int = 0) -> PolicyDocument:
+        """A candidate, or the chosen policy, as a policy document."""
+        table = self.chosen() if table is None else table
+        return policy_document(
+            self.graph,
+            self.profile,
+            self.task_name,
+            table.designs[row],
+            self.candidate_cost(table, row),
+            table.worth.take(np.array([row])),
+            self.scores,
+        )
+
+    def front_document(self, front: ParetoFront) -> FrontDocument:
+        """A search's result as a document."""
+        return front_document(front, self.problem, self.task_name)
+
+    @property
+    def evidence(self) -> "Evidence | None":
+        """How well accuracy is predicted here; None without enough measured runs."""
+        calibration = self._calibration()
+        return None if calibration is None else calibration.evidence
+
+    @property
+    def task_name(self) -> str:
+        """The task in force."""
+        return self.task or _model_task(self.model)
+
+    @cached_property
+    def graph(self) -> ModelGraph:
+        """The network, in the chosen normalisation."""
+        return normalised(_model(self.model), self.norm)
+
+    @property
+    def profile(self) -> DeviceProfile:
+        """The device."""
+        return _device(self.device)
+
+    @cached_property
+    def scores(self) -> ScoreTable | None:
+        """Channel scores of this network on this task, where someone made them."""
+        return _scores(self.graph, self.task_name)
+
+    @cached_property
+    def problem(self) -> Problem:
+        """What a search optimises."""
+        calibration = self._calibration()
+        earned = calibration is not None and not calibration.evidence.reason_against
+        return Problem.of(
+            self.graph,
+            self.profile,
+            Judge(table=self.scores, calibration=calibration if earned else None),
+            self._batch([nothing(self._context.axes), everything(self._context.axes)]),
+            reserve_bytes=self.reserve_bytes,
+            memory_limit_bytes=self.memory_limit_bytes,
+        )
+
+    def _setup(self) -> TrainingSetup:
+        profile = self.profile
+        precision = self.precision or profile.default_precision
+        profile.kernels_for(precision)
+        rest = {"optimizer": self.optimizer, "precision": precision}
+        if self.norm is not None:
+            rest["norm"] = self.norm
+        return TrainingSetup.of_batch(self.batch, self.micro_batch, **rest)
+
+    def _batch(self, policies: Sequence[UpdatePolicy]) -> DesignBatch:
+        return DesignBatch.of(self._context.axes, policies, self._setup())
+
+    @cached_property
+    def _context(self) -> PolicyContext:
+        table = layer_table(self.graph)
+        level = self.profile.level("data")
+        assert level is not None
+
+        def screen(policies: Sequence[UpdatePolicy]) -> tuple[FloatArray, FloatArray]:
+            designs = DesignBatch.of(table.axes, policies, self._setup())
+            costs = evaluate(self.graph, self.profile, designs)
+            return costs.peak_live_bytes, costs.input_grad_macs + costs.weight_grad_macs
+
+        return PolicyContext(
+            graph=self.graph,
+            axes=table.axes,
+            weight_counts=table.weight_count,
+            forward_macs=table.forward_macs,
+            layer_fisher=None if self.scores is None else self.scores.layer_fisher(),
+            screen=screen,
+            usable_bytes=float(level.usable_bytes - self.reserve_bytes),
+        )
+
+    def _design(self) -> UpdatePolicy:
+        if self.policy.endswith(".json"):
+            return load_policy(self.policy).policy(self.graph)
+        return build_policy(self._context, self.policy)
+
+    def _space(self, name: str) -> SearchSpace:
+        if self.scores is None:
+            importance, selection = layer_table(self.graph).forward_macs, "first"
+        else:
+            importance, selection = layer_scores(self.scores, "gradient"), "fisher"
+        return SearchSpace.of(name, self.graph, importance, self._setup(), selection)
+
+    def _calibration(self) -> Calibration | None:
+        return _calibration(self.graph, self.task_name)
+
+    def _question(self, space: str) -> dict[str, object]:
+        return {
+            "model": self.graph.digest,
+            "device": device_digest(self.profile),
+            "task": self.task_name,
+            "space": space,
+            "setup": repr(self._setup()),
+            "worth": self.problem.judge.name,
+            "limits": [self.reserve_bytes, self.memory_limit_bytes],
+        }
+
+    def _repr_html_(self) -> str:
+        return self.cost()._repr_html_()
+
+
+@lru_cache(maxsize=32)
+def _model(spec: str) -> ModelGraph:
+    name, options = catalog.split_spec(spec)
+    module = catalog.load("model", name)
+    for key in options:
+        if key not in module.OPTIONS:
+            known = ", ".join(module.OPTIONS) or "none"
+            raise SpecError.of(f"option of {name}", key, f"known options: {known}")
+    graph: ModelGraph = module.build(**options)
+    return graph
+
+
+def _model_task(spec: str) -> str:
+    return str(catalog.load("model", catalog.split_spec(spec)[0]).TASK)
+
+
+@lru_cache(maxsize=32)
+def _device(name: str) -> DeviceProfile:
+    return load_device(name)
+
+
+@lru_cache(maxsize=32)
+def _scores(graph: ModelGraph, task: str) -> ScoreTable | None:
+    path = Path(data_cache()) / "fisher" / f"{graph.name}-{task}.npz"
+    try:
+        return ScoreTable.load(path, graph)
+    except (MissingDataError, SpecError):
+        return None
+
+
+@lru_cache(maxsize=32)
+def _calibration(graph: ModelGraph, task: str) -> Calibration | None:
+    path = Path(data_cache()) / "runs" / f"{graph.name}-{task}.jsonl"
+    runs = [run for run in Ledger(path).read() if run.model.digest == graph.digest]
+    try:
+        return calibrate_runs(graph, runs, _scores(graph, task))
+    except CalibrationError:
+        return None

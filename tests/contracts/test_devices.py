@@ -1,0 +1,155 @@
+"""Contract of device profiles: every entry loads, cites each number and keeps its identities."""
+
+import re
+import tomllib
+
+import pytest
+
+from explorer import catalog
+from explorer.device import DeviceProfile, load_device
+from explorer.errors import SpecError
+
+DEVICES = catalog.names("device")
+STM32 = ("stm32f746", "stm32h743", "stm32h7a3")
+LINUX = ("jetson-nano", "pi-zero-2w", "radxa-zero")
+SOURCE_MARK = re.compile(r"^\[\[source\]\]$", flags=re.MULTILINE)
+# name: clock_hz, active_cores, precisions (the first one is the default)
+EXPECTED = {
+    "gap9": (370e6, 1, ("fp32", "fp16", "int8")),
+    "jetson-nano": (921.6e6, 1, ("fp16",)),
+    "pi-zero-2w": (1.0e9, 4, ("fp32", "int8")),
+    "radxa-zero": (1.8e9, 4, ("fp32",)),
+    "stm32f746": (216e6, 1, ("int8", "fp32")),
+    "stm32h743": (480e6, 1, ("int8", "fp32")),
+    "stm32h7a3": (280e6, 1, ("int8", "fp32")),
+}
+
+
+def covers(field, path):
+    return path == field or path.startswith(f"{field}.")
+
+
+def test_names_are_exactly_the_seven():
+    assert sorted(EXPECTED) == DEVICES
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_file_loads_under_its_own_name(name):
+    profile = load_device(name)
+    assert profile.name == name
+    assert profile.summary.endswith(".") and "\n" not in profile.summary
+    assert profile.note
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_clock_cores_and_precisions(name):
+    profile = load_device(name)
+    clock_hz, cores, precisions = EXPECTED[name]
+    assert (profile.clock_hz, profile.active_cores) == (clock_hz, cores)
+    assert profile.default_precision == precisions[0]
+    assert set(profile.kernels) == set(precisions)
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_every_number_has_one_source_and_no_field_is_dead(name):
+    profile = load_device(name)
+    fields = [field for block in profile.source for field in block.fields]
+    numbers = list(profile.numbers())
+    assert numbers and len(set(fields)) == len(fields)
+    for path in numbers:
+        assert sum(covers(field, path) for field in fields) == 1, path
+    for field in fields:
+        assert any(covers(field, path) for path in numbers), field
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_sources_are_honest(name):
+    for block in load_device(name).source:
+        assert block.kind != "measured", block.cite
+        assert block.cite.strip() and "/work" not in block.cite and ".md" not in block.cite
+        if block.kind == "assumed":
+            assert block.cite.startswith(("assumed: ", "recalled")), block.cite
+            assert block.plus_minus_ratio > 0, block.cite
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_removing_any_source_block_is_refused_by_the_bare_field(name):
+    head, *blocks = SOURCE_MARK.split(catalog.read("device", name))
+    profile = load_device(name)
+    assert len(blocks) == len(profile.source) > 0
+    for gone, block in enumerate(profile.source):
+        rest = "[[source]]".join([head, *blocks[:gone], *blocks[gone + 1 :]])
+        bare = next(p for p in profile.numbers() if any(covers(f, p) for f in block.fields))
+        with pytest.raises(SpecError, match=rf"(^|\s){re.escape(bare)} has no source"):
+            DeviceProfile.from_toml(rest)
+
+
+@pytest.mark.parametrize("name", DEVICES)
+@pytest.mark.parametrize("table", ["", "memory", "kernels"])
+def test_unknown_field_is_refused_by_name(name, table):
+    header = re.compile(rf"^\[+{table}[^\]]*\]+\n" if table else r"\A", flags=re.MULTILINE)
+    text = catalog.read("device", name)
+    spoilt = header.sub(lambda found: f"{found[0]}turbo_hz = 1\n", text, count=1)
+    assert tomllib.loads(spoilt) != tomllib.loads(text)
+    with pytest.raises(SpecError, match="turbo_hz"):
+        DeviceProfile.from_toml(spoilt)
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_memory_levels(name):
+    profile = load_device(name)
+    for level in profile.memory:
+        assert 0 < level.usable_bytes <= level.size_bytes
+    levels = {level.holds: level.name for level in profile.memory}
+    if name in LINUX:
+        assert levels == {"data": "RAM"}
+    elif name in STM32:
+        assert levels == {"data": "SRAM", "weights": "flash"}
+    else:
+        assert levels == {"data": "L2", "weights": "eMRAM"}
+
+
+def test_usable_above_size_is_refused():
+    text = catalog.read("device", "gap9").replace("1_363_148", "1_572_865")
+    with pytest.raises(SpecError, match="memory.*usable_bytes is larger than size_bytes"):
+        DeviceProfile.from_toml(text)
+
+
+@pytest.mark.parametrize("name", STM32)
+def test_cortex_m7_boards_share_their_rates_and_stream_by_the_cycle(name):
+    profile, reference = load_device(name), load_device("stm32f746")
+    own = {"weight_bytes_per_s", "active_power_w"}
+    for precision, per_cycle in (("int8", 3.0), ("fp32", 0.72)):
+        kernels = profile.kernels_for(precision)
+        expected = reference.kernels_for(precision).model_dump(exclude=own)
+        assert kernels.model_dump(exclude=own) == expected
+        assert kernels.weight_bytes_per_s / profile.clock_hz == pytest.approx(per_cycle)
+    linear = profile.kernels_for("fp32").linear_macs_per_cycle
+    assert linear * 4 == pytest.approx(0.72)  # one fp32 weight of 4 bytes per MAC
+
+
+@pytest.mark.parametrize(("precision", "weight_bytes"), [("fp32", 4), ("fp16", 2)])
+def test_gap9_linear_is_its_weight_stream(precision, weight_bytes):
+    profile = load_device("gap9")
+    kernels = profile.kernels_for(precision)
+    per_cycle = kernels.weight_bytes_per_s / profile.clock_hz
+    assert per_cycle == pytest.approx(6.7)
+    assert kernels.linear_macs_per_cycle == pytest.approx(per_cycle / weight_bytes, rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["pi-zero-2w", "radxa-zero"])
+def test_cortex_a_backward_takes_1p55_forward_times(name):
+    for kernels in load_device(name).kernels.values():
+        backward = 1 / kernels.input_grad_speed_ratio + 1 / kernels.weight_grad_speed_ratio
+        assert backward == pytest.approx(1.55, rel=0.005)
+        assert kernels.trainer_speed_ratio == 0.5
+        assert kernels.linear_macs_per_cycle == kernels.pointwise_macs_per_cycle
+        assert kernels.activation_bytes_per_s
+
+
+def test_pi_power_is_the_fit_at_its_clock_and_cores():
+    profile = load_device("pi-zero-2w")
+    clock_ghz = profile.clock_hz / 1e9
+    power_w = (775 + 628 * clock_ghz + 235 * profile.active_cores * clock_ghz) / 1e3
+    for kernels in profile.kernels.values():
+        assert kernels.active_power_w == pytest.approx(power_w)
