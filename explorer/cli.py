@@ -8,14 +8,15 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import click
 import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from typer.exceptions import TyperException
 
 from explorer import catalog
 from explorer.device import DeviceProfile, load_device
@@ -283,16 +284,20 @@ def run(arguments: list[str]) -> int:
         code = app(arguments, standalone_mode=False)
     except ExplorerError as error:
         return _complain(str(error))
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message())
-        return WRONG_USE_EXIT
-    except click.ClickException as error:
-        return _complain(error.format_message())
-    except click.exceptions.Abort:
-        return _complain("interrupted; a named study goes on when it is started again")
-    except KeyboardInterrupt:
+    except TyperException as error:
+        return _complain(error.format_message() + _what_came(error, arguments))
+    except (KeyboardInterrupt, typer.Abort):
         return _complain("interrupted; a named study goes on when it is started again")
     return code if isinstance(code, int) else 0
+
+
+def _what_came(error: TyperException, arguments: list[str]) -> str:
+    """The value an option was given, which the parser's own sentence leaves out."""
+    names = getattr(getattr(error, "param", None), "opts", ())
+    for name, value in pairwise(arguments):
+        if name in names:
+            return f"; got {value!r}"
+    return ""
 
 
 def _complain(sentence: str) -> int:

@@ -46,7 +46,7 @@ def main() -> None:
     table.save(data_cache() / "fisher" / f"{MODEL}-{TASK}.npz")
     ledger = Ledger(options.ledger)
     content = ledger.read()
-    done = content.keys()
+    done = content.measured()
     print(f"{len(content)} runs in {options.ledger}, {content.corrupt_lines} broken lines")
     policies = list(designs(LayerAxes.of(graph)))
     protocol = task_protocol(task)

@@ -117,7 +117,7 @@ class LedgerContent:
     def __iter__(self) -> Iterator[MeasuredRun]:
         return iter(self.runs)
 
-    def keys(self) -> frozenset[RunKey]:
+    def measured(self) -> frozenset[RunKey]:
         """Keys of every run, to skip what is measured already."""
         return frozenset(run.key for run in self.runs)
 

@@ -50,6 +50,21 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
         return self
 
 
+class GroupNorm(nn.GroupNorm):
+    """Group norm whose parameters may train on an input that has no gradient.
+
+    Torch 2.13 crashes there (CPU, channels-last input), so such an input is copied to
+    the plain layout first.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalise, scale and offset."""
+        trained = self.weight.requires_grad or self.bias.requires_grad
+        if torch.is_grad_enabled() and trained and not images.requires_grad:
+            images = images.contiguous()
+        return super().forward(images)
+
+
 def _conv(graph: ModelGraph, layer: LayerSpec) -> nn.Module:
     return nn.Conv2d(
         graph.in_channels(layer),
@@ -69,7 +84,7 @@ _OPERATORS: dict[str, Callable[[ModelGraph, LayerSpec], nn.Module]] = {
     ),
     "batchnorm": lambda _, layer: nn.BatchNorm2d(layer.out_shape[0]),
     "frozen_batchnorm": lambda _, layer: FrozenBatchNorm2d(layer.out_shape[0]).eval(),
-    "groupnorm": lambda _, layer: nn.GroupNorm(layer.groups, layer.out_shape[0]),
+    "groupnorm": lambda _, layer: GroupNorm(layer.groups, layer.out_shape[0]),
     "relu": lambda *_: nn.ReLU(),
     "relu6": lambda *_: nn.ReLU6(),
     "add": lambda *_: Add(),

@@ -7,9 +7,25 @@ The package is itself callable, because importing a submodule binds the name
 import sys
 from types import ModuleType
 
-from explorer.app.main import App, get_app
+from explorer.app.main import App
+from explorer.session import Session
 
 __all__ = ["App", "app", "get_app"]
+
+_current: App | None = None
+
+
+def get_app(session: Session | None = None) -> App:
+    """The app of this kernel: the same one again, unless it is for another session."""
+    global _current
+    wanted = Session() if session is None else session
+    if _current is not None and (_current.is_closed or _current.origin != wanted):
+        _current.close()
+        _current = None
+    if _current is None:
+        _current = App(wanted)
+    return _current
+
 
 app = get_app
 

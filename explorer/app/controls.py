@@ -57,7 +57,10 @@ class Controls:
         self.norm = _dropdown("Normalisation", norms, session.norm)
         self.optimizer = _dropdown("Optimizer", OPTIMIZERS, session.optimizer)
         self.precision = _dropdown("Precision", [("default", None)], None)
-        name, options = catalog.split_spec(session.policy)
+        name = session.policy
+        options: dict[str, str] = {}
+        if not name.endswith(".json"):
+            name, options = catalog.split_spec(name)
         self.policy = _dropdown("Update policy", [name], name)
         self._first_options = options
         self.grid = widgets.GridBox(

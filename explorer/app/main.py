@@ -21,8 +21,9 @@ from explorer.app.controls import Controls, PointBar, SearchBar
 from explorer.app.details import STYLE, details_html, error_html
 from explorer.app.frame_clock import FrameClock
 from explorer.app.runner import Batch, Ended, Report, Runner
-from explorer.app.view import Found, View, choices_of, points_of, same_space, selection_of
+from explorer.app.view import CHOICE, Found, View, choices_of, points_of, same_space, selection_of
 from explorer.errors import ExplorerError, SpecError
+from explorer.family import FamilyInfo
 from explorer.figures import tradeoff
 from explorer.search.candidates import CandidateTable, ParetoFront
 from explorer.session import ALWAYS_APPLICABLE, Session
@@ -45,6 +46,7 @@ class App:
         self._runner: Runner | None = None
         self._searched: Session | None = None
         self._are_settings_new = False
+        self._is_listing = False
         self._is_closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pump_task: asyncio.Task[None] | None = None
@@ -63,10 +65,10 @@ class App:
             session=session, cost=session.cost(), chosen=session.chosen(), known=session.compare()
         )
         self.controls.adapt_policies(
-            session.policies(), self.controls.policy.value, self.view.known.labels
+            _families(session).values(), self.controls.policy.value, self.view.known.labels
         )
-        self._data = self._tradeoff_data()
-        self.figure: Any = go.FigureWidget(tradeoff.draw(self._data))
+        self.tradeoff_data = self._make_data()
+        self.figure: Any = go.FigureWidget(tradeoff.draw(self.tradeoff_data))
         self.figure._config = {"displaylogo": False, "responsive": True}
         self.box = widgets.VBox(
             [
@@ -167,9 +169,11 @@ class App:
         Raises TimeoutError after `timeout_s`.
         """
         self._start_pump()
+        self._settled.clear()
         self._wake()
         async with asyncio.timeout(timeout_s):
-            while self.run.is_active or not self._settled.is_set():
+            await self._settled.wait()
+            while self.run.is_active:
                 self._settled.clear()
                 await self._settled.wait()
         if self.failure is not None:
@@ -203,7 +207,7 @@ class App:
         points.back.on_click(lambda _: self._step(-1))
         points.ahead.on_click(lambda _: self._step(1))
         points.export.on_click(lambda _: self._export_clicked())
-        for number in range(len(self._data.trace_ids)):
+        for number in range(len(self.tradeoff_data.trace_ids)):
             self.figure.data[number].on_click(partial(self._point_clicked, number))
 
     def _settings_changed(self) -> None:
@@ -211,12 +215,12 @@ class App:
         self._wake()
 
     def _point_clicked(self, number: int, _: object, hit: Any, __: object) -> None:
-        ids = self._data.trace_ids[number]
+        ids = self.tradeoff_data.trace_ids[number]
         if hit.point_inds and hit.point_inds[0] < len(ids):
             self.select(ids[hit.point_inds[0]])
 
     def _point_picked(self, change: Any) -> None:
-        if change["new"] is not None and change["new"] != self.view.selected_id:
+        if not self._is_listing and change["new"] != self.view.selected_id:
             self.select(change["new"])
 
     def _filter_changed(self, change: Any) -> None:
@@ -320,7 +324,7 @@ class App:
         controls.adapt_device(controls.read().device)
         settings = controls.read()
         bare = _session_of(self.origin, settings)
-        families = {family.name: family for family in bare.policies()}
+        families = _families(bare)
         chosen, note = settings.policy, ""
         if not families[chosen].applicable and settings.model != old.model:
             note = f"{chosen} does not apply to {settings.model}: {families[chosen].reason}"
@@ -340,7 +344,7 @@ class App:
 
     # Drawing.
 
-    def _tradeoff_data(self) -> tradeoff.TradeoffData:
+    def _make_data(self) -> tradeoff.TradeoffData:
         cap = _STREAM_CAP if self.run.is_active else tradeoff.POINT_CAP
         return tradeoff.tradeoff_data(points_of(self.view), self.view.selected_id, cap)
 
@@ -357,8 +361,8 @@ class App:
         )
         if not _same(drawn, self._drawn):
             self._drawn = drawn
-            self._data = self._tradeoff_data()
-            tradeoff.update(self.figure, self._data)
+            self.tradeoff_data = self._make_data()
+            tradeoff.update(self.figure, self.tradeoff_data)
             self._show_list()
         chosen = selection_of(view)
         detailed = (chosen.session, chosen.table, chosen.row, chosen.label)
@@ -371,26 +375,22 @@ class App:
 
     def _show_list(self) -> None:
         box, rows = self.point_bar.points, choices_of(self.view)
-        if list(box.options) != rows:
-            with box.hold_trait_notifications():
-                box.options = rows
-                box.value = self.view.selected_id
+        self._is_listing = True
+        if tuple(box.options) != tuple(rows):
+            box.options = rows
         box.value = self.view.selected_id
+        self._is_listing = False
 
 
-_current: App | None = None
-
-
-def get_app(session: Session | None = None) -> App:
-    """The app of this kernel: the same one again, unless it is for another session."""
-    global _current
-    wanted = Session() if session is None else session
-    if _current is not None and (_current.is_closed or _current.origin != wanted):
-        _current.close()
-        _current = None
-    if _current is None:
-        _current = App(wanted)
-    return _current
+def _families(session: Session) -> dict[str, FamilyInfo]:
+    """Families by name; a policy that comes from a file is a family of its own."""
+    known = {family.name: family for family in session.policies()}
+    if session.policy.endswith(".json"):
+        summary = f"the policy in {session.policy}"
+        known[session.policy] = FamilyInfo(
+            name=session.policy, summary=summary, options={}, reason=""
+        )
+    return known
 
 
 def _session_of(origin: Session, settings: state.Settings) -> Session:

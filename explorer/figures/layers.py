@@ -1,7 +1,8 @@
 """What one design does layer by layer: share trained, MACs, activations kept."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
@@ -10,6 +11,9 @@ from plotly.subplots import make_subplots
 from explorer.figures import axes, theme
 from explorer.provenance import Kind
 from explorer.units import FloatArray, format_bytes, format_count
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAC_WORDS = {
     "forward_macs": "forward",
@@ -38,8 +42,8 @@ class LayersData:
         return total
 
 
-def layers_data(columns: Mapping[str, Sequence[object]]) -> LayersData:
-    """Layers that compute, train or keep something; `columns` may be a data frame."""
+def layers_data(columns: "pd.DataFrame") -> LayersData:
+    """Layers that compute, train or keep something, from the rows of a cost."""
     numbers = {
         name: np.asarray(columns[name], dtype=float)
         for name in ("trained_ratio", "saved_bytes", *MAC_WORDS)

@@ -247,7 +247,7 @@ def test_a_second_document_takes_the_first_masks_off():
 
 
 def test_documents_that_do_not_fit_are_refused():
-    with pytest.raises(SpecError, match="layer.name"):
+    with pytest.raises(SpecError, match=r"layer\.name"):
         apply_policy(torch.nn.Linear(2, 2), document(policy(1)))
     with pytest.raises(SpecError, match="channels of feature_mix"):
         apply_policy(build_module(GRAPH), document(policy(1, 0.5, selection="fisher")))

@@ -1,5 +1,6 @@
 """NSGA-III (Deb and Jain, 2014)."""
 
+import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,7 +10,10 @@ SUMMARY = "evolutionary with reference directions"
 
 
 def make(seed: int) -> "BaseSampler":
-    """Optuna's own, seeded."""
+    """Optuna's own, seeded; it is marked experimental, and Optuna is pinned."""
+    from optuna.exceptions import ExperimentalWarning
     from optuna.samplers import NSGAIIISampler
 
-    return NSGAIIISampler(seed=seed, population_size=50)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return NSGAIIISampler(seed=seed, population_size=50)

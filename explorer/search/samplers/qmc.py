@@ -1,5 +1,6 @@
 """Quasi-Monte-Carlo genes (Sobol sequence)."""
 
+import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,7 +10,10 @@ SUMMARY = "low-discrepancy genes, no learning"
 
 
 def make(seed: int) -> "BaseSampler":
-    """Optuna's own, seeded."""
+    """Optuna's own, seeded; it is marked experimental, and Optuna is pinned."""
+    from optuna.exceptions import ExperimentalWarning
     from optuna.samplers import QMCSampler
 
-    return QMCSampler(seed=seed, scramble=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return QMCSampler(seed=seed, scramble=True)

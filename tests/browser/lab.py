@@ -1,0 +1,205 @@
+"""A real JupyterLab on loopback and a headless Chromium, for the tour and the benchmark."""
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOK = ROOT / "notebooks" / "01_explorer.ipynb"
+ARTIFACTS = Path(os.environ.get("EXPLORER_ARTIFACTS", Path(__file__).parent / "artifacts"))
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+CHROMIUM_FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+START_TIMEOUT_S = 60
+FIRST_PLOT_MS = 90_000
+PLOT = "document.querySelector('.explorer-app .js-plotly-plot')"
+
+
+class Lab:
+    """A running JupyterLab: where it listens and the folder it serves."""
+
+    def __init__(self, url: str, token: str, folder: Path) -> None:
+        self.url = url
+        self.token = token
+        self.folder = folder
+
+    def page_url(self, notebook: str) -> str:
+        """The address of a notebook in a fresh workspace."""
+        return f"{self.url}/lab/tree/{notebook}?reset&token={self.token}"
+
+
+@contextmanager
+def running_lab(folder: Path) -> Iterator[Lab]:
+    """Serve a copy of the notebook from `folder`, with settings of its own and no news."""
+    work, home = folder / "work", folder / "home"
+    settings = home / "settings" / "@jupyterlab" / "apputils-extension"
+    for path in (work, settings):
+        path.mkdir(parents=True)
+    news = {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}
+    (settings / "notification.jupyterlab-settings").write_text(json.dumps(news))
+    shutil.copy(NOTEBOOK, work)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    token = secrets.token_hex(16)
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+        "JUPYTER_CONFIG_DIR": str(home / "config"),
+        "JUPYTER_DATA_DIR": str(home / "data"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+        "IPYTHONDIR": str(home / "ipython"),
+    }
+    command = [
+        sys.executable,
+        *("-m", "jupyterlab", "--no-browser", "--allow-root", "--expose-app-in-browser"),
+        *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
+        *(f"--IdentityProvider.token={token}", "--ServerApp.disable_check_xsrf=True"),
+        *(f"--ServerApp.root_dir={work}", "--LabApp.news_url=None"),
+    ]
+    with (folder / "lab.log").open("wb") as log:
+        server = subprocess.Popen(
+            command, cwd=work, env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            lab = Lab(f"http://127.0.0.1:{port}", token, work)
+            _await_server(lab, server, folder / "lab.log")
+            yield lab
+            _shut_kernels(lab)
+        finally:
+            server.terminate()
+            try:
+                server.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+
+@contextmanager
+def running_browser() -> Iterator[Browser]:
+    """Debian's Chromium, headless."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*CHROMIUM_FLAGS])
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def open_notebook(lab: Lab, browser: Browser, width: int, height: int) -> Page:
+    """A page with the notebook open, its kernel connected and the side bar folded away."""
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.goto(lab.page_url(NOTEBOOK.name))
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=FIRST_PLOT_MS)
+    page.wait_for_selector(".jp-NotebookPanel [data-status='idle']", timeout=FIRST_PLOT_MS)
+    return page
+
+
+def command(page: Page, name: str) -> None:
+    """Run a JupyterLab command without waiting for its end."""
+    page.evaluate("name => { window.jupyterapp.commands.execute(name); }", name)
+
+
+def await_plot(page: Page) -> None:
+    """Wait until the three panels are drawn, and count repaints from then on."""
+    page.wait_for_selector(".explorer-app .js-plotly-plot .main-svg", timeout=FIRST_PLOT_MS)
+    page.wait_for_function(f"{PLOT}._fullLayout && {PLOT}._fullLayout.xaxis3")
+    page.evaluate(
+        f"() => {{ window.paints = []; "
+        f"{PLOT}.on('plotly_afterplot', () => window.paints.push(performance.now())); }}"
+    )
+
+
+def await_idle(page: Page, timeout_ms: int = FIRST_PLOT_MS) -> None:
+    """Wait until no cell runs or waits."""
+    page.wait_for_function(
+        "() => ![...document.querySelectorAll('.jp-Notebook .jp-InputPrompt')]"
+        ".some(prompt => prompt.textContent.includes('*'))",
+        timeout=timeout_ms,
+    )
+
+
+def choose(page: Page, label: str, value: str) -> None:
+    """Set a drop-down of the app by the text of one of its options."""
+    page.locator(".explorer-app .widget-dropdown", has_text=label).first.locator(
+        "select"
+    ).select_option(value)
+
+
+def fill(page: Page, label: str, value: str) -> None:
+    """Type into a field of the app and leave it."""
+    field = page.locator(".explorer-app .jupyter-widgets").filter(
+        has=page.locator(f"label:text-is('{label}')")
+    )
+    field.last.locator("input").last.fill(value)
+    field.last.locator("input").last.press("Tab")
+
+
+def press(page: Page, text: str) -> None:
+    """Press a button of the app."""
+    page.locator(".explorer-app button", has_text=text).first.click()
+
+
+def pixel_of(page: Page, trace: int, point: int) -> tuple[float, float]:
+    """Where a point of a trace is on the screen."""
+    x, y = page.evaluate(
+        f"""([trace, point]) => {{
+          const plot = {PLOT}, data = plot._fullData[trace], layout = plot._fullLayout;
+          const axis = name => layout[name[0] + 'axis' + name.slice(1)];
+          const [across, upward] = [axis(data.xaxis), axis(data.yaxis)];
+          const box = plot.getBoundingClientRect();
+          return [box.left + across._offset + across.d2p(data.x[point]),
+                  box.top + upward._offset + upward.d2p(data.y[point])];
+        }}""",
+        [trace, point],
+    )
+    return float(x), float(y)
+
+
+def _await_server(lab: Lab, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise RuntimeError(f"JupyterLab ended: {log.read_text()[-2000:]}")
+        try:
+            _ask(lab, "api/status")
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return
+    raise TimeoutError(f"JupyterLab did not answer: {log.read_text()[-2000:]}")
+
+
+def _shut_kernels(lab: Lab) -> None:
+    for kernel in json.loads(_ask(lab, "api/kernels")):
+        _ask(lab, f"api/kernels/{kernel['id']}", method="DELETE")
+
+
+def _ask(lab: Lab, path: str, method: str = "GET") -> bytes:
+    request = urllib.request.Request(
+        f"{lab.url}/{path}", method=method, headers={"Authorization": f"token {lab.token}"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        body: bytes = answer.read()
+        return body

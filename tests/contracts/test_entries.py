@@ -1,0 +1,83 @@
+"""Every entry of the catalogue is tested the day it is dropped in."""
+
+import numpy as np
+import pytest
+
+from explorer import catalog
+from explorer.costmodel.tables import layer_table
+from explorer.errors import SpecError, UnknownNameError
+from explorer.family import build_policy, known_specs
+from explorer.session import Session
+
+MODELS = catalog.names("model")
+POLICIES = catalog.names("policy")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_model_builds_and_meets_its_expectations(name):
+    module = catalog.load("model", name)
+    graph = module.build()
+    assert graph.name == name
+    assert graph.source.cite
+    assert module.TASK in catalog.names("task")
+    table = layer_table(graph)
+    for quantity, expected in module.EXPECTED.items():
+        assert getattr(table, quantity).sum() == expected
+    counted = table.weight_count + table.bias_count + table.norm_count
+    assert counted.sum() == graph.parameter_count
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("family", POLICIES)
+def test_policy_builds_where_it_applies_and_says_why_not(model, family):
+    context = Session(model=model, policy="none")._context
+    module = catalog.load("policy", family)
+    assert module.SUMMARY
+    if reason := module.reason_against(context):
+        with pytest.raises(SpecError) as problem:
+            build_policy(context, family)
+        assert reason in str(problem.value)
+    else:
+        policy = build_policy(context, family)
+        assert policy.layer_names == context.graph.weighted
+        for spec in module.known(context):
+            built = build_policy(context, spec)
+            assert catalog.split_spec(built.family) == catalog.split_spec(spec)
+
+
+@pytest.mark.parametrize("family", POLICIES)
+def test_policy_refuses_an_unknown_option_by_name(family):
+    context = Session(policy="none")._context
+    if catalog.load("policy", family).reason_against(context):
+        pytest.skip("does not apply to this network")
+    with pytest.raises(SpecError, match="colour"):
+        build_policy(context, f"{family}:colour=1")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_known_policies_run_from_nothing_to_everything(model):
+    session = Session(model=model, policy="none")
+    specs = known_specs(session._context)
+    assert {"none", "full", "last-layer"} <= set(specs)
+    table = session.compare()
+    assert table.labels == tuple(specs)
+    assert table.training_extra_bytes[specs.index("none")] == 0
+    assert np.argmax(table.costs.weight_grad_macs) == specs.index("full")
+
+
+@pytest.mark.parametrize("name", catalog.names("sampler"))
+def test_sampler_is_seeded_and_stays_in_bounds(name):
+    session = Session(model="digits-cnn", policy="none")
+    first = session.search(40, sampler=name, seed=3)
+    again = session.search(40, sampler=name, seed=3)
+    assert np.array_equal(first.table.designs.slices, again.table.designs.slices)
+    assert len(first.table) == 40 + len(session.compare())
+    assert first.hypervolume >= session.compare().hypervolume
+
+
+@pytest.mark.parametrize("kind", ["model", "device", "policy", "sampler", "task"])
+def test_unknown_name_offers_the_nearest(kind):
+    near = catalog.names(kind)[0]
+    reader = catalog.read if kind == "device" else catalog.load
+    with pytest.raises(UnknownNameError, match=near):
+        reader(kind, near + "x")

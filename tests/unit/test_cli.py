@@ -1,0 +1,215 @@
+"""The terminal: shapes of JSON, exit codes, one sentence for bad input."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from explorer import catalog
+from explorer.cli import run
+from explorer.costmodel.report import MEMORY_COLUMNS
+
+
+@pytest.fixture
+def terminal(capsys):
+    def call(*arguments):
+        code = run(list(arguments))
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def sentence(err):
+    lines = err.strip().splitlines()
+    assert len(lines) == 1
+    assert "Traceback" not in err
+    return lines[0]
+
+
+@pytest.mark.parametrize("plural", ["models", "devices", "policies", "tasks", "samplers"])
+def test_list_has_names_and_summaries(terminal, plural):
+    kind = {"policies": "policy"}.get(plural, plural.removesuffix("s"))
+    code, out, _ = terminal("list", plural, "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert [row["name"] for row in rows] == catalog.names(kind)
+    assert all(row["summary"] for row in rows)
+
+
+def test_cost_prints_the_promised_object(terminal):
+    code, out, _ = terminal("cost", "mcunet-5fps", "gap9", "--policy", "full", "--layers", "--json")
+    answer = json.loads(out)
+    assert code == 0
+    assert set(answer) == {
+        "model", "device", "policy", "setup", "accounting", "macs", "memory", "fits", "step",
+        "sample", "trained_parameters", "provenance", "layers",
+    }  # fmt: skip
+    assert set(answer["macs"]) == {"forward", "input_grad", "weight_grad"}
+    assert set(answer["memory"]) == set(MEMORY_COLUMNS)
+    assert answer["macs"]["forward"] == 22_453_504
+    assert answer["trained_parameters"] == 469_224
+    assert {row["op"] for row in answer["layers"]} >= {"conv2d", "relu6", "add"}
+    for entry in answer["provenance"].values():
+        assert entry["kind"] in {"measured", "published", "modelled", "assumed"}
+        assert entry["source"]
+    low, high = (answer["provenance"]["step.time_s"][end] for end in ("low", "high"))
+    assert low < answer["step"]["time_s"] < high
+
+
+def test_batch_splits_into_micro_batches(terminal):
+    _, out, _ = terminal(
+        "cost", "digits-cnn", "gap9", "--batch", "8", "--micro-batch", "2", "--json"
+    )
+    answer = json.loads(out)
+    assert answer["setup"]["accumulation_steps"] == 4
+    assert answer["sample"]["time_s"] == pytest.approx(answer["step"]["time_s"] / 8)
+
+
+def test_misfit_is_an_exit_code_only_when_asked_for(terminal):
+    arguments = ("cost", "mbv2-w0.35", "stm32f746", "--batch", "32", "--json")
+    code, out, _ = terminal(*arguments)
+    assert code == 0
+    assert not json.loads(out)["fits"][0]["fits"]
+    assert terminal(*arguments, "--fail-if-misfit")[0] == 3
+
+
+BAD = [
+    (("cost", "mcunet-5fp", "gap9"), ("mcunet-5fp", "mcunet-5fps")),
+    (("cost", "mcunet-5fps", "gap8"), ("gap8", "gap9")),
+    (("cost", "mcunet-5fps:width=2", "gap9"), ("width", "classes")),
+    (("cost", "mcunet-5fps", "gap9", "--policy", "lastlayer"), ("lastlayer", "last-layer")),
+    (("cost", "mcunet-5fps", "gap9", "--policy", "last-k:k=99"), ("99", "42")),
+    (("cost", "mcunet-5fps", "gap9", "--policy", "last-k:n=2"), ("'n'", "k")),
+    (("cost", "mcunet-5fps", "gap9", "--policy", "free:first_conv=1.2"), ("1.2", "0 to 1")),
+    (("cost", "mcunet-5fps", "gap9", "--policy", "free:conv1=0.5"), ("conv1", "first_conv")),
+    (("cost", "mcunet-5fps", "gap9", "--policy", "sparse-update:scheme=1kb"), ("1kb", "99kb")),
+    (("cost", "digits-cnn", "gap9", "--policy", "sparse-update"), ("no scheme", "mcunet-5fps")),
+    (("cost", "mcunet-5fps", "gap9", "--batch", "0"), ("batch", "0")),
+    (("cost", "mcunet-5fps", "gap9", "--batch", "8", "--micro-batch", "3"), ("micro_batch", "8")),
+    (("cost", "mcunet-5fps", "gap9", "--batch", "many"), ("batch", "many")),
+    (("cost", "mcunet-5fps", "gap9", "--norm", "ln"), ("ln", "bn, gn")),
+    (("cost", "mcunet-5fps", "gap9", "--optimizer", "lion"), ("lion", "adam")),
+    (("cost", "mcunet-5fps", "pi-zero-2w", "--precision", "fp16"), ("fp16", "fp32")),
+    (("cost", "mcunet-5fps", "gap9", "--accounting", "mine"), ("mine", "device")),
+    (("cost", "mcunet-5fps", "gap9", "--reserve", "-1"), ("-1", "0")),
+    (("cost", "mcunet-5fps"), ("device", "issing")),
+    (("list", "model"), ("model", "models")),
+    (("search", "digits-cnn", "gap9", "--trials", "-5"), ("-5", "0")),
+    (("search", "digits-cnn", "gap9", "--sampler", "nsga4"), ("nsga4", "nsga3")),
+    (("search", "digits-cnn", "gap9", "--join"), ("join", "--study")),
+    (("validate", "nowhere.json"), ("nowhere.json", "read")),
+    (("export", "nowhere.json", "--out", "x.json"), ("nowhere.json", "read")),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), BAD, ids=lambda value: " ".join(value[:5]))
+def test_wrong_use_is_one_sentence_and_exit_two(terminal, arguments, words):
+    code, _, err = terminal(*arguments)
+    assert code == 2
+    for word in words:
+        assert word in sentence(err)
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory):
+    path = tmp_path_factory.mktemp("front") / "front.json"
+    assert run(["search", "digits-cnn", "gap9", "--trials", "50", "--out", str(path)]) == 0
+    return path
+
+
+@pytest.mark.parametrize("pick", ["knee", "min-memory", "max-accuracy", "3"])
+def test_export_picks_a_candidate_that_validates_and_costs_the_same(
+    terminal, front, tmp_path, pick
+):
+    out = tmp_path / "policy.json"
+    assert terminal("export", str(front), "--pick", pick, "--out", str(out))[0] == 0
+    assert terminal("validate", str(out))[0] == 0
+    policy = json.loads(out.read_text())
+    code, text, _ = terminal("cost", "digits-cnn", "gap9", "--policy", str(out), "--json")
+    assert code == 0
+    peak = policy["predicted"]["peak_live_bytes"]
+    assert json.loads(text)["memory"]["peak_live_bytes"] == peak["value"]
+    assert peak["kind"] == "modelled"
+
+
+def test_a_pick_outside_the_candidates_is_refused(terminal, front, tmp_path):
+    code, _, err = terminal("export", str(front), "--pick", "9999", "--out", str(tmp_path / "x"))
+    assert code == 2
+    assert "9999" in sentence(err)
+    assert "knee" in err
+
+
+def broken(document, change):
+    changed = json.loads(json.dumps(document))
+    change(changed)
+    return changed
+
+
+CHANGES = {
+    "extra field": (lambda d: d.update(colour="red"), "colour"),
+    "future version": (lambda d: d.update(schema_version=2), "schema_version"),
+    "ratio above one": (lambda d: d["layers"][0].update(update_ratio=1.2), "update_ratio"),
+    "ratio and slices": (lambda d: d["layers"][0].update(update_ratio=0.015), "update_ratio"),
+    "unknown axis": (lambda d: d["layers"][0].update(channel_axis="up"), "channel_axis"),
+    "twice": (lambda d: d["layers"].append(d["layers"][0]), "layers"),
+    "channel outside": (lambda d: d["layers"][0].update(channels=[99999]), "channels"),
+    "batch of zero": (lambda d: d["setup"].update(micro_batch=0), "micro_batch"),
+    "no model": (lambda d: d.pop("model"), "model"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_bad_policy_document_names_its_field(terminal, front, tmp_path, name):
+    out = tmp_path / "policy.json"
+    terminal("export", str(front), "--out", str(out))
+    change, word = CHANGES[name]
+    out.write_text(json.dumps(broken(json.loads(out.read_text()), change)))
+    code, _, err = terminal("validate", str(out))
+    assert code == 2
+    assert word in sentence(err)
+    assert str(out) in err
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", "nonsense", '{"schema_version": "1"}'])
+def test_what_is_no_document_is_refused(terminal, tmp_path, text):
+    path = tmp_path / "policy.json"
+    path.write_text(text)
+    code, _, err = terminal("validate", str(path))
+    assert code == 2
+    assert "policy.json" in sentence(err)
+
+
+def test_a_policy_for_another_network_is_refused_with_both_names(terminal, front, tmp_path):
+    out = tmp_path / "policy.json"
+    terminal("export", str(front), "--out", str(out))
+    code, _, err = terminal("cost", "mcunet-5fps", "gap9", "--policy", str(out))
+    assert code == 2
+    assert "digits-cnn" in sentence(err)
+    assert "mcunet-5fps" in err
+
+
+def test_a_device_number_without_a_source_is_refused(terminal, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(catalog.read("device", "gap9").replace('fields = ["clock_hz", ', "fields = ["))
+    for arguments in (("validate", str(path)), ("cost", "digits-cnn", str(path))):
+        code, _, err = terminal(*arguments)
+        assert code == 2
+        assert "clock_hz has no source" in sentence(err)
+
+
+def test_an_own_device_works_by_path(terminal, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(catalog.read("device", "gap9").replace('name = "gap9"', 'name = "mine"', 1))
+    code, out, _ = terminal("cost", "digits-cnn", str(path), "--json")
+    assert code == 0
+    assert json.loads(out)["device"] == "mine"
+
+
+def test_module_and_script_agree():
+    environment = {**os.environ, "COLUMNS": "200"}
+    command = [sys.executable, "-m", "explorer", "compare", "digits-cnn", "gap9", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert {row["policy"] for row in json.loads(done.stdout)} >= {"none", "full", "last-layer"}

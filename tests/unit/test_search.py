@@ -1,0 +1,128 @@
+"""Spaces, the loop, resuming a study."""
+
+import json
+
+import numpy as np
+import pytest
+
+from explorer.errors import SpecError
+from explorer.search.control import SearchControl
+from explorer.search.space import LEVELS, SearchSpace
+from explorer.session import Session
+
+DIGITS = Session(model="digits-cnn", policy="none")
+
+
+@pytest.fixture(params=["guided", "layers"])
+def space(request) -> SearchSpace:
+    return DIGITS._space(request.param)
+
+
+def test_genes_decode_inside_their_depth(space):
+    rng = np.random.default_rng(0)
+    low = np.array([gene.low for gene in space.genes])
+    high = np.array([gene.high for gene in space.genes])
+    genes = rng.integers(low, high + 1, (200, len(low)))
+    designs = space.decode(genes)
+    layer_count = len(space.axes.names)
+    position = np.arange(layer_count)
+    outside = position < layer_count - genes[:, :1]
+    assert not designs.slices[outside].any()
+    early = position < layer_count - genes[:, 1:2]
+    assert not designs.update_bias[early].any()
+    ratio = designs.update_ratio
+    nearest = np.abs(ratio[..., None] - LEVELS).min(axis=-1)
+    assert nearest.max() <= 1 / space.axes.out_channels.min()
+
+
+def test_seeds_hold_the_plain_policies(space):
+    designs = space.decode(space.seeds())
+    whole = np.where(designs.update_bias.all(axis=1))[0]
+    assert any(np.array_equal(designs.slices[row], space.axes.out_channels) for row in whole)
+    nothing = ~designs.slices.any(axis=1) & ~designs.update_bias.any(axis=1)
+    assert nothing.any()
+
+
+def test_guided_takes_the_most_important_layers_first():
+    space = DIGITS._space("guided")
+    layer_count = len(space.axes.names)
+    for share, at_least in ((1, 1), (2, 2), (4, 4)):
+        genes = [layer_count, 0, share, 4, 0, 1, 0, 1]
+        taken = np.flatnonzero(space.decode(np.array([genes])).slices[0])
+        kind = np.flatnonzero(space.kind_of == 0)
+        best = kind[np.argsort(-space.importance[kind])][: len(taken)]
+        assert set(taken) == set(best)
+        assert len(taken) >= min(at_least, len(kind))
+
+
+def test_unknown_space_is_refused():
+    with pytest.raises(SpecError, match="guided"):
+        DIGITS.search(1, space="plain")
+
+
+def test_callback_sees_every_batch_and_hypervolume_never_shrinks():
+    seen = []
+    DIGITS.search(60, on_batch=lambda done, total, table, volume: seen.append((done, volume)))
+    assert [done for done, _ in seen] == [25, 50, 60]
+    volumes = [volume for _, volume in seen]
+    assert volumes == sorted(volumes)
+
+
+def test_stop_ends_after_the_running_batch():
+    control = SearchControl()
+    front = DIGITS.search(500, control=control, on_batch=lambda *_: control.stop())
+    assert front.trial_count == 25
+
+
+def test_a_named_study_resumes_and_equals_one_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = DIGITS.search(50, seed=1, study="kept")
+    assert (tmp_path / "kept.journal").is_file()
+    more = DIGITS.search(75, seed=1, study="kept")
+    known = len(DIGITS.compare())
+    assert more.trial_count == 75
+    assert np.array_equal(
+        first.table.designs.slices[known:], more.table.designs.slices[known : known + 50]
+    )
+    idle = DIGITS.search(75, seed=1, study="kept")
+    assert idle.hypervolume == more.hypervolume
+
+
+def test_a_study_of_another_question_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    DIGITS.search(10, study="kept")
+    with pytest.raises(SpecError, match="take another name"):
+        DIGITS.with_device("stm32h743").search(10, study="kept")
+
+
+def test_when_nothing_fits_the_front_is_of_the_smallest_violation():
+    session = DIGITS.with_limits(memory_limit_bytes=1000)
+    front = session.search(50)
+    over = np.maximum(front.table.violations, 0).sum(axis=1)
+    assert not front.table.feasible.any()
+    assert np.allclose(over[front.rows], over.min())
+    assert front.hypervolume == 0
+
+
+def test_front_members_fit_when_any_candidate_does():
+    session = DIGITS.with_limits(memory_limit_bytes=60_000)
+    front = session.search(100)
+    assert front.table.feasible[front.rows].all()
+    assert front.table.peak_live_bytes[front.rows].max() <= 60_000
+    assert np.isfinite(front.table.costs.arena_bytes[front.rows]).all()
+
+
+def test_front_document_tells_how_its_hypervolume_was_computed():
+    from explorer.search.front import Objective, hypervolume
+
+    front = DIGITS.search(50)
+    document = json.loads(DIGITS.front_document(front).to_json())
+    objectives = tuple(Objective(**row) for row in document["objectives"])
+    values = np.array(
+        [
+            [candidate["objectives"][o.name] for o in objectives]
+            for candidate in document["candidates"]
+            if candidate["on_front"]
+        ]
+    )
+    assert hypervolume(values, objectives) == pytest.approx(document["hypervolume"])
