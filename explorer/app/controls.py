@@ -23,6 +23,7 @@ from explorer.units import KIB
 _MOST_SAMPLES = 128
 _MOST_RESERVE_KIB = 1 << 22
 _MOST_TRIALS = 100_000
+_OWN_TASK = "the model's"
 _GRID = "repeat(auto-fill, minmax(128px, 1fr))"
 
 
@@ -36,8 +37,8 @@ class Controls:
         self._options: Mapping[str, Option] = {}
         self.model = _dropdown("Model", _listed("model", session.model), session.model)
         self.device = _dropdown("Device", _listed("device", session.device), session.device)
-        tasks = [("none", None), *((name, name) for name in catalog.names("task"))]
-        self.task = _dropdown("Task", tasks, session.task)
+        tasks = [(_OWN_TASK, ""), *((name, name) for name in catalog.names("task"))]
+        self.task = _dropdown("Task", tasks, session.task or "")
         self.batch = _field(widgets.IntSlider, "Batch", session.batch, 1, _MOST_SAMPLES)
         self.micro_batch = _field(
             widgets.BoundedIntText,
@@ -53,10 +54,11 @@ class Controls:
             0,
             _MOST_RESERVE_KIB,
         )
-        norms = [("as in the network", None), *((norm, norm) for norm in NORMS)]
-        self.norm = _dropdown("Normalisation", norms, session.norm)
+        norms = [("as in the network", ""), *((norm, norm) for norm in NORMS)]
+        self.norm = _dropdown("Normalisation", norms, session.norm or "")
         self.optimizer = _dropdown("Optimizer", OPTIMIZERS, session.optimizer)
-        self.precision = _dropdown("Precision", [("default", None)], None)
+        precisions = _precisions(session.device)
+        self.precision = _dropdown("Precision", precisions, session.precision or "")
         name = session.policy
         options: dict[str, str] = {}
         if not name.endswith(".json"):
@@ -90,12 +92,12 @@ class Controls:
         return Settings(
             model=self.model.value,
             device=self.device.value,
-            task=self.task.value,
+            task=self.task.value or None,
             batch=self.batch.value,
             micro_batch=self.micro_batch.value or None,
-            norm=self.norm.value,
+            norm=self.norm.value or None,
             optimizer=self.optimizer.value,
-            precision=self.precision.value,
+            precision=self.precision.value or None,
             reserve_bytes=self.reserve.value * KIB,
             policy=self.policy.value,
             options=tuple(
@@ -107,11 +109,8 @@ class Controls:
 
     def adapt_device(self, device: str) -> None:
         """Offer the precisions of a device."""
-        profile = load_device(device)
-        default = f"default ({profile.default_precision})"
-        precisions = [(default, None), *((name, name) for name in profile.kernels)]
         with self.writing():
-            _offer(self.precision, precisions)
+            _offer(self.precision, _precisions(device))
 
     def adapt_policies(
         self, families: Iterable[FamilyInfo], chosen: str, known_specs: Iterable[str]
@@ -175,11 +174,11 @@ class SearchBar:
             description="Sampler",
             options=samplers,
             value=first,
-            layout=widgets.Layout(width="170px"),
+            layout=widgets.Layout(width="158px"),
             style={"description_width": "55px"},
         )
         self.progress = widgets.IntProgress(
-            layout=widgets.Layout(width="120px", margin="0 8px 0 12px"), min=0, max=1
+            layout=widgets.Layout(width="104px", margin="2px 10px 2px 2px"), min=0, max=1
         )
         self.status = widgets.HTML()
         self.status.add_class("explorer-text")
@@ -191,8 +190,7 @@ class SearchBar:
                 self.trials,
                 self.sampler,
                 self.seed,
-                self.progress,
-                self.status,
+                widgets.HBox([self.progress, self.status]),
             ]
         )
         self.box.add_class("explorer-row")
@@ -232,7 +230,7 @@ class PointBar:
         self.ahead = _button("▶", "Next point", width="34px")
         self.points = widgets.Dropdown(
             description="Point",
-            layout=widgets.Layout(width="360px"),
+            layout=widgets.Layout(width="310px"),
             style={"description_width": "38px"},
         )
         self.fits_only = widgets.Checkbox(
@@ -243,10 +241,10 @@ class PointBar:
         self.path = widgets.Text(
             value="policy.json",
             description="File",
-            layout=widgets.Layout(width="210px"),
+            layout=widgets.Layout(width="170px"),
             style={"description_width": "28px"},
         )
-        self.export = _button("Export policy", "Write the selected design as JSON", width="110px")
+        self.export = _button("Export policy", "Write the selected design as JSON", width="104px")
         self.saved = widgets.HTML()
         self.saved.add_class("explorer-text")
         self.box = widgets.HBox(
@@ -266,6 +264,12 @@ class PointBar:
 def _listed(kind: str, current: str) -> list[str]:
     names = catalog.names(kind)
     return names if current in names else [current, *names]
+
+
+def _precisions(device: str) -> list[tuple[str, str]]:
+    profile = load_device(device)
+    own = f"the device's ({profile.default_precision})"
+    return [(own, ""), *((name, name) for name in profile.kernels)]
 
 
 def _dropdown(description: str, options: Iterable[object], value: object) -> Any:
@@ -321,7 +325,7 @@ def _number(description: str, value: int, low: int, high: int) -> Any:
         value=value,
         min=low,
         max=high,
-        layout=widgets.Layout(width="112px"),
+        layout=widgets.Layout(width="104px"),
         style={"description_width": "38px"},
     )
 

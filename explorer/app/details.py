@@ -23,15 +23,23 @@ STYLE = """
 .explorer-app .explorer-field > .widget-label {width: auto; text-align: left; font-size: 11px;
   line-height: 15px; height: 15px; color: var(--jp-ui-font-color2);}
 .explorer-app .explorer-field > select, .explorer-app .explorer-field > input {
-  width: 100%; box-sizing: border-box;}
+  width: 100%; box-sizing: border-box; flex: 0 0 26px; height: 26px; font-size: 12px;}
+.explorer-app .explorer-field.widget-hslider {display: grid; align-content: start;
+  grid-template-columns: 1fr 34px;}
+.explorer-app .explorer-field.widget-hslider > .widget-label {grid-column: 1 / 3;}
+.explorer-app .explorer-field.widget-hslider > .slider-container {margin: 3px 4px 0 8px;}
+.explorer-app .explorer-field.widget-hslider > .widget-readout {min-width: 0; margin: 0;
+  text-align: right; font-size: 12px;}
 .explorer-app .explorer-row {align-items: center; flex-wrap: wrap; overflow: visible;}
 .explorer-text, .explorer-text .widget-html-content {line-height: 1.4; font-size: 12px;}
 .explorer-error {color: #A33B00; font-size: 12px; font-weight: 600;}
 .explorer-details {display: grid; gap: 4px 28px;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr));}
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr));
+  font-size: 11.5px; line-height: 17px;}
 .explorer-details h4 {margin: 4px 0 3px; font-size: 12px; font-weight: 600;}
 .explorer-details table {border-collapse: collapse; width: 100%; font-size: 11.5px;
-  line-height: 16px;}
+  line-height: 16px; table-layout: auto;}
+.explorer-details table.numbers {width: auto;}
 .explorer-details td, .explorer-details th {padding: 1px 6px 1px 0; text-align: left;
   border: 0; white-space: nowrap; font-weight: normal; color: var(--jp-ui-font-color1);
   background: transparent;}
@@ -46,7 +54,7 @@ STYLE = """
 .explorer-details .misfit {color: #A33B00; font-weight: 600;}
 .explorer-details .note {color: var(--jp-ui-font-color2); font-size: 11.5px;}
 .explorer-details .frozen td {opacity: 0.55;}
-.explorer-details .key {display: inline-block; width: 9px; height: 9px; margin: 0 3px 0 8px;}
+.explorer-details .key {display: inline-block; width: 9px; height: 9px; margin: 0 3px 0 10px;}
 </style>
 """
 
@@ -99,7 +107,8 @@ def _summary(cost: Cost, label: str, worth_words: str) -> str:
     )
     warnings = "".join(f'<div class="note">{escape(text)}</div>' for text in cost.warnings)
     return (
-        f"<h4>{escape(label)}</h4>{warnings}<div>{escape(worth_words)}</div><table>{cells}</table>"
+        f"<h4>{escape(label)}</h4>{warnings}<div>{escape(worth_words)}</div>"
+        f'<table class="numbers">{cells}</table>'
     )
 
 
@@ -147,9 +156,9 @@ def _layers(data: LayersData) -> str:
         for name, word in MAC_WORDS.items()
     )
     return (
-        f"<h4>What trains: {trained} of {len(data.names)} layers ({data.kind.word})</h4>"
-        '<div class="scroll"><table><tr><th>layer</th><th>trained share</th><th></th>'
-        f"<th>MACs: {key}</th><th></th><th>kept</th><th></th></tr>{rows}</table></div>"
+        f"<h4>What trains: {trained} of {len(data.names)} layers ({data.kind.word}){key}</h4>"
+        '<div class="scroll"><table><tr><th>layer</th><th>trained</th><th></th>'
+        f"<th>MACs</th><th></th><th>kept</th><th></th></tr>{rows}</table></div>"
     )
 
 

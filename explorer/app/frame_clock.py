@@ -2,7 +2,8 @@
 
 Python raises `seq` behind an update; the browser answers with `ack` once the
 frame is on the screen. Waiting for it lets the newest state be sent next and
-never builds up a queue of repaints.
+never builds up a queue of repaints. Its element also watches the width of the
+page, because plotly refits itself to the window only.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ ACK_TIMEOUT_S = 1.0
 _UNATTENDED_PAUSE_S = 0.05
 
 _SCRIPT = """
-function render({ model }) {
+function render({ model, el }) {
   const answer = () =>
     requestAnimationFrame(() =>
       setTimeout(() => {
@@ -23,8 +24,14 @@ function render({ model }) {
       }, 0),
     );
   model.on("change:seq", answer);
+  const refit = () => window.dispatchEvent(new Event("resize"));
+  const watcher = new ResizeObserver(() => requestAnimationFrame(refit));
+  watcher.observe(el);
   answer();
-  return () => model.off("change:seq", answer);
+  return () => {
+    watcher.disconnect();
+    model.off("change:seq", answer);
+  };
 }
 export default { render };
 """

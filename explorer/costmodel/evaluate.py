@@ -13,34 +13,29 @@ from explorer.costmodel.lifetimes import (
     Buffer,
     buffers_of,
     feature_values,
-    inference_steps,
     life_table,
     live_bytes,
     parameter_bytes,
+    peak_bytes,
     trained_counts,
 )
 from explorer.costmodel.report import CostReport
-from explorer.costmodel.tables import LayerTable
 from explorer.costmodel.timing import operator_times, step_energy
-from explorer.design import DesignBatch, LayerAxes
+from explorer.design import DesignBatch, TrainingSetup
 from explorer.device import DeviceProfile
-from explorer.graph import ModelGraph, normalised
+from explorer.graph import ModelGraph
 from explorer.units import FloatArray, IntArray
 
 CHUNK = 512  # rows of one matrix product: larger blocks leave the cache
-ACCOUNTINGS = ("device",)
+SMALL = 8  # rows too few for BLAS to start threads, which the limit below would prevent
 
 _BLAS = ThreadpoolController()
 
 
-def graph_for(graph: ModelGraph, norm: str | None) -> tuple[ModelGraph, LayerAxes]:
-    """The network a setup runs on, with its norm, and what a policy may choose there."""
-    changed = normalised(graph, norm)
-    return changed, LayerAxes.of(changed)
-
-
 def evaluate(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> CostReport:
     """Costs of P designs of a graph (already in the setup's norm) on a device."""
+    if len(designs) <= SMALL:
+        return _evaluate_chunk(graph, device, designs)
     with _BLAS.limit(limits=1, user_api="blas"):
         parts = [
             _evaluate_chunk(graph, device, designs.take(np.arange(start, stop)))
@@ -88,9 +83,13 @@ def live_profile(
     life = life_table(graph, designs.setup)
     trained = trained_counts(life.schedule.table, designs)
     live = live_bytes(life, feature_values(life, designs), trained)
-    return live + _constant_bytes(life.schedule.table, device, designs, trained)[
-        :, None
-    ], life.schedule.step_labels
+    fixed = parameter_bytes(
+        life.schedule.table,
+        trained,
+        designs.setup,
+        weights_in_flash=device.level("weights") is not None,
+    )
+    return live + _constant_bytes(fixed, designs.setup)[:, None], life.schedule.step_labels
 
 
 def _chunks(count: int) -> list[tuple[int, int]]:
@@ -98,15 +97,10 @@ def _chunks(count: int) -> list[tuple[int, int]]:
     return [(start, min(start + CHUNK, count)) for start in starts]
 
 
-def _constant_bytes(
-    table: LayerTable, device: DeviceProfile, designs: DesignBatch, trained: FloatArray
-) -> FloatArray:
+def _constant_bytes(fixed: dict[str, FloatArray], setup: TrainingSetup) -> FloatArray:
     """Bytes alive at every step [P]: weights in RAM, optimizer state, accumulators."""
-    fixed = parameter_bytes(
-        table, trained, designs.setup, weights_in_flash=device.level("weights") is not None
-    )
     constant = fixed["weight_bytes"] + fixed["optimizer_bytes"]
-    if designs.setup.update_timing == "deferred":
+    if setup.update_timing == "deferred":
         constant = constant + fixed["gradient_bytes"]
     return constant
 
@@ -126,10 +120,10 @@ def _evaluate_chunk(graph: ModelGraph, device: DeviceProfile, designs: DesignBat
     fixed = parameter_bytes(
         table, trained, setup, weights_in_flash=device.level("weights") is not None
     )
-    constant = _constant_bytes(table, device, designs, trained)
-    peak = live_bytes(life, values, trained, life.candidates).max(axis=1) + constant
+    constant = _constant_bytes(fixed, setup)
+    peak = peak_bytes(life, values, trained) + constant
     resting = fixed["weight_bytes"] if device.level("weights") is None else 0.0
-    inference = float(life.live_bytes[0, inference_steps(life)].max()) + resting
+    inference = life.inference_bytes + resting
     time_s = operator_times(table, device, designs, passes, trained).sum(axis=1)
     step_macs = (forward + input_grad + weight_grad) * setup.effective_batch
     return CostReport(

@@ -15,7 +15,7 @@ from explorer.costmodel.schedule import BufferRule, Feature, Schedule, schedule_
 from explorer.costmodel.tables import LayerTable
 from explorer.design import OPTIMIZER_STATES, DesignBatch, TrainingSetup
 from explorer.graph import ModelGraph
-from explorer.units import BoolArray, FloatArray, IntArray, bytes_of
+from explorer.units import FloatArray, IntArray, bytes_of
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -23,9 +23,11 @@ class LifeTable:
     """Coefficients of one graph under one setup.
 
     `live_bytes` [F + 3L, T]: bytes at each step per unit of feature, then per trained
-    weight, bias, norm scale (fused updates only). `saved_bytes` [F]: what forward keeps
-    for backward. `candidates` [T']: the steps a peak can be at. `needs` [3L, K] and
-    `saved_sets` define the features at `need_columns` and `saved_columns`; the first is 1.
+    weight, bias, norm scale (fused updates only); `peak_bytes` [F + 3L, T'] only the steps
+    a peak can be at; `inference_bytes` is the peak of forward alone. `saved_bytes` [F] and,
+    booked on layers, `layer_saved_bytes` [F, L]: what forward keeps for backward. `needs`
+    [3L, K] and `saved_sets` define the features at `need_columns` and `saved_columns`; the
+    first is always 1.
     """
 
     schedule: Schedule
@@ -37,7 +39,8 @@ class LifeTable:
     live_bytes: FloatArray
     saved_bytes: FloatArray
     layer_saved_bytes: FloatArray
-    candidates: IntArray
+    peak_bytes: FloatArray
+    inference_bytes: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +118,8 @@ def life_table(graph: ModelGraph, setup: TrainingSetup) -> LifeTable:
         live_bytes=live,
         saved_bytes=saved,
         layer_saved_bytes=layer_saved,
-        candidates=_possible_peaks(live),
+        inference_bytes=float(live[0, : schedule.forward_steps].max()),
+        peak_bytes=np.ascontiguousarray(live[:, _possible_peaks(live)]),
     )
 
 
@@ -132,13 +136,16 @@ def feature_values(life: LifeTable, designs: DesignBatch) -> FloatArray:
     return values
 
 
-def live_bytes(
-    life: LifeTable, values: FloatArray, trained: FloatArray, steps: IntArray | None = None
-) -> FloatArray:
-    """Bytes of activations, gradients and masks at each step [P, T], or at `steps`."""
-    coefficients = life.live_bytes if steps is None else life.live_bytes[:, steps]
-    live: FloatArray = np.concatenate([values, trained], axis=1) @ coefficients
+def live_bytes(life: LifeTable, values: FloatArray, trained: FloatArray) -> FloatArray:
+    """Bytes of activations, gradients and masks at each step [P, T]."""
+    live: FloatArray = np.concatenate([values, trained], axis=1) @ life.live_bytes
     return live
+
+
+def peak_bytes(life: LifeTable, values: FloatArray, trained: FloatArray) -> FloatArray:
+    """The highest of `live_bytes` [P]."""
+    peak: FloatArray = (np.concatenate([values, trained], axis=1) @ life.peak_bytes).max(axis=1)
+    return peak
 
 
 def parameter_bytes(
@@ -266,8 +273,3 @@ def _possible_peaks(live: FloatArray) -> IntArray:
         if not any(np.all(steps[other] >= steps[step]) for other in kept):
             kept.append(int(step))
     return np.array(sorted(kept))
-
-
-def inference_steps(life: LifeTable) -> BoolArray:
-    """Which steps belong to inference alone [T]: forward, without the loss."""
-    return np.arange(life.schedule.step_count) < life.schedule.forward_steps

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from explorer.figures.theme import LABEL_SIZE
 from explorer.units import FloatArray
 
-_PANEL_WIDTH = 230.0
+_PANEL_WIDTH = 205.0
 _PANEL_HEIGHT = 215.0
-_CHARACTER_WIDTH = LABEL_SIZE * 0.58
+_CHARACTER_WIDTH = LABEL_SIZE * 0.6
 _LINE_HEIGHT = LABEL_SIZE * 1.25
 _GAP = 7.0
 # name of the place, shift of the label's centre in half label sizes, in gaps
@@ -43,6 +43,13 @@ class _Box:
             and self.bottom < other.top
             and other.bottom < self.top
         )
+
+
+def short_label(spec: str) -> str:
+    """`sparse-update:scheme=99kb` -> `sparse-update 99kb`: values without their keys."""
+    name, _, options = spec.partition(":")
+    values = [option.rpartition("=")[2] for option in options.split(",")]
+    return " ".join(filter(None, [name, *values]))
 
 
 def place_labels(

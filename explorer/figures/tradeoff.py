@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from explorer.figures import axes, theme
-from explorer.figures.labels import place_labels
+from explorer.figures.labels import place_labels, short_label
 from explorer.figures.points import Points, worth_text
 from explorer.figures.roles import (
     HOVERED,
@@ -32,6 +32,7 @@ from explorer.units import BoolArray, FloatArray, IntArray, format_bytes, format
 POINT_CAP = 2000
 FIGURE_HEIGHT = 330
 PANEL_COUNT = 3
+_HIDDEN_BUTTONS = ("select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d", "sendDataToCloud")
 _FAR_BUDGET_RATIO = 12.0
 
 
@@ -151,7 +152,8 @@ def draw(data: TradeoffData) -> go.Figure:
             "itemsizing": "trace",
             "font": {"size": theme.LABEL_SIZE},
         },
-        modebar={"remove": ["select2d", "lasso2d", "autoScale2d"], "orientation": "v"},
+        modebar={"remove": list(_HIDDEN_BUTTONS), "orientation": "v"},
+        margin_r=30,
         dragmode="zoom",
         uirevision="tradeoff",
     )
@@ -226,7 +228,7 @@ def _panel(
         texts: tuple[str, ...] = ()
         places: tuple[str, ...] = ()
         if role.name == "known":
-            labels = [points.labels[row] for row in rows]
+            labels = [short_label(points.labels[row]) for row in rows]
             texts, places = place_labels(labels, across[rows], upward[rows])
         traces.append(
             TraceData(
@@ -303,8 +305,8 @@ def _budget_lines(
             texts += ["", budget.label]
         else:
             ends = ((x_axis.low, limit), (x_axis.high, limit))
-            places += ["top right", "top center"]
-            texts += [budget.label, ""]
+            places += ["top center", "top center"]
+            texts += ["", ""]
         across += [end[0] for end in ends] + [np.nan]
         upward += [end[1] for end in ends] + [np.nan]
         texts.append("")

@@ -31,7 +31,7 @@ CHROMIUM_FLAGS = (
     "--disable-sync",
 )
 START_TIMEOUT_S = 60
-FIRST_PLOT_MS = 90_000
+FIRST_PLOT_MS = 40_000
 PLOT = "document.querySelector('.explorer-app .js-plotly-plot')"
 
 
@@ -112,7 +112,7 @@ def open_notebook(lab: Lab, browser: Browser, width: int, height: int) -> Page:
     page = browser.new_page(viewport={"width": width, "height": height})
     page.goto(lab.page_url(NOTEBOOK.name))
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=FIRST_PLOT_MS)
-    page.wait_for_selector(".jp-NotebookPanel [data-status='idle']", timeout=FIRST_PLOT_MS)
+    page.wait_for_selector("#jp-main-statusbar >> text=| Idle", timeout=FIRST_PLOT_MS)
     return page
 
 

@@ -1,0 +1,125 @@
+"""Speed of the cost model, as ratios against torch's own counter in one run.
+
+`make bench` prints a table. Nothing here is a test: times depend on the machine,
+ratios taken in one run much less. Budgets they defend stand in the table.
+"""
+
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+from explorer.costmodel.detail import report
+from explorer.costmodel.evaluate import evaluate
+from explorer.design import DesignBatch, TrainingSetup
+from explorer.session import Session
+
+MODEL = "mbv2-w0.35-tinytrain"
+LARGEST = "proxyless-w0.3-tinytrain"
+PEER_BATCH = 8
+DESIGNS = 4096
+
+
+def median_s(work, repeats):
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def random_designs(session, count, seed=0):
+    rng = np.random.default_rng(seed)
+    axes = session._context.axes
+    size = (count, len(axes.names))
+    depth = rng.integers(1, size[1] + 1, (count, 1))
+    inside = np.arange(size[1]) >= size[1] - depth
+    slices = np.where(inside & (rng.random(size) < 0.5), axes.slices(rng.random(size)), 0)
+    return DesignBatch(
+        axes=axes,
+        slices=slices,
+        update_bias=inside & (rng.random(size) < 0.5),
+        update_norm=(slices > 0) & axes.has_norm,
+        axis_in=np.zeros(count, dtype=bool),
+        families=("random",) * count,
+        selections=("first",) * count,
+        setup=TrainingSetup(),
+    )
+
+
+def flop_counter_s(graph):
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from explorer.accuracy.torch_bridge import build_module
+
+    torch.set_num_threads(1)
+    module = build_module(graph)
+    batch = torch.zeros(PEER_BATCH, *graph.input_shape)
+
+    def count():
+        with FlopCounterMode(display=False):
+            module(batch).sum().backward()
+
+    return median_s(count, 10)
+
+
+def import_report():
+    code = (
+        "import time; start = time.perf_counter(); import explorer, sys; "
+        "print(time.perf_counter() - start, "
+        "[m for m in ('torch', 'plotly', 'optuna', 'ipywidgets') if m in sys.modules])"
+    )
+    runs = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        for _ in range(5)
+    ]
+    seconds = statistics.median(float(run.stdout.split()[0]) for run in runs)
+    return seconds, runs[0].stdout.split(maxsplit=1)[1].strip()
+
+
+def main():
+    session = Session(model=MODEL, policy="none")
+    one = random_designs(session, 1)
+    single_s = median_s(lambda: evaluate(session.graph, session.profile, one), 200)
+    full_s = median_s(lambda: report(session.graph, session.profile, one), 20)
+    peer_s = flop_counter_s(session.graph)
+    large = Session(model=LARGEST, policy="none")
+    many = random_designs(large, DESIGNS)
+    batch_s = median_s(lambda: evaluate(large.graph, large.profile, many), 5)
+    first = random_designs(large, 1)
+    loop_s = median_s(lambda: evaluate(large.graph, large.profile, first), 200)
+    import_s, heavy = import_report()
+    search = Session(model="mcunet-5fps", policy="none")
+    start = time.perf_counter()
+    search.search(1000)
+    search_s = time.perf_counter() - start
+    rows = [
+        ("one cost evaluation", f"{single_s * 1e3:.3f} ms", ""),
+        (
+            f"FlopCounterMode forward + backward, batch {PEER_BATCH}",
+            f"{peer_s * 1e3:.0f} ms",
+            f"{peer_s / single_s:,.0f}x slower (budget 500x)",
+        ),
+        ("full report with layers and arena", f"{full_s * 1e3:.1f} ms", ""),
+        (
+            f"{DESIGNS} designs of {LARGEST}",
+            f"{batch_s * 1e3:.0f} ms",
+            f"{DESIGNS / batch_s:,.0f} designs/s (budget 100,000)",
+        ),
+        ("a loop of single evaluations", f"{loop_s * 1e6:.0f} us each",
+         f"{loop_s * DESIGNS / batch_s:.1f}x slower than the batch"),
+        ("import explorer", f"{import_s * 1e3:.0f} ms", f"heavy modules: {heavy}"),
+        ("search, 1,000 trials", f"{search_s:.1f} s", f"{search_s:.2f} ms a trial"),
+    ]  # fmt: skip
+    print("| what | time | ratio |\n|---|---|---|")
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+
+
+if __name__ == "__main__":
+    main()
