@@ -6,7 +6,6 @@ Frozen: every change is a new Session, so a face holds nothing else.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from explorer import catalog
 from explorer.accuracy.calibrate import Calibration
 from explorer.accuracy.proxy import layer_scores
-from explorer.accuracy.records import Ledger
+from explorer.accuracy.records import Ledger, MeasuredRun
 from explorer.accuracy.scores import ScoreTable
 from explorer.costmodel.detail import report
 from explorer.costmodel.evaluate import evaluate
@@ -30,7 +29,13 @@ from explorer.graph import ModelGraph, normalised
 from explorer.paths import data_cache
 from explorer.search.candidates import CandidateTable, ParetoFront
 from explorer.search.control import SearchControl
-from explorer.search.judge import Judge, calibrate_runs, everything, nothing
+from explorer.search.judge import (
+    Judge,
+    calibrate_runs,
+    everything,
+    measured_accuracies,
+    nothing,
+)
 from explorer.search.loop import OnBatch, StudyPlace, explore
 from explorer.search.problem import Problem
 from explorer.search.space import SearchSpace
@@ -226,7 +231,11 @@ class Session:
         return Problem.of(
             self.graph,
             self.profile,
-            Judge(table=self.scores, calibration=calibration if earned else None),
+            Judge(
+                table=self.scores,
+                calibration=calibration if earned else None,
+                measured=measured_accuracies(self.graph, _runs(self.graph, self.task_name)),
+            ),
             self._batch([nothing(self._context.axes), everything(self._context.axes)]),
             reserve_bytes=self.reserve_bytes,
             memory_limit_bytes=self.memory_limit_bytes,
@@ -318,7 +327,7 @@ def _device(name: str) -> DeviceProfile:
 
 @lru_cache(maxsize=32)
 def _scores(graph: ModelGraph, task: str) -> ScoreTable | None:
-    path = Path(data_cache()) / "fisher" / f"{graph.name}-{task}.npz"
+    path = data_cache() / "fisher" / f"{graph.name}-{task}.npz"
     try:
         return ScoreTable.load(path, graph)
     except (MissingDataError, SpecError):
@@ -326,10 +335,14 @@ def _scores(graph: ModelGraph, task: str) -> ScoreTable | None:
 
 
 @lru_cache(maxsize=32)
+def _runs(graph: ModelGraph, task: str) -> tuple[MeasuredRun, ...]:
+    ledger = Ledger(data_cache() / "runs" / f"{graph.name}-{task}.jsonl")
+    return tuple(run for run in ledger.read() if run.model.digest == graph.digest)
+
+
+@lru_cache(maxsize=32)
 def _calibration(graph: ModelGraph, task: str) -> Calibration | None:
-    path = Path(data_cache()) / "runs" / f"{graph.name}-{task}.jsonl"
-    runs = [run for run in Ledger(path).read() if run.model.digest == graph.digest]
     try:
-        return calibrate_runs(graph, runs, _scores(graph, task))
+        return calibrate_runs(graph, _runs(graph, task), _scores(graph, task))
     except CalibrationError:
         return None

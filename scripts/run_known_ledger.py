@@ -17,7 +17,7 @@ from explorer.accuracy.tasks import load_task
 from explorer.accuracy.torch_bridge import model_module
 from explorer.paths import data_cache
 
-FIRST = ("none", "last-layer", "full")
+ANCHORS = ("none", "last-layer", "full")
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
     graph, designs = session.graph, session.compare().designs
     policies = sorted(
         (designs.policy(row) for row in range(len(designs))),
-        key=lambda policy: policy.family not in FIRST,
+        key=lambda policy: (*ANCHORS, policy.family).index(policy.family),
     )
     name = f"{graph.name}-{options.task}.jsonl"
     ledger = Ledger(options.ledger or data_cache() / "runs" / name)

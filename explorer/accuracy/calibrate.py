@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from explorer.design import DesignBatch
 from explorer.errors import CalibrationError
-from explorer.units import BoolArray, FloatArray, IntArray
+from explorer.units import FloatArray, IntArray
 
 MIN_RUNS = 19
 FOLDS = 10
@@ -22,8 +21,6 @@ LEVEL = 0.9
 BOOTSTRAPS = 400
 RIDGE_STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
 NULL_MODELS = ("depth", "trained parameters", "backward MACs")
-
-DesignKey = tuple[bytes, bytes, bytes, bool, str]
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -61,8 +58,7 @@ class Evidence:
 class Calibration:
     """A fitted predictor of accuracy, 0..1, for one model and task.
 
-    `half_width` is the conformal half interval; `measured` maps a design's key to its
-    measured accuracy and standard error, which then stands in for the prediction.
+    `half_width` is the conformal half interval.
     """
 
     feature_names: tuple[str, ...]
@@ -72,44 +68,15 @@ class Calibration:
     intercept: float
     half_width: float
     evidence: Evidence
-    measured: Mapping[DesignKey, tuple[float, float]]
 
-    def predict(
-        self, designs: DesignBatch, features: Mapping[str, FloatArray]
-    ) -> tuple[FloatArray, FloatArray, FloatArray, BoolArray]:
-        """Accuracy, its low and high end, and which rows were measured, each [P]."""
+    def predict(self, features: Mapping[str, FloatArray]) -> FloatArray:
+        """Accuracy of designs [P], not yet kept within 0..1."""
         columns = _matrix(features, self.feature_names)
-        value = ((columns - self.centre) / self.spread) @ self.coefficients + self.intercept
-        low, high = value - self.half_width, value + self.half_width
-        known = np.zeros(len(designs), dtype=bool)
-        for row, key in enumerate(design_keys(designs)):
-            if key in self.measured:
-                accuracy, error = self.measured[key]
-                known[row] = True
-                value[row], low[row], high[row] = (
-                    accuracy,
-                    accuracy - 2 * error,
-                    accuracy + 2 * error,
-                )
-        return np.clip(value, 0, 1), np.clip(low, 0, 1), np.clip(high, 0, 1), known
-
-
-def design_keys(designs: DesignBatch) -> list[DesignKey]:
-    """What makes two rows the same design; how channels are chosen counts."""
-    return [
-        (
-            designs.slices[row].tobytes(),
-            designs.update_bias[row].tobytes(),
-            designs.update_norm[row].tobytes(),
-            bool(designs.axis_in[row]),
-            designs.selections[row],
-        )
-        for row in range(len(designs))
-    ]
+        value: FloatArray = (columns - self.centre) / self.spread @ self.coefficients
+        return value + self.intercept
 
 
 def fit(
-    designs: DesignBatch,
     features: Mapping[str, FloatArray],
     accuracy: FloatArray,
     standard_error: FloatArray,
@@ -151,13 +118,6 @@ def fit(
         intercept=intercept,
         half_width=_conformal(residual),
         evidence=evidence,
-        measured=dict(
-            zip(
-                design_keys(designs),
-                zip(accuracy.tolist(), standard_error.tolist(), strict=True),
-                strict=True,
-            )
-        ),
     )
 
 

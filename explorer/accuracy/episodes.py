@@ -122,12 +122,16 @@ class Prefix:
 
     @classmethod
     def of(cls, module: GraphModule, episode: Episode, start: int) -> "Prefix":
-        """Run the layers below position `start`; 0 keeps the images."""
+        """Run the layers below position `start`; 0 keeps the images.
+
+        Views only serve training, so there are none where nothing is left to train.
+        """
+        views = episode.views if start < len(module.graph.layers) else ()
         return cls(
             episode,
             start,
             _run_below(module, episode.support, start),
-            tuple(_run_below(module, view, start) for view in episode.views),
+            tuple(_run_below(module, view, start) for view in views),
             _run_below(module, episode.queries, start),
         )
 

@@ -1,6 +1,6 @@
 """Real fine-tuning of a policy on episodes: the only place that mints measured accuracy.
 
-Adam, constant rate, pseudo-queries in turn (`reference` protocol of our pilot). Masks on
+Adam, constant rate, pseudo-queries in turn (the protocol of our pilot). Masks on
 the gradients keep every entry outside the policy bit-identical. Below the first trained
 layer nothing is differentiated, and since views are fixed its activations are computed
 once. The rate is tuned per policy on other episodes: about `0.3 / sum|g|`, because the

@@ -239,7 +239,13 @@ def model_module(graph: ModelGraph) -> GraphModule:
     module = build_module(graph)
     ours = data_cache() / "models" / f"{graph.name}.safetensors"
     if ours.is_file():
-        load_weights(module, ours)
+        try:
+            load_weights(module, ours)
+        except SpecError:
+            raise MissingDataError(
+                f"no weights for {graph.name} in this form (norm {graph.norm}); "
+                f"{ours.name} holds another"
+            ) from None
         return module
     folder = explorer_data()
     upstream = graph.name.removesuffix("-tinytrain")

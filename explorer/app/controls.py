@@ -24,7 +24,7 @@ _MOST_SAMPLES = 128
 _MOST_RESERVE_KIB = 1 << 22
 _MOST_TRIALS = 100_000
 _OWN_TASK = "the model's"
-_GRID = "repeat(auto-fill, minmax(128px, 1fr))"
+_GRID = "repeat(auto-fill, minmax(118px, 1fr))"
 
 
 class Controls:
@@ -190,7 +190,9 @@ class SearchBar:
                 self.trials,
                 self.sampler,
                 self.seed,
-                widgets.HBox([self.progress, self.status]),
+                widgets.HBox(
+                    [self.progress, self.status], layout=widgets.Layout(align_items="center")
+                ),
             ]
         )
         self.box.add_class("explorer-row")
@@ -230,7 +232,7 @@ class PointBar:
         self.ahead = _button("▶", "Next point", width="34px")
         self.points = widgets.Dropdown(
             description="Point",
-            layout=widgets.Layout(width="310px"),
+            layout=widgets.Layout(width="304px"),
             style={"description_width": "38px"},
         )
         self.fits_only = widgets.Checkbox(
@@ -241,10 +243,10 @@ class PointBar:
         self.path = widgets.Text(
             value="policy.json",
             description="File",
-            layout=widgets.Layout(width="170px"),
+            layout=widgets.Layout(width="166px"),
             style={"description_width": "28px"},
         )
-        self.export = _button("Export policy", "Write the selected design as JSON", width="104px")
+        self.export = _button("Export policy", "Write the selected design as JSON", width="112px")
         self.saved = widgets.HTML()
         self.saved.add_class("explorer-text")
         self.box = widgets.HBox(

@@ -3,6 +3,7 @@
 Everything that is not a number of ours goes through `html.escape`.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
@@ -12,7 +13,7 @@ from explorer.costmodel.report import Cost, Estimate, Fit
 from explorer.figures import theme
 from explorer.figures.layers import MAC_WORDS, LayersData, layers_data
 from explorer.figures.memory import MemoryData, memory_data
-from explorer.units import format_bytes, format_count, format_joules, format_seconds
+from explorer.units import BoolArray, format_bytes, format_count, format_joules, format_seconds
 
 STYLE = """
 <style>
@@ -27,7 +28,7 @@ STYLE = """
 .explorer-app .explorer-field.widget-hslider {display: grid; align-content: start;
   grid-template-columns: 1fr 34px;}
 .explorer-app .explorer-field.widget-hslider > .widget-label {grid-column: 1 / 3;}
-.explorer-app .explorer-field.widget-hslider > .slider-container {margin: 3px 4px 0 8px;}
+.explorer-app .explorer-field.widget-hslider > .slider-container {margin: 5px 4px 0 8px;}
 .explorer-app .explorer-field.widget-hslider > .widget-readout {min-width: 0; margin: 0;
   text-align: right; font-size: 12px;}
 .explorer-app .explorer-row {align-items: center; flex-wrap: wrap; overflow: visible;}
@@ -45,18 +46,24 @@ STYLE = """
   background: transparent;}
 .explorer-details th {color: var(--jp-ui-font-color2); position: sticky; top: 0;
   background: var(--jp-layout-color0);}
+.explorer-details .scroll table {table-layout: fixed; min-width: 380px;}
+.explorer-details td.layer {overflow: hidden; text-overflow: ellipsis;}
 .explorer-details td.number {text-align: right; font-variant-numeric: tabular-nums;}
 .explorer-details .scroll {max-height: 268px; overflow-y: auto;}
-.explorer-details .track {display: flex; height: 9px; min-width: 70px; width: 100%;
+.explorer-details .track {display: flex; height: 9px; min-width: 44px; width: 100%;
   background: var(--jp-layout-color2);}
 .explorer-details .track i {display: block; height: 9px;}
 .explorer-details .fits {color: #00664B; font-weight: 600;}
 .explorer-details .misfit {color: #A33B00; font-weight: 600;}
 .explorer-details .note {color: var(--jp-ui-font-color2); font-size: 11.5px;}
 .explorer-details .frozen td {opacity: 0.55;}
+.explorer-details small {font-weight: normal; font-size: 10.5px;}
 .explorer-details .key {display: inline-block; width: 9px; height: 9px; margin: 0 3px 0 10px;}
 </style>
 """
+
+_COLUMNS = (("layer", 34), ("trained", 13), ("", 9), ("MACs", 13), ("", 11), ("kept", 8), ("", 12))
+_HEADS = "".join(f'<th style="width:{width}%">{name}</th>' for name, width in _COLUMNS)
 
 
 def details_html(cost: Cost, label: str, worth_words: str) -> str:
@@ -96,7 +103,6 @@ def _summary(cost: Cost, label: str, worth_words: str) -> str:
         ("placed arena", format_bytes(cost.memory["arena_bytes"]), "memory"),
         ("time of a step", format_seconds(cost.step_time_s), "step.time_s"),
         ("energy of a step", format_joules(cost.step_energy_j), "step.energy_j"),
-        ("MACs of a sample", _mac_words(cost.macs), "macs"),
         ("trained parameters", format_count(cost.trained_parameters), "macs"),
     ]
     texts = {"step.time_s": format_seconds, "step.energy_j": format_joules}
@@ -108,6 +114,7 @@ def _summary(cost: Cost, label: str, worth_words: str) -> str:
     warnings = "".join(f'<div class="note">{escape(text)}</div>' for text in cost.warnings)
     return (
         f"<h4>{escape(label)}</h4>{warnings}<div>{escape(worth_words)}</div>"
+        f"<div>{_mac_words(cost.macs)} ({escape(cost.provenance['macs'].kind)})</div>"
         f'<table class="numbers">{cells}</table>'
     )
 
@@ -122,7 +129,10 @@ def _how_known(estimate: Estimate, text_of: Callable[[float], str] | None) -> st
 
 def _mac_words(macs: Mapping[str, float]) -> str:
     backward = macs["input_grad"] + macs["weight_grad"]
-    return f"{format_count(macs['forward'])} forward + {format_count(backward)} backward"
+    return (
+        f"MACs of a sample: {format_count(macs['forward'])} forward, "
+        f"{format_count(backward)} backward"
+    )
 
 
 def _fits(cost: Cost) -> str:
@@ -147,31 +157,43 @@ def _memory(data: MemoryData) -> str:
 
 
 def _layers(data: LayersData) -> str:
-    top_macs = max(float(data.total_macs.max(initial=0.0)), 1.0)
-    top_saved = max(float(data.saved_bytes.max(initial=0.0)), 1.0)
-    rows = "".join(_layer_row(data, row, top_macs, top_saved) for row in range(len(data.names)))
+    groups = _groups(data.trained_ratio > 0)
+    macs = np.array([data.total_macs[rows].sum() for rows in groups])
+    saved = np.array([data.saved_bytes[rows].sum() for rows in groups])
+    tops = (max(float(macs.max(initial=0.0)), 1.0), max(float(saved.max(initial=0.0)), 1.0))
+    rows = "".join(_layer_row(data, group, *tops) for group in groups)
     trained = int(np.count_nonzero(data.trained_ratio))
     key = "".join(
         f'<span class="key" style="background:{theme.MAC_COLORS[name]}"></span>{word}'
         for name, word in MAC_WORDS.items()
     )
     return (
-        f"<h4>What trains: {trained} of {len(data.names)} layers ({data.kind.word}){key}</h4>"
-        '<div class="scroll"><table><tr><th>layer</th><th>trained</th><th></th>'
-        f"<th>MACs</th><th></th><th>kept</th><th></th></tr>{rows}</table></div>"
+        f"<h4>What trains: {trained} of {len(data.names)} layers "
+        f"({data.kind.word}) <small>{key}</small></h4>"
+        f'<div class="scroll"><table><tr>{_HEADS}</tr>{rows}</table></div>'
     )
 
 
-def _layer_row(data: LayersData, row: int, top_macs: float, top_saved: float) -> str:
-    share = float(data.trained_ratio[row])
-    macs = [(data.macs[name][row] / top_macs, theme.MAC_COLORS[name]) for name in MAC_WORDS]
-    saved = float(data.saved_bytes[row])
+def _groups(trained: BoolArray) -> list[slice]:
+    """Trained layers one by one, frozen neighbours together."""
+    bounds = [0]
+    bounds += [row for row in range(1, len(trained)) if trained[row] or trained[row - 1]]
+    bounds.append(len(trained))
+    return [slice(low, high) for low, high in itertools.pairwise(bounds) if high > low]
+
+
+def _layer_row(data: LayersData, rows: slice, top_macs: float, top_saved: float) -> str:
+    names, ops = data.names[rows], ", ".join(dict.fromkeys(data.ops[rows]))
+    share = float(data.trained_ratio[rows].max())
+    name = names[0] if len(names) == 1 else f"{len(names)} frozen: {names[0]} to {names[-1]}"
+    macs = [(data.macs[key][rows].sum() / top_macs, theme.MAC_COLORS[key]) for key in MAC_WORDS]
+    saved = float(data.saved_bytes[rows].sum())
     return (
         f'<tr class="{"trained" if share else "frozen"}">'
-        f'<td title="{escape(data.ops[row])}">{escape(data.names[row])}</td>'
+        f'<td class="layer" title="{escape(name)} ({escape(ops)})">{escape(name)}</td>'
         f'<td>{_track([(share, theme.GREEN)])}</td><td class="number">{share:.0%}</td>'
-        f'<td>{_track(macs)}</td><td class="number">{format_count(data.total_macs[row])}</td>'
-        f"<td>{_track([(saved / top_saved, theme.ORANGE)])}</td>"
+        f'<td>{_track(macs)}</td><td class="number">{format_count(data.total_macs[rows].sum())}'
+        f"</td><td>{_track([(saved / top_saved, theme.ORANGE)])}</td>"
         f'<td class="number">{format_bytes(saved)}</td></tr>'
     )
 

@@ -10,7 +10,9 @@ import numpy as np
 from explorer.units import FloatArray
 
 _ONE_TWO_FIVE = (1.0, 2.0, 5.0)
-_WANTED_TICKS = 4
+_FINE_STEPS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
+_WANTED_TICKS = 5
+_FEWEST_TICKS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +48,12 @@ def decimal_axis(title: str, values: FloatArray, text_of: Callable[[float], str]
     """A logarithmic axis with ticks at 1, 2 and 5 of every decade."""
     low, high = _log_span(values, 10**0.125)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps = [10.0**power * step for power in decades for step in _ONE_TWO_FIVE]
-    inside = [step for step in steps if low <= step <= high]
-    whole = [10.0**power for power in decades if low <= 10.0**power <= high]
-    ticks = whole if len(whole) >= _WANTED_TICKS else _thinned(inside)
+    for steps in ((1.0,), _ONE_TWO_FIVE, _FINE_STEPS):
+        scaled = [10.0**power * step for power in decades for step in steps]
+        ticks = [tick for tick in scaled if low <= tick <= high]
+        if len(ticks) >= _FEWEST_TICKS:
+            break
+    ticks = _thinned(ticks)
     return _log_axis(title, low, high, ticks, text_of)
 
 
@@ -57,9 +61,9 @@ def linear_axis(title: str, values: FloatArray) -> AxisData:
     """A linear axis; ends are rounded so that it rarely moves while points stream in."""
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-    step = 10.0 ** math.floor(math.log10(max(high - low, abs(high) * 1e-3, 1e-12))) / 4
-    low = math.floor((low - (high - low) * 0.06) / step) * step
-    high = math.ceil((high + (high - low) * 0.10 + step / 8) / step) * step
+    step = 10.0 ** math.floor(math.log10(max(high - low, abs(high) * 1e-3, 1e-12))) / 10
+    margin = (high - low) * 0.07 + step / 4
+    low, high = math.floor((low - margin) / step) * step, math.ceil((high + margin) / step) * step
     return AxisData(title=title, low=low, high=high, is_log=False)
 
 
@@ -93,6 +97,6 @@ def _log_span(values: FloatArray, grain: float) -> tuple[float, float]:
 
 
 def _thinned(ticks: Sequence[float]) -> list[float]:
-    """Every n-th tick, so that about four are left."""
+    """Every n-th tick, so that few are left."""
     stride = max(1, math.ceil(len(ticks) / _WANTED_TICKS))
     return list(ticks[::stride])

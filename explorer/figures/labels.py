@@ -53,14 +53,19 @@ def short_label(spec: str) -> str:
 
 
 def place_labels(
-    labels: Sequence[str], across: FloatArray, upward: FloatArray
+    labels: Sequence[str],
+    across: FloatArray,
+    upward: FloatArray,
+    obstacles: Sequence[tuple[float, float]] = (),
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Texts (empty where there is no room) and their places.
 
-    `across` and `upward` [P] are positions in the panel, 0 to 1.
+    `across` and `upward` [P] are positions in the panel, 0 to 1; so are the
+    obstacles, large marks that no label may cover.
     """
     centres = [(x * _PANEL_WIDTH, y * _PANEL_HEIGHT) for x, y in zip(across, upward, strict=True)]
     taken = [_around(x, y, 5.0, 5.0) for x, y in centres]
+    taken += [_around(x * _PANEL_WIDTH, y * _PANEL_HEIGHT, 10.0, 10.0) for x, y in obstacles]
     texts, places = [], []
     for label, (x, y) in zip(labels, centres, strict=True):
         found = _free_place(label, x, y, taken)
@@ -72,7 +77,7 @@ def place_labels(
 
 
 def _free_place(label: str, x: float, y: float, taken: list[_Box]) -> tuple[str, _Box] | None:
-    half_width, half_height = len(label) * _CHARACTER_WIDTH / 2, _LINE_HEIGHT / 2
+    half_width, half_height = len(label) * _CHARACTER_WIDTH / 2 + 2, _LINE_HEIGHT / 2
     for place, right, up in _PLACES:
         box = _around(
             x + right * (half_width + _GAP),

@@ -135,7 +135,7 @@ def thinned(points: Points, selected_id: str | None, cap: int) -> IntArray:
 
 def draw(data: TradeoffData) -> go.Figure:
     """The figure, with every trace of every role even when it is empty."""
-    figure = make_subplots(rows=1, cols=PANEL_COUNT, horizontal_spacing=0.085)
+    figure = make_subplots(rows=1, cols=PANEL_COUNT, horizontal_spacing=0.09)
     for column in range(1, PANEL_COUNT + 1):
         for role in ROLES:
             figure.add_trace(data_trace(role), row=1, col=column)
@@ -229,7 +229,9 @@ def _panel(
         places: tuple[str, ...] = ()
         if role.name == "known":
             labels = [short_label(points.labels[row]) for row in rows]
-            texts, places = place_labels(labels, across[rows], upward[rows])
+            large = [row for row in shown if points.ids[row] in (selected_id, points.choice_id)]
+            marks = [(float(across[row]), float(upward[row])) for row in large]
+            texts, places = place_labels(labels, across[rows], upward[rows], marks)
         traces.append(
             TraceData(
                 x=x[rows].astype(np.float32),
@@ -302,7 +304,7 @@ def _budget_lines(
             ends = ((limit, y_axis.low), (limit, y_axis.high))
             nearer_end = float(x_axis.place(np.array([limit]))[0]) > 0.5
             places += ["bottom center", "bottom left" if nearer_end else "bottom right"]
-            texts += ["", budget.label]
+            texts += ["", f"\N{NO-BREAK SPACE}{budget.label}\N{NO-BREAK SPACE}"]
         else:
             ends = ((x_axis.low, limit), (x_axis.high, limit))
             places += ["top center", "top center"]

@@ -30,7 +30,8 @@ class Worth:
 
     `value` is a measured or calibrated accuracy (0..1) or a proxy score; `name` says which
     and `is_accuracy` whether it may be called accuracy. `low`, `high` are nan without an
-    interval; `kind` holds Kind codes.
+    interval; `kind` holds Kind codes. `measured`, `measured_error` are the accuracy of
+    designs in the ledger and its standard error, nan for all others.
     """
 
     name: str
@@ -39,6 +40,8 @@ class Worth:
     low: FloatArray
     high: FloatArray
     kind: IntArray
+    measured: FloatArray
+    measured_error: FloatArray
 
     def take(self, rows: IntArray) -> "Worth":
         """Rows by index."""
@@ -48,6 +51,8 @@ class Worth:
             low=self.low[rows],
             high=self.high[rows],
             kind=self.kind[rows],
+            measured=self.measured[rows],
+            measured_error=self.measured_error[rows],
         )
 
 
@@ -156,6 +161,8 @@ class CandidateTable:
         frame = self.costs.to_frame()
         frame.insert(1, WORTH if self.worth.is_accuracy else "proxy_score", self.score)
         frame.insert(2, "score_kind", [kind.word for kind in self.score_kind])
+        frame["measured_accuracy"] = self.worth.measured
+        frame["measured_standard_error"] = self.worth.measured_error
         frame["feasible"] = self.feasible
         frame["on_front"] = self.on_front
         return frame
@@ -186,7 +193,7 @@ def concatenate(tables: list[CandidateTable]) -> CandidateTable:
         is_accuracy=first.worth.is_accuracy,
         **{
             name: np.concatenate([getattr(table.worth, name) for table in tables])
-            for name in ("value", "low", "high", "kind")
+            for name in ("value", "low", "high", "kind", "measured", "measured_error")
         },
     )
     return CandidateTable(

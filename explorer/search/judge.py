@@ -4,8 +4,8 @@ Accuracy is measured or calibrated, else the score keeps its own name. Proxy sco
 are shares of what full training would capture, so 1 is everything.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,8 +20,9 @@ from explorer.device import load_device
 from explorer.graph import ModelGraph
 from explorer.provenance import Kind
 from explorer.search.candidates import WORTH, Worth
-from explorer.units import FloatArray
+from explorer.units import BoolArray, FloatArray
 
+DesignKey = tuple[bytes, bytes, bytes, bool, str]
 ANY_DEVICE = "gap9"
 NULL_PROXY = "backward MACs"
 PROXY_NAMES = {"gradient": "gradient norm", "fisher": "Fisher shares"}
@@ -32,11 +33,13 @@ class Judge:
     """Scores designs of one network on one task.
 
     Without a score table the null model stands in: backward MACs, which ranked about as
-    well as any criterion in our pilot. A calibration, when there is one, leads.
+    well as any criterion in our pilot. A calibration, when there is one, leads, and what
+    was `measured` (accuracy and standard error by design) leads over that.
     """
 
     table: ScoreTable | None
     calibration: Calibration | None
+    measured: Mapping[DesignKey, tuple[float, float]] = field(default_factory=dict)
     criterion: str = "gradient"
 
     @property
@@ -49,22 +52,25 @@ class Judge:
 
     def worth(self, designs: DesignBatch, costs: CostReport) -> Worth:
         """Worth of each design [P], given its costs."""
-        nan = np.full(len(designs), np.nan)
-        if self.calibration is not None:
-            value, low, high, measured = self.calibration.predict(
-                designs, features(self.table, designs, costs)
-            )
-            kind = np.where(measured, Kind.MEASURED, Kind.MODELLED)
+        unknown = (np.nan, np.nan)
+        found = np.array([self.measured.get(key, unknown) for key in design_keys(designs)])
+        accuracy, error = found.reshape(len(designs), 2).T
+        known = np.isfinite(accuracy) & (self.calibration is not None)
+        if self.calibration is None:
+            value, half_width = self.proxy(designs, costs), np.full(len(designs), np.nan)
         else:
-            value, low, high = self.proxy(designs, costs), nan, nan
-            kind = np.full(len(designs), Kind.MODELLED)
+            predicted = self.calibration.predict(features(self.table, designs, costs))
+            value = np.clip(np.where(known, accuracy, predicted), 0, 1)
+            half_width = np.where(known, 2 * error, self.calibration.half_width)
         return Worth(
             name=self.name,
             is_accuracy=self.calibration is not None,
             value=value,
-            low=low,
-            high=high,
-            kind=kind.astype(np.int64),
+            low=np.maximum(value - half_width, 0),
+            high=np.minimum(value + half_width, 1),
+            kind=np.where(known, Kind.MEASURED, Kind.MODELLED).astype(np.int64),
+            measured=accuracy,
+            measured_error=error,
         )
 
     def proxy(self, designs: DesignBatch, costs: CostReport) -> FloatArray:
@@ -90,6 +96,38 @@ def everything(axes: LayerAxes) -> UpdatePolicy:
     return UpdatePolicy.of("full", axes, slices=axes.out_channels, update_bias=axes.has_bias)
 
 
+def design_keys(designs: DesignBatch) -> list[DesignKey]:
+    """What makes rows the same design; how channels are chosen counts where it can matter."""
+    channels = np.where(
+        designs.axis_in[:, None], designs.axes.in_channels, designs.axes.out_channels
+    )
+    cut: BoolArray = (designs.slices > 0) & (designs.slices < channels)
+    partial = cut.any(axis=1).tolist()
+    return [
+        (
+            designs.slices[row].tobytes(),
+            designs.update_bias[row].tobytes(),
+            designs.update_norm[row].tobytes(),
+            bool(designs.axis_in[row]) and partial[row],
+            designs.selections[row] if partial[row] else "",
+        )
+        for row in range(len(designs))
+    ]
+
+
+def measured_accuracies(
+    graph: ModelGraph, runs: Sequence[MeasuredRun]
+) -> dict[DesignKey, tuple[float, float]]:
+    """Accuracy and standard error of a ledger's designs."""
+    if not runs:
+        return {}
+    designs = _designs_of(graph, runs)
+    return {
+        key: (run.accuracy, run.standard_error or np.nan)
+        for key, run in zip(design_keys(designs), runs, strict=True)
+    }
+
+
 def calibrate_runs(
     graph: ModelGraph, runs: Sequence[MeasuredRun], table: ScoreTable | None
 ) -> Calibration:
@@ -97,11 +135,9 @@ def calibrate_runs(
 
     MACs and sizes do not depend on the device, so any profile serves.
     """
-    axes = LayerAxes.of(graph)
-    designs = DesignBatch.of(axes, [run.design.policy(graph) for run in runs], TrainingSetup())
+    designs = _designs_of(graph, runs)
     costs = evaluate(graph, load_device(ANY_DEVICE), designs)
     return fit(
-        designs,
         features(table, designs, costs),
         np.array([run.accuracy for run in runs]),
         np.array([run.standard_error or 0.0 for run in runs]),
@@ -127,6 +163,11 @@ def features(
             share = proxy_scores(table, designs, criterion) / proxy_scores(table, whole, criterion)
             columns[name] = np.sqrt(share)
     return columns
+
+
+def _designs_of(graph: ModelGraph, runs: Sequence[MeasuredRun]) -> DesignBatch:
+    policies = [run.design.policy(graph) for run in runs]
+    return DesignBatch.of(LayerAxes.of(graph), policies, TrainingSetup())
 
 
 def _full(designs: DesignBatch) -> DesignBatch:

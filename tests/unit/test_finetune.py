@@ -15,6 +15,8 @@ from explorer.document import MadeWith, Named, PolicyDocument, SetupRecord, choi
 from explorer.errors import SpecError
 from explorer.graph import normalised
 
+torch.set_num_threads(1)
+
 GRAPH = catalog.load("model", "digits-cnn").build()
 AXES = LayerAxes.of(GRAPH)
 LAYERS = len(AXES.names)

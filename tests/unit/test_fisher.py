@@ -12,6 +12,8 @@ from explorer.errors import SpecError
 from explorer.graph import INPUT, LayerSpec, ModelGraph
 from explorer.provenance import Kind, Source
 
+torch.set_num_threads(1)
+
 SOURCE = Source(kind=Kind.ASSUMED, cite="test")
 
 

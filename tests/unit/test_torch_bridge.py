@@ -9,6 +9,8 @@ from explorer.errors import MissingDataError, SpecError, UnsupportedOpError
 from explorer.graph import INPUT, LayerSpec, ModelGraph, normalised
 from explorer.provenance import Kind, Source
 
+torch.set_num_threads(1)
+
 MODELS = ("digits-cnn", "mcunet-5fps", "mbv2-w0.35", "proxyless-w0.3-tinytrain")
 SOURCE = Source(kind=Kind.ASSUMED, cite="test")
 
@@ -178,3 +180,9 @@ def test_a_group_norm_trains_on_an_input_without_gradient():
     norm.bias.requires_grad_(True)
     module(images).sum().backward()
     assert norm.bias.grad.tolist() == [8 * 16.0] * 4
+
+
+def test_another_norm_has_no_weights():
+    graph = normalised(catalog.load("model", "digits-cnn").build(), "bn")
+    with pytest.raises(MissingDataError, match="norm bn"):
+        model_module(graph)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from explorer.accuracy.tasks import TaskData
 from explorer.errors import MissingDataError
@@ -83,6 +82,8 @@ def _task(
 
 
 def _photograph(data: bytes) -> NDArray[np.uint8]:
+    from PIL import Image
+
     with Image.open(io.BytesIO(data)) as opened:
         image = opened.convert("RGB")
     scale = SHORT_SIDE / min(image.size)
@@ -93,5 +94,7 @@ def _photograph(data: bytes) -> NDArray[np.uint8]:
 
 
 def _drawing(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    from PIL import Image
+
     resized = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return np.asarray(resized)

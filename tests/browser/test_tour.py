@@ -1,0 +1,136 @@
+"""One tour through the real page: JupyterLab, Chromium, every way to use the app."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+import lab
+from playwright.sync_api import Page
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not Path(lab.CHROMIUM).is_file(), reason=f"no {lab.CHROMIUM}"),
+]
+DETAILS = "document.querySelector('.explorer-details').textContent"
+STATUS = "[...document.querySelectorAll('.explorer-app .explorer-text')].map(e => e.textContent)"
+KNOWN_TRACE = 6
+FRONT_TRACE = 4
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Lab]:
+    with lab.running_lab(tmp_path_factory.mktemp("lab")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def page(server: lab.Lab) -> Iterator[Page]:
+    with lab.running_browser() as browser:
+        yield lab.open_notebook(server, browser, 1280, 800)
+
+
+def test_tour(server: lab.Lab, page: Page) -> None:
+    lab.ARTIFACTS.mkdir(parents=True, exist_ok=True)
+
+    # Run All: the app shows a complete answer, and the cells below it pass.
+    lab.command(page, "notebook:run-all-cells")
+    lab.await_plot(page)
+    lab.await_idle(page)
+    assert page.locator(".jp-OutputArea-output[data-mime-type*='error']").count() == 0
+    assert page.locator(".explorer-app .js-plotly-plot").count() == 1
+    page.evaluate("document.querySelector('.explorer-app').scrollIntoView()")
+    _picture(page, "1-first-paint")
+
+    # Another device: panels and numbers follow.
+    before, numbers = _drawn(page), page.evaluate(DETAILS)
+    lab.choose(page, "Device", "stm32f746")
+    page.wait_for_function(f"old => {DETAILS} !== old", arg=numbers)
+    page.wait_for_function(f"old => {_DRAWN} !== old", arg=before)
+    assert "int8" in page.locator(".explorer-app select").nth(5).inner_text()
+    _picture(page, "2-other-device")
+
+    # A bad combination is one sentence, and the last good view stays.
+    numbers = page.evaluate(DETAILS)
+    lab.fill(page, "Micro-batch (0: whole)", "3")
+    page.wait_for_selector(".explorer-error:has-text('micro_batch')")
+    assert page.evaluate(DETAILS) == numbers
+    lab.fill(page, "Micro-batch (0: whole)", "0")
+    page.wait_for_selector(".explorer-error", state="detached")
+
+    # Search: pause holds it, resume brings it to its end.
+    lab.choose(page, "Device", "gap9")
+    lab.fill(page, "Trials", "2000")
+    lab.press(page, "Search")
+    _await_status(page, "running")
+    lab.press(page, "Pause")
+    _await_status(page, "paused")
+    page.wait_for_timeout(700)
+    held = page.evaluate(STATUS)
+    page.wait_for_timeout(700)
+    assert page.evaluate(STATUS) == held
+    lab.press(page, "Resume")
+    _await_status(page, "done 2000/2000", timeout_ms=90_000)
+    _picture(page, "3-searched")
+
+    # A short search, as most people run it.
+    lab.fill(page, "Trials", "200")
+    lab.press(page, "Search")
+    _await_status(page, "done 200/200")
+
+    # A click on a point of the first panel selects it everywhere.
+    for trace in (KNOWN_TRACE, FRONT_TRACE):
+        numbers = page.evaluate(DETAILS)
+        page.mouse.click(*lab.pixel_of(page, trace, 0))
+        page.wait_for_function(f"old => {DETAILS} !== old", arg=numbers)
+    _picture(page, "4-selected")
+
+    # Export writes a document that the terminal accepts.
+    lab.fill(page, "File", "toured.json")
+    lab.press(page, "Export policy")
+    page.wait_for_selector(".explorer-text:has-text('saved toured.json')")
+    exported = server.folder / "toured.json"
+    assert json.loads(exported.read_text())["schema_version"] == 1
+    validated = subprocess.run(
+        [sys.executable, "-m", "explorer", "validate", str(exported)],
+        cwd=lab.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert validated.returncode == 0, validated.stderr
+
+    # The cell again: the same live app, the search still there.
+    page.locator(".jp-CodeCell").first.click()
+    lab.command(page, "notebook:run-cell")
+    lab.await_idle(page)
+    _await_status(page, "done 200/200")
+
+    page.set_viewport_size({"width": 1920, "height": 1080})
+    page.wait_for_timeout(1500)
+    page.evaluate("document.querySelector('.explorer-app').scrollIntoView()")
+    _picture(page, "5-wide")
+
+
+_DRAWN = (
+    f"JSON.stringify({lab.PLOT}._fullData.slice(0, 9)"
+    ".map(trace => [...(trace.x || [])].concat([...(trace.y || [])])))"
+)
+
+
+def _drawn(page: Page) -> str:
+    return str(page.evaluate(_DRAWN))
+
+
+def _await_status(page: Page, words: str, timeout_ms: int = 30_000) -> None:
+    page.wait_for_selector(f".explorer-text:has-text('{words}')", timeout=timeout_ms)
+
+
+def _picture(page: Page, name: str) -> None:
+    page.wait_for_timeout(400)
+    page.screenshot(path=lab.ARTIFACTS / f"{name}.png")

@@ -1,0 +1,328 @@
+"""A slow oracle for memory: runs one training step operator by operator over real buffers.
+
+Shares no code with `explorer.costmodel`. A buffer is alive while somebody holds it:
+a tensor still to be read, or a layer that needs a share of it for its weight gradient.
+The conventions, as the cost model states them:
+
+* a convolution, linear layer, pool or sum writes a new tensor; an activation or norm
+  overwrites its input when it is the only reader (never the network's input), and then
+  so does its gradient;
+* an activation keeps one bit an element if a gradient passes it, a norm in training mode
+  its normalised input and its reciprocal deviations, also when only its scale trains;
+* a layer whose weights train keeps the input channels it needs: its own slices along the
+  in axis or in a depthwise layer (as many groups as outputs), else all; readers of one
+  tensor keep it once;
+* the gradient of a sum becomes that of its oldest input; another input shares it if nobody
+  writes to it before that input has read it, else it gets a copy. Which one is decided by
+  the graph alone, whatever trains;
+* backward of a layer with weights takes two steps, dW then dX with the update; a fused
+  gradient lives through both (a norm's through its one), deferred ones all the time;
+* trained weights and optimizer state are in RAM all the time, frozen ones where there is no
+  flash. Inference is the forward pass alone.
+"""
+
+from dataclasses import dataclass, field
+from math import ceil, prod
+
+from explorer.design import TrainingSetup, UpdatePolicy
+from explorer.graph import INPUT, LayerSpec, ModelGraph
+
+# bits of: weight, bias, activation, gradient of an activation, gradient of a weight
+BITS = {"fp32": (32, 32, 32, 32, 32), "fp16": (16, 16, 16, 16, 16), "int8": (8, 32, 8, 8, 32)}
+STATISTIC_BITS = STATE_BITS = 32
+STATES = {"sgd": 0, "sgd-momentum": 1, "adam": 2}
+WEIGHTED = {"conv2d", "linear"}
+ACTIVATIONS = {"relu", "relu6"}
+NORMS = {"batchnorm", "groupnorm", "frozen_batchnorm"}
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Alive while held: in whole by tensors, in part by layers that wait for backward."""
+
+    whole_bytes: int
+    holders: set[str] = field(default_factory=set)
+    parts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def size_bytes(self) -> int:
+        return self.whole_bytes if self.holders else max(self.parts.values(), default=0)
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes of one step."""
+
+    peak_bytes: int
+    inference_bytes: int
+    saved_bytes: int
+    live_bytes: tuple[int, ...]
+
+    @property
+    def extra_bytes(self) -> int:
+        return self.peak_bytes - self.inference_bytes
+
+
+def simulate(
+    graph: ModelGraph, policy: UpdatePolicy, setup: TrainingSetup, *, weights_in_flash: bool = True
+) -> StepMemory:
+    """Run inference, then a training step, and look at memory at every step."""
+    frozen = _Trained(graph, None)
+    inference = _Run(graph, frozen, setup, weights_in_flash)
+    inference.forward()
+    training = _Run(graph, _Trained(graph, policy), setup, weights_in_flash)
+    training.forward()
+    training.loss()
+    training.backward()
+    return StepMemory(
+        peak_bytes=max(training.live_bytes),
+        inference_bytes=max(inference.live_bytes),
+        saved_bytes=training.saved_bytes,
+        live_bytes=tuple(training.live_bytes),
+    )
+
+
+class _Trained:
+    """Trained weights, biases (or norm offsets) and norm scales, by the operator they are in."""
+
+    def __init__(self, graph: ModelGraph, policy: UpdatePolicy | None) -> None:
+        self.weights: dict[str, int] = {}
+        self.others: dict[str, int] = {}  # biases, offsets and scales
+        self.scales: set[str] = set()
+        self.kept_channels: dict[str, int] = {}
+        self.total = [0, 0]  # every weight, every other parameter
+        norm_behind: dict[str, str] = {}
+        for layer in graph.layers:
+            if layer.op in NORMS:
+                norm_behind.setdefault(layer.inputs[0], layer.name)
+                self.total[1] += 2 * layer.out_shape[0]
+        for index, name in enumerate(graph.weighted):
+            layer = graph[name]
+            inside, outside = _tensor_shape(graph, layer)[0], layer.out_shape[0]
+            weights = outside * (inside // layer.groups) * prod(layer.kernel)
+            self.total[0] += weights
+            self.total[1] += outside * layer.has_bias
+            if policy is None:
+                continue
+            along_in = policy.channel_axis == "in"
+            slices = policy.slices[index]
+            if slices:
+                self.weights[name] = weights // (inside if along_in else outside) * slices
+                depthwise = layer.groups == outside
+                self.kept_channels[name] = slices if along_in or depthwise else inside
+            if policy.update_bias[index]:
+                where = name if layer.has_bias else norm_behind[name]
+                self.others[where] = self.others.get(where, 0) + outside
+            if policy.update_norm[index]:
+                where = norm_behind[name]
+                self.others[where] = self.others.get(where, 0) + outside
+                self.scales.add(where)
+
+    def trains(self, name: str) -> bool:
+        return name in self.weights or name in self.others
+
+
+class _Run:
+    """The state of a run: what is alive, and what each tensor lives in."""
+
+    def __init__(
+        self, graph: ModelGraph, trained: _Trained, setup: TrainingSetup, weights_in_flash: bool
+    ) -> None:
+        self.graph, self.trained, self.setup = graph, trained, setup
+        self.bits = BITS[setup.precision]
+        self.buffers: list[Buffer] = []
+        self.live_bytes: list[int] = []
+        self.saved_bytes = 0
+        self.store: dict[str, Buffer] = {}
+        self.kept: dict[str, list[Buffer]] = {}
+        self.gradient: dict[str, Buffer] = {}
+        self.age = {INPUT: -1} | {layer.name: i for i, layer in enumerate(graph.layers)}
+        self.readers: dict[str, list[str]] = {name: [] for name in self.age}
+        self.has_gradient = {INPUT: False}
+        for layer in graph.layers:
+            sources = graph.producers(layer)
+            for source in dict.fromkeys(sources):
+                self.readers[source].append(layer.name)
+            upstream = any(self.has_gradient[source] for source in sources)
+            self.has_gradient[layer.name] = upstream or trained.trains(layer.name)
+        self.unread = {name: len(readers) for name, readers in self.readers.items()}
+        self.resident_bytes = self._resident(weights_in_flash)
+
+    def _resident(self, weights_in_flash: bool) -> int:
+        counts = sum(self.trained.weights.values()), sum(self.trained.others.values())
+        in_ram = counts if weights_in_flash else self.trained.total
+        total = ceil(in_ram[0] * self.bits[0] / 8) + ceil(in_ram[1] * self.bits[1] / 8)
+        total += STATES[self.setup.optimizer] * sum(counts) * STATE_BITS // 8
+        if self._deferred:
+            total += sum(counts) * self.bits[4] // 8
+        return total
+
+    @property
+    def _deferred(self) -> bool:
+        return self.setup.update_timing == "deferred" or self.setup.accumulation_steps > 1
+
+    def _sample_bytes(self, count: int, bits: int) -> int:
+        return ceil(count * bits / 8) * self.setup.micro_batch
+
+    def _new(self, size_bytes: int, holder: str) -> Buffer:
+        buffer = Buffer(size_bytes, {holder})
+        self.buffers.append(buffer)
+        return buffer
+
+    def _tick(self) -> None:
+        """A step is under way: everything it reads and writes is alive."""
+        alive = sum(buffer.size_bytes for buffer in self.buffers)
+        self.live_bytes.append(alive + self.resident_bytes)
+
+    def _overwrites(self, layer: LayerSpec) -> bool:
+        (source, *others) = self.graph.producers(layer)
+        in_place = layer.op in ACTIVATIONS | NORMS and not others
+        return in_place and source != INPUT and self.readers[source] == [layer.name]
+
+    # forward
+
+    def forward(self) -> None:
+        elements = prod(self.graph.input_shape)
+        self.store[INPUT] = self._new(self._sample_bytes(elements, self.bits[2]), INPUT)
+        for layer in self.graph.layers:
+            self._write_output(layer)
+            self._keep_for_backward(layer)
+            self._tick()
+            for source in dict.fromkeys(self.graph.producers(layer)):
+                self.unread[source] -= 1
+                if not self.unread[source]:
+                    self.store[source].holders.discard(source)
+
+    def _write_output(self, layer: LayerSpec) -> None:
+        if self._overwrites(layer):
+            self.store[layer.name] = self.store[self.graph.producers(layer)[0]]
+            self.store[layer.name].holders.add(layer.name)
+        else:
+            size = self._sample_bytes(prod(layer.out_shape), self.bits[2])
+            self.store[layer.name] = self._new(size, layer.name)
+
+    def _keep_for_backward(self, layer: LayerSpec) -> None:
+        source = self.graph.producers(layer)[0]
+        passes = self.has_gradient[source]
+        count = prod(layer.out_shape)
+        sizes: list[int] = []
+        if layer.op in ACTIVATIONS and passes:
+            sizes = [self._sample_bytes(count, 1)]
+        if layer.op in ("batchnorm", "groupnorm") and (passes or layer.name in self.trained.scales):
+            sizes = [self._sample_bytes(count, self.bits[2])]
+            if layer.op == "batchnorm":
+                sizes.append(layer.out_shape[0] * STATISTIC_BITS // 8)
+            else:
+                sizes.append(self._sample_bytes(layer.groups, STATISTIC_BITS))
+        self.kept[layer.name] = [self._new(size, layer.name) for size in sizes]
+        if layer.name in self.trained.weights:
+            shape = _tensor_shape(self.graph, layer)
+            share = self.trained.kept_channels[layer.name] * prod(shape[1:])
+            self.store[source].parts[layer.name] = self._sample_bytes(share, self.bits[2])
+
+    # backward
+
+    def loss(self) -> None:
+        """Alive between the passes: the output, and everything saved."""
+        output = self.graph.layers[-1].name
+        saved = [buffer.size_bytes for buffer in self.buffers if buffer is not self.store[output]]
+        self.saved_bytes = sum(saved)
+        if self.has_gradient[output]:
+            self._receive(output)
+        self._tick()
+        self.store[output].holders.discard(output)
+
+    def backward(self) -> None:
+        for layer in reversed(self.graph.layers):
+            if layer.op in WEIGHTED:
+                self._backward_weighted(layer)
+            elif layer.op == "add":
+                self._backward_sum(layer)
+            else:
+                self._backward_element(layer)
+        assert not any(buffer.size_bytes for buffer in self.buffers)
+
+    def _backward_weighted(self, layer: LayerSpec) -> None:
+        (source,) = self.graph.producers(layer)
+        update = self._new(self._weight_gradient_bytes(layer), layer.name)
+        self._tick()  # dW
+        self.store[source].parts.pop(layer.name, None)
+        if self.has_gradient[source]:
+            self._receive(source)
+        else:
+            self._release(layer.name)
+        self._tick()  # dX and the update
+        self._release(layer.name)
+        update.holders.clear()
+
+    def _backward_element(self, layer: LayerSpec) -> None:
+        """Activation, norm or pool."""
+        (source,) = self.graph.producers(layer)
+        update = self._new(self._weight_gradient_bytes(layer), layer.name)
+        if self.has_gradient[source]:
+            if self._overwrites(layer):
+                self._share(layer.name, source)
+            else:
+                self._receive(source)
+        self._tick()
+        self._release(layer.name)
+        for buffer in (update, *self.kept[layer.name]):
+            buffer.holders.clear()
+
+    def _backward_sum(self, layer: LayerSpec) -> None:
+        sources = sorted(set(self.graph.producers(layer)), key=self._root_age)
+        oldest = sources[0]
+        for source in sources:
+            if not self.has_gradient[source] or source in self.gradient:
+                continue  # not wanted, or added to what is there
+            if source == oldest or self._only_read(layer, source, oldest):
+                self._share(layer.name, source)
+            else:
+                self._receive(source)
+        self._tick()
+        self._release(layer.name)
+
+    def _only_read(self, layer: LayerSpec, source: str, oldest: str) -> bool:
+        """Nobody writes to the sum's gradient before the maker of `source` has read it."""
+        made_by = self.graph[source]
+        if self._overwrites(made_by) or self.readers[source] != [layer.name]:
+            return False
+        writers = [name for name in self._all_readers(oldest) if name != layer.name]
+        return all(self.age[name] < self.age[source] for name in writers)
+
+    def _all_readers(self, tensor: str) -> list[str]:
+        """Readers of everything that lives where this tensor lives."""
+        same = [name for name, buffer in self.store.items() if buffer is self.store[tensor]]
+        return [reader for name in same for reader in self.readers[name]]
+
+    def _root_age(self, tensor: str) -> int:
+        return min(
+            self.age[name]
+            for name, buffer in self.store.items()
+            if buffer is self.store[tensor]
+        )
+
+    def _weight_gradient_bytes(self, layer: LayerSpec) -> int:
+        if self._deferred:
+            return 0
+        count = self.trained.weights.get(layer.name, 0) + self.trained.others.get(layer.name, 0)
+        return count * self.bits[4] // 8
+
+    def _receive(self, tensor: str) -> None:
+        """A gradient is added to that of a tensor, which is made when not there yet."""
+        if tensor not in self.gradient:
+            elements = prod(self.graph.shape(tensor))
+            size = self._sample_bytes(elements, self.bits[3])
+            self.gradient[tensor] = self._new(size, tensor)
+
+    def _share(self, owner: str, tensor: str) -> None:
+        self.gradient[tensor] = self.gradient[owner]
+        self.gradient[tensor].holders.add(tensor)
+
+    def _release(self, tensor: str) -> None:
+        if tensor in self.gradient:
+            self.gradient.pop(tensor).holders.discard(tensor)
+
+
+def _tensor_shape(graph: ModelGraph, layer: LayerSpec) -> tuple[int, ...]:
+    return graph.shape(graph.producers(layer)[0])

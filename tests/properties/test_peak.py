@@ -1,0 +1,93 @@
+"""Memory to the byte: the linear cost model against a simulator that runs the step."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from explorer import catalog
+from explorer.costmodel.evaluate import evaluate, live_profile
+from explorer.design import TrainingSetup
+from explorer.graph import INPUT, ModelGraph, normalised
+from tests.helpers import (
+    NORM_CHOICES,
+    Net,
+    batch_of,
+    device_for,
+    policy_of,
+    random_graph,
+    random_policies,
+    random_policy,
+    setups,
+    small_graphs,
+)
+from tests.properties.event_simulator import simulate
+
+NETWORKS = ("digits-cnn", "mcunet-5fps", "mbv2-w0.35-tinytrain")
+LATE_READER = "the gradient of a tensor read behind its sum is merged with that of the sum"
+
+
+def assert_equal_bytes(graph: ModelGraph, policy, setup: TrainingSetup, *, flash=True) -> None:
+    device = device_for(setup.precision, weights_in_flash=flash)
+    designs = batch_of(graph, policy, setup=setup)
+    costs = evaluate(graph, device, designs)
+    oracle = simulate(graph, policy, setup, weights_in_flash=flash)
+    assert costs.peak_live_bytes.tolist() == [oracle.peak_bytes]
+    assert costs.saved_activation_bytes.tolist() == [oracle.saved_bytes]
+    assert costs.training_extra_bytes.tolist() == [oracle.extra_bytes]
+    profile, labels = live_profile(graph, device, designs)
+    differing = {
+        label: (mine, theirs)
+        for label, mine, theirs in zip(labels, profile[0], oracle.live_bytes, strict=True)
+        if mine != theirs
+    }
+    assert differing == {}
+
+
+@pytest.mark.parametrize("norm", NORM_CHOICES)
+@pytest.mark.parametrize("name", NETWORKS)
+@given(data=st.data(), setup=setups, flash=st.booleans())
+@settings(max_examples=20, derandomize=True, deadline=None)
+def test_networks(name, norm, data, setup, flash):
+    graph = normalised(catalog.load("model", name).build(), norm)
+    assert_equal_bytes(graph, data.draw(random_policies(graph)), setup, flash=flash)
+
+
+@pytest.mark.parametrize("graph", small_graphs(), ids=lambda graph: graph.name)
+@given(data=st.data(), setup=setups, flash=st.booleans())
+@settings(max_examples=25, derandomize=True, deadline=None)
+def test_small_graphs(graph, data, setup, flash):
+    assert_equal_bytes(graph, data.draw(random_policies(graph)), setup, flash=flash)
+
+
+@pytest.mark.parametrize("graph", small_graphs(), ids=lambda graph: graph.name)
+def test_depths_from_one_layer_to_all(graph):
+    position = np.arange(len(graph.weighted))
+    for first in position:
+        late = position >= first
+        for share in (1.0, 0.25):
+            assert_equal_bytes(graph, policy_of(graph, late * share), TrainingSetup())
+        bias_only = policy_of(graph, bias=late, norm=late)
+        assert_equal_bytes(graph, bias_only, TrainingSetup(micro_batch=3))
+
+
+@pytest.mark.xfail(strict=True, reason=LATE_READER)
+def test_a_tensor_read_behind_its_own_sum_has_a_gradient_of_its_own():
+    """When dX of `late` is taken, the gradients of `stem`, `sum` and `out` are all alive."""
+    net = Net(1, 4, 4)
+    stem = net.conv(INPUT, "stem", 8)
+    total = net.add("sum", stem, net.conv(stem, "branch", 8))
+    late = net.conv(stem, "late", 8)
+    net.pool(net.conv(net.add("out", total, late), "end", 8))
+    graph = net.graph()
+    assert_equal_bytes(graph, policy_of(graph, 1.0), TrainingSetup(micro_batch=4))
+
+
+@pytest.mark.xfail(strict=True, reason=LATE_READER)
+def test_random_graphs():
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        graph = random_graph(rng)
+        setup = TrainingSetup(micro_batch=int(rng.integers(1, 5)))
+        for _ in range(3):
+            assert_equal_bytes(graph, random_policy(graph, rng), setup)
