@@ -10,7 +10,7 @@ from explorer.document import load_policy
 from explorer.errors import ExplorerError, SpecError
 from explorer.session import Session
 
-__all__ = ["ExplorerError", "Session", "SpecError", "app", "load_policy", "measure"]
+__all__ = ["ExplorerError", "Session", "SpecError", "app", "apply_policy", "load_policy", "measure"]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
@@ -20,6 +20,10 @@ def __getattr__(name: str) -> Any:
         from explorer.app import app
 
         return app
+    if name == "apply_policy":
+        from explorer.accuracy.apply import apply_policy
+
+        return apply_policy
     if name == "measure":
         from explorer.accuracy.finetune import measure
 

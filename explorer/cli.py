@@ -19,6 +19,7 @@ from rich.table import Table
 from typer.exceptions import TyperException
 
 from explorer import catalog
+from explorer.costmodel.conventions import ACCOUNTINGS
 from explorer.device import DeviceProfile, load_device
 from explorer.document import PolicyDocument, parse_document
 from explorer.errors import ExplorerError, SpecError
@@ -31,7 +32,7 @@ from explorer.export import (
     schema_kind,
 )
 from explorer.search.candidates import CandidateTable
-from explorer.session import ACCOUNTINGS, Session
+from explorer.session import Session
 from explorer.units import format_bytes, format_joules, format_seconds
 
 app = typer.Typer(

@@ -15,6 +15,7 @@ from explorer.accuracy.calibrate import Calibration
 from explorer.accuracy.proxy import layer_scores
 from explorer.accuracy.records import Ledger, MeasuredRun
 from explorer.accuracy.scores import ScoreTable
+from explorer.costmodel.conventions import ACCOUNTINGS
 from explorer.costmodel.detail import report
 from explorer.costmodel.evaluate import evaluate
 from explorer.costmodel.report import Cost
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from explorer.accuracy.calibrate import Evidence
 
 ALWAYS_APPLICABLE = "last-k:k=4"
-ACCOUNTINGS = ("device",)
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,13 @@ class Session:
 
     def cost(self) -> Cost:
         """The chosen policy's cost in full."""
-        return report(self.graph, self.profile, self._batch([self._design()]), self.reserve_bytes)
+        return report(
+            self.graph,
+            self.profile,
+            self._batch([self._design()]),
+            self.reserve_bytes,
+            self.accounting,
+        )
 
     def compare(self) -> CandidateTable:
         """Every known policy that applies, one row each, labelled by its spec."""

@@ -30,7 +30,17 @@ class Net:
         self.layers: list[LayerSpec] = []
 
     def conv(
-        self, source, name, channels, *, kernel=1, stride=1, groups=1, bias=True, norm="none", act=""
+        self,
+        source,
+        name,
+        channels,
+        *,
+        kernel=1,
+        stride=1,
+        groups=1,
+        bias=True,
+        norm="none",
+        act="",
     ):
         """A convolution, then its norm and its activation; the last tensor's name."""
         pad = (kernel - 1) // 2

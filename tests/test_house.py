@@ -44,6 +44,7 @@ PURE_NUMBERS = {
     "accuracy", "accuracy_before", "accuracies", "standard_error", "standard_error_gain", "nll",
     "nll_before", "rates", "learning_rate", "value", "reference", "scale", "hypervolume", "tau",
     "reliability", "ceiling_tau", "lead_low", "coverage", "mean_error", "half_width", "intercept",
+    "channels", "pixel_maximum", "max_shift", "start", "query_count", "corrupt_lines",
     "per_episode_accuracy", "per_episode_accuracy_before", "offset",
 }  # fmt: skip
 
@@ -89,6 +90,7 @@ def test_public_surface():
         "Session",
         "SpecError",
         "app",
+        "apply_policy",
         "load_policy",
         "measure",
     ]

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
-import plotly.graph_objects as go
 
 from explorer import catalog
 from explorer.app import state
 from explorer.app.controls import Controls, PointBar, SearchBar
 from explorer.app.details import STYLE, details_html, error_html
 from explorer.app.frame_clock import FrameClock
+from explorer.app.live_figure import LiveFigure
 from explorer.app.runner import Batch, Ended, Report, Runner
 from explorer.app.view import CHOICE, Found, View, choices_of, points_of, same_space, selection_of
 from explorer.errors import ExplorerError, SpecError
@@ -68,8 +68,8 @@ class App:
             _families(session).values(), self.controls.policy.value, self.view.known.labels
         )
         self.tradeoff_data = self._make_data()
-        self.figure: Any = go.FigureWidget(tradeoff.draw(self.tradeoff_data))
-        self.figure._config = {"displaylogo": False, "responsive": True}
+        self.figure: Any = LiveFigure(tradeoff.draw(self.tradeoff_data))
+        self.figure._config = {"displaylogo": False}
         self.box = widgets.VBox(
             [
                 widgets.HTML(STYLE, layout=widgets.Layout(display="none")),
@@ -92,6 +92,7 @@ class App:
         return f"<explorer app: {session.model} on {session.device}, {self.run.phase}>"
 
     def _repr_mimebundle_(self, **options: object) -> object:
+        self.figure.refresh()
         return self.box._repr_mimebundle_(**options)
 
     # What a person, or a cell, can ask for.
@@ -314,9 +315,9 @@ class App:
             self.message.value = error_html(str(error))
             return
         self.message.value = error_html(note)
-        searched = self._searched
-        if self.run.is_active and searched and not same_space(searched, self.view.session):
+        if self._searched is not None and not same_space(self._searched, self.view.session):
             self.stop()
+            self.run = state.reduce(self.run, state.Outdated())
 
     def _look(self) -> str:
         """Make the view of the controls' session; returns a note when a policy was replaced."""
@@ -333,8 +334,11 @@ class App:
         known = self.view.known if is_same else bare.compare()
         controls.adapt_policies(families.values(), chosen, known.labels)
         session = bare.with_policy(controls.read().policy_spec)
+        stays = is_same or self.view.selected_id.startswith("known:")
+        stays &= session.policy == old.policy
         self.view = replace(
             self.view,
+            selected_id=self.view.selected_id if stays else CHOICE,
             session=session,
             cost=session.cost(),
             chosen=session.chosen(),

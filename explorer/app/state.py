@@ -1,12 +1,12 @@
 """What the app knows, as frozen values, and the one function that changes it.
 
 `reduce` has two sorts of events. What a person asks for (pause, resume, stop,
-start) may come late or twice and is ignored where it has no meaning. What the
+start, another setup) may come late or twice and is ignored where it has no meaning. What the
 worker reports is only possible while a run is active; elsewhere it is a bug
 and raises ValueError.
 
     idle -> running <-> paused;  running | paused -> stopping
-    running | paused | stopping -> done | failed;  idle | done | failed -> running
+    running | paused | stopping -> done | failed -> idle;  idle | done | failed -> running
 """
 
 from dataclasses import dataclass, replace
@@ -73,6 +73,11 @@ class StopAsked:
     """A person asks to stop, or changed what is searched."""
 
 
+@dataclass(frozen=True, slots=True)
+class Outdated:
+    """The controls ask about other designs than a run that has ended."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progressed:
     """The worker finished a batch."""
@@ -96,7 +101,7 @@ class Failed:
     error: str
 
 
-Event = Started | PauseAsked | ResumeAsked | StopAsked | Progressed | Finished | Failed
+Event = Started | PauseAsked | ResumeAsked | StopAsked | Outdated | Progressed | Finished | Failed
 
 
 def reduce(run: Run, event: Event) -> Run:
@@ -110,6 +115,8 @@ def reduce(run: Run, event: Event) -> Run:
             return _moved(run, {Phase.PAUSED}, Phase.RUNNING)
         case StopAsked():
             return _moved(run, {Phase.RUNNING, Phase.PAUSED}, Phase.STOPPING)
+        case Outdated():
+            return run if run.is_active else Run()
     if not run.is_active:
         raise ValueError(f"{type(event).__name__} while {run.phase}: no search is active")
     match event:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from explorer.costmodel.conventions import DEVICE, recount
 from explorer.costmodel.evaluate import evaluate, place_rows
 from explorer.costmodel.lifetimes import feature_values, life_table, trained_counts
 from explorer.costmodel.report import MACS_COLUMNS, MEMORY_COLUMNS, Cost, CostReport, Estimate, Fit
@@ -39,18 +40,31 @@ def violations(device: DeviceProfile, costs: CostReport, reserve_bytes: int = 0)
 
 
 def report(
-    graph: ModelGraph, device: DeviceProfile, designs: DesignBatch, reserve_bytes: int = 0
+    graph: ModelGraph,
+    device: DeviceProfile,
+    designs: DesignBatch,
+    reserve_bytes: int = 0,
+    accounting: str = DEVICE,
 ) -> Cost:
-    """The first design of a batch in full, with its arena placed."""
+    """The first design of a batch in full, its arena placed under our own accounting."""
     row = np.array([0])
-    costs = place_rows(graph, device, evaluate(graph, device, designs.take(row)), row)
-    return cost_of_row(graph, device, costs, 0, reserve_bytes)
+    costs = evaluate(graph, device, designs.take(row))
+    if accounting == DEVICE:
+        costs = place_rows(graph, device, costs, row)
+    else:
+        costs = recount(graph, costs, accounting)
+    return cost_of_row(graph, device, costs, 0, reserve_bytes, accounting)
 
 
 def cost_of_row(
-    graph: ModelGraph, device: DeviceProfile, costs: CostReport, row: int, reserve_bytes: int = 0
+    graph: ModelGraph,
+    device: DeviceProfile,
+    costs: CostReport,
+    row: int,
+    reserve_bytes: int = 0,
+    accounting: str = DEVICE,
 ) -> Cost:
-    """One row of a report in full."""
+    """One row of a report in full; per-layer rows are the device's under any accounting."""
     designs = costs.designs.take(np.array([row]))
     setup = designs.setup
     return Cost(
@@ -66,7 +80,7 @@ def cost_of_row(
             "precision": setup.precision,
             "update_timing": setup.update_timing,
         },
-        accounting="device",
+        accounting=accounting,
         macs={
             name.removesuffix("_macs"): float(getattr(costs, name)[row]) for name in MACS_COLUMNS
         },

@@ -26,14 +26,14 @@ class Role:
 
 ROLES = (
     Role(name="stale", legend="earlier setup", color=theme.GREY, size=5, opacity=0.35),
-    Role(name="misfit", legend="does not fit", color=theme.VERMILLION, size=5, opacity=0.45),
+    Role(name="misfit", legend="misfit", color=theme.VERMILLION, size=5, opacity=0.45),
     Role(name="candidate", legend="fits", color=theme.SKY_BLUE, size=6, opacity=0.75),
-    Role(name="envelope", legend="best in panel", color=theme.BLUE, size=0),
-    Role(name="front", legend="Pareto front", color=theme.BLUE, size=8),
+    Role(name="envelope", legend="panel best", color=theme.BLUE, size=0),
+    Role(name="front", legend="front", color=theme.BLUE, size=8),
     Role(name="known", legend="known policy", color=theme.ORANGE, size=10, is_text=True),
     Role(name="choice", legend="your choice", color=theme.PURPLE, size=13),
     Role(name="selected", legend="selected", color=theme.BLACK, size=19),
-    Role(name="budget", legend="memory limit", color=theme.VERMILLION, size=0, is_text=True),
+    Role(name="budget", legend="limit", color=theme.VERMILLION, size=0, is_text=True),
 )
 HOVERED = frozenset({"front", "known", "choice", "selected"})
 OUTLINED = frozenset({"front", "known", "choice"})

@@ -94,14 +94,16 @@ def tradeoff_data(
     drawn = thinned(points, selected_id, cap)
     memory, energy = points.memory_bytes, points.energy_j
     kind = points.cost_kind.word
-    near = [b.limit_bytes for b in points.budgets if _is_near(b.limit_bytes, memory[drawn])]
-    far = [b for b in points.budgets if not _is_near(b.limit_bytes, memory[drawn])]
+    fresh = drawn[~points.stale[drawn]]
+    fresh = fresh if len(fresh) else drawn
+    near = [b.limit_bytes for b in points.budgets if _is_near(b.limit_bytes, memory[fresh])]
+    far = [b for b in points.budgets if not _is_near(b.limit_bytes, memory[fresh])]
     beyond = "".join(f"; limit {format_bytes(b.limit_bytes)} is off the axis" for b in far[:1])
     memory_axis = axes.byte_axis(
-        f"peak live memory ({kind}{beyond})", np.append(memory[drawn], near), format_bytes
+        f"peak live memory ({kind}{beyond})", np.append(memory[fresh], near), format_bytes
     )
-    energy_axis = axes.decimal_axis(f"energy of a step ({kind})", energy[drawn], format_joules)
-    worth_axis = axes.linear_axis(_worth_title(points), points.worth[drawn])
+    energy_axis = axes.decimal_axis(f"energy of a step ({kind})", energy[fresh], format_joules)
+    worth_axis = axes.linear_axis(_worth_title(points), points.worth[fresh])
     views = (
         (memory, points.worth, memory_axis, worth_axis, points.worth_kind),
         (energy, points.worth, energy_axis, worth_axis, points.worth_kind),
@@ -338,7 +340,7 @@ def _hovers(points: Points, selected_id: str | None) -> dict[int, str]:
 
 
 def _worth_title(points: Points) -> str:
-    words = sorted({kind for kind, old in zip(points.worth_kind, points.stale, strict=True)})
+    words = sorted(set(points.worth_kind))
     kinds = ", ".join(kind.word for kind in words)
     return f"{points.worth_name} ({kinds})" if kinds else points.worth_name
 

@@ -102,7 +102,7 @@ def design_keys(designs: DesignBatch) -> list[DesignKey]:
         designs.axis_in[:, None], designs.axes.in_channels, designs.axes.out_channels
     )
     cut: BoolArray = (designs.slices > 0) & (designs.slices < channels)
-    partial = cut.any(axis=1).tolist()
+    partial: list[bool] = np.any(cut, axis=1).tolist()
     return [
         (
             designs.slices[row].tobytes(),

@@ -105,11 +105,20 @@ def test_tour(server: lab.Lab, page: Page) -> None:
     )
     assert validated.returncode == 0, validated.stderr
 
-    # The cell again: the same live app, the search still there.
+    # The cell again, then the page again: the same live app with the same data.
+    before = _drawn(page)
     page.locator(".jp-CodeCell").first.click()
     lab.command(page, "notebook:run-cell")
     lab.await_idle(page)
+    page.wait_for_timeout(1500)
     _await_status(page, "done 200/200")
+    assert _drawn(page) == before
+    lab.command(page, "docmanager:save")
+    page.wait_for_timeout(1500)
+    page.reload()
+    lab.await_plot(page)
+    _await_status(page, "done 200/200")
+    assert _drawn(page) == before
 
     page.set_viewport_size({"width": 1920, "height": 1080})
     page.wait_for_timeout(1500)

@@ -297,9 +297,7 @@ class _Run:
 
     def _root_age(self, tensor: str) -> int:
         return min(
-            self.age[name]
-            for name, buffer in self.store.items()
-            if buffer is self.store[tensor]
+            self.age[name] for name, buffer in self.store.items() if buffer is self.store[tensor]
         )
 
     def _weight_gradient_bytes(self, layer: LayerSpec) -> int:

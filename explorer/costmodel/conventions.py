@@ -1,0 +1,131 @@
+"""Other people's accountings, to reproduce their figures; `device` is our own.
+
+`tinytrain` is the convention behind the memory and compute table of Kwon et al. (ICML
+2024), inferred from its cells: 32-bit numbers, four words per updated weight (weight,
+gradient, two Adam moments), plus the peak of inference at batch 1 (a depthwise output
+divided by its groups) when training is partial, or batch times everything autograd
+keeps when all weights train. Biases, norms and heads do not count, and a layer that
+trains only its bias does not extend the chain of input gradients.
+
+`tiny-training` is that of the sparse-update schemes (Lin et al., NeurIPS 2022): int8
+inputs and weights touched, a bit per output of each layer whose bias trains.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from explorer.costmodel.lifetimes import trained_counts
+from explorer.costmodel.report import CostReport
+from explorer.costmodel.tables import LayerTable, layer_table
+from explorer.design import DesignBatch
+from explorer.errors import SpecError
+from explorer.graph import ModelGraph
+from explorer.units import BITS_PER_BYTE, FloatArray
+
+DEVICE = "device"
+WORD_BYTES = 4
+ADAM_STATES = 2
+
+Columns = dict[str, FloatArray]
+Convention = Callable[[LayerTable, DesignBatch], Columns]
+
+
+def recount(graph: ModelGraph, costs: CostReport, accounting: str) -> CostReport:
+    """The same designs under a named accounting; time and energy stay the device's."""
+    if accounting == DEVICE:
+        return costs
+    if accounting not in CONVENTIONS:
+        raise SpecError.of("accounting", accounting, ", ".join(ACCOUNTINGS))
+    table = layer_table(graph)
+    zero = np.zeros(len(costs))
+    columns = dict.fromkeys(_RECOUNTED, zero) | CONVENTIONS[accounting](table, costs.designs)
+    parts = [columns[name] for name in _PARTS]
+    peak = np.sum(parts, axis=0)
+    columns |= {
+        "peak_live_bytes": peak,
+        "training_extra_bytes": peak - columns["workspace_bytes"],
+        "arena_bytes": zero + np.nan,
+    }
+    kept = {name: getattr(costs, name) for name in CostReport.columns() if name not in columns}
+    return CostReport(designs=costs.designs, **kept, **columns)
+
+
+def _tinytrain(table: LayerTable, designs: DesignBatch) -> Columns:
+    sizes = _conv_sizes(table)
+    weights = trained_counts(table, designs)[:, : len(sizes["macs"])]
+    share = weights / table.weight_count
+    complete = np.all(np.where(sizes["is_conv"], share, 1.0) == 1.0, axis=1)
+    trains = (weights > 0) & (sizes["is_conv"] > 0)
+    behind_first = np.cumsum(trains, axis=1) - trains > 0
+    input_grad = (behind_first | complete[:, None]) @ sizes["macs"]
+    updated = (weights * sizes["is_conv"]).sum(axis=1)
+    batch = designs.setup.effective_batch
+    inference = np.max(sizes["inputs"] + sizes["outputs"] // sizes["groups"])
+    kept = sizes["inputs"].sum() + sizes["outputs"].sum() + sizes["activated"].sum()
+    return {
+        "input_grad_macs": input_grad,
+        "weight_grad_macs": share @ sizes["macs"],
+        "weight_bytes": updated * WORD_BYTES,
+        "gradient_bytes": updated * WORD_BYTES,
+        "optimizer_bytes": updated * WORD_BYTES * ADAM_STATES,
+        "saved_activation_bytes": np.where(complete, kept * batch * WORD_BYTES, 0.0),
+        "workspace_bytes": np.where(complete, 0.0, inference * WORD_BYTES),
+    }
+
+
+def _tiny_training(table: LayerTable, designs: DesignBatch) -> Columns:
+    sizes = _conv_sizes(table)
+    weights = trained_counts(table, designs)[:, : len(sizes["macs"])]
+    share = weights / table.weight_count
+    trains = weights > 0
+    by_input = designs.axis_in[:, None] | table.depthwise
+    inputs = np.where(by_input, share, trains) * sizes["inputs"]
+    bias = designs.update_bias & table.axes.has_bias
+    behind_first = np.cumsum(trains | bias, axis=1) - (trains | bias) > 0
+    head_inputs = float(table.axes.out_channels[-1])
+    return {
+        "input_grad_macs": behind_first @ sizes["macs"],
+        "weight_grad_macs": share @ sizes["macs"],
+        "weight_bytes": weights.sum(axis=1) + bias @ (WORD_BYTES * table.bias_count),
+        "saved_activation_bytes": inputs.sum(axis=1)
+        + bias @ (sizes["outputs"] / BITS_PER_BYTE)
+        + head_inputs,
+    }
+
+
+def _conv_sizes(table: LayerTable) -> Columns:
+    """Per weighted layer [L]: MACs (0 for a linear head), elements in and out, groups."""
+    graph = table.graph
+    layers = [graph[name] for name in graph.weighted]
+    is_conv = np.array([float(layer.op == "conv2d") for layer in layers])
+    activated = {
+        name for layer in graph.layers if layer.op.startswith("relu") for name in layer.inputs
+    }
+    outputs = np.array([layer.out_elements for layer in layers], dtype=np.float64)
+    return {
+        "is_conv": is_conv,
+        "macs": table.forward_macs * is_conv,
+        "inputs": np.array(
+            [float(np.prod(graph.shape(graph.producers(layer)[0]))) for layer in layers]
+        )
+        * is_conv,
+        "outputs": outputs * is_conv,
+        "groups": np.array([float(layer.groups) for layer in layers]),
+        "activated": outputs * [layer.name in activated for layer in layers],
+    }
+
+
+CONVENTIONS: Mapping[str, Convention] = {
+    "tinytrain": _tinytrain,
+    "tiny-training": _tiny_training,
+}
+ACCOUNTINGS = (DEVICE, *CONVENTIONS)
+_PARTS = (
+    "weight_bytes",
+    "gradient_bytes",
+    "optimizer_bytes",
+    "saved_activation_bytes",
+    "workspace_bytes",
+)
+_RECOUNTED = (*_PARTS, "input_grad_macs", "weight_grad_macs", "flash_bytes")

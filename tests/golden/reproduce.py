@@ -1,0 +1,80 @@
+"""Golden rows: what a paper printed, and what the cost model says of the same design."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from explorer.costmodel.tables import layer_table
+from explorer.session import Session
+
+FOLDER = Path(__file__).parent
+FILES = ("networks", "tinytrain", "sparse_update")
+UNITS = {"MiB": 2**20, "KiB": 2**10, "M": 1e6, "1": 1}
+
+
+@dataclass(frozen=True)
+class Golden:
+    """One row with our value in the unit it was printed in."""
+
+    name: str
+    model: str
+    policy: str
+    quantity: str
+    published: str
+    unit: str
+    value: float
+    met: bool
+    missed: str
+
+    @property
+    def ratio(self) -> float:
+        return self.value / float(self.published)
+
+
+def golden_rows() -> list[Golden]:
+    return [row for name in FILES for row in _rows(name)]
+
+
+def _rows(name: str) -> list[Golden]:
+    table = tomllib.loads((FOLDER / f"{name}.toml").read_text("utf-8"))
+    return [_reproduce(name, row, table.get("accounting", "device")) for row in table["row"]]
+
+
+def _reproduce(name: str, row: dict, accounting: str) -> Golden:
+    policy = row.get("policy", "none")
+    session = Session(
+        model=row["model"], policy=policy, batch=row.get("batch", 1), accounting=accounting
+    )
+    unit = row.get("unit", "1")
+    value = _value(session, row["quantity"]) / UNITS[unit]
+    published = str(row["published"])
+    return Golden(
+        name=name,
+        model=row["model"],
+        policy=policy,
+        quantity=row["quantity"],
+        published=published,
+        unit=unit,
+        value=value,
+        met=_agrees(value, published, row),
+        missed=row.get("missed", ""),
+    )
+
+
+def _value(session: Session, quantity: str) -> float:
+    if quantity == "backward_macs":
+        macs = session.cost().macs
+        return macs["input_grad"] + macs["weight_grad"]
+    if quantity == "peak_live_bytes":
+        return session.cost().memory[quantity]
+    return float(getattr(layer_table(session.graph), quantity).sum())
+
+
+def _agrees(value: float, published: str, row: dict) -> bool:
+    """Equal to the digits printed, or within the tolerance a row states."""
+    if "tolerance_ratio" in row:
+        return abs(value / float(published) - 1) <= row["tolerance_ratio"]
+    if row.get("rounding") == "floor":
+        return int(value) == int(published)
+    decimals = len(published.partition(".")[2])
+    return abs(value - float(published)) <= 0.5 * 10**-decimals + 1e-9

@@ -1,0 +1,414 @@
+"""What must hold for any policy, whatever the numbers are."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from explorer import catalog
+from explorer.costmodel.arena import place
+from explorer.costmodel.detail import report
+from explorer.costmodel.evaluate import CHUNK, arena_plan, evaluate, live_profile
+from explorer.costmodel.report import MACS_COLUMNS, CostReport
+from explorer.design import OPTIMIZERS, LayerAxes, TrainingSetup, UpdatePolicy
+from explorer.device import PRECISIONS, load_device
+from explorer.graph import NORM_OPS, normalised
+from explorer.provenance import Kind, weakest
+from tests.helpers import (
+    batch_of,
+    conv_chain,
+    depthwise_net,
+    device_for,
+    parallel_branches,
+    policy_of,
+    random_policies,
+    random_policy,
+    residual_net,
+    setups,
+    small_graphs,
+    two_consumers,
+)
+
+DIGITS = catalog.load("model", "digits-cnn").build()
+MBV2 = catalog.load("model", "mbv2-w0.35-tinytrain").build()
+GRAPHS = (
+    DIGITS,
+    MBV2,
+    conv_chain(),
+    residual_net("bn"),
+    depthwise_net("gn"),
+    two_consumers("bn"),
+    parallel_branches("gn"),
+)
+DEVICES = catalog.names("device")
+COUNTED = tuple(
+    name for name in CostReport.columns() if not name.startswith("step_") and name != "arena_bytes"
+)
+TIMED = ("step_time_s", "step_energy_j")
+
+any_graph = st.sampled_from(GRAPHS)
+property_test = settings(max_examples=40, derandomize=True, deadline=None)
+
+
+def cost_of(graph, policy, setup=None, device=None) -> dict[str, float]:
+    """All columns of one design."""
+    setup = setup or TrainingSetup()
+    device = device or device_for(setup.precision)
+    costs = evaluate(graph, device, batch_of(graph, policy, setup=setup))
+    return {name: float(getattr(costs, name)[0]) for name in CostReport.columns()}
+
+
+def flat(graph, policy, **fields) -> dict[str, float]:
+    return cost_of(graph, policy, TrainingSetup(**fields))
+
+
+def assert_same_rows(left: CostReport, right: CostReport) -> None:
+    for name in COUNTED:
+        assert getattr(left, name).tolist() == getattr(right, name).tolist(), name
+    for name in TIMED:  # sums of floats: their order may differ
+        np.testing.assert_allclose(getattr(left, name), getattr(right, name), rtol=1e-12)
+
+
+# batches
+
+
+@given(graph=any_graph, setup=setups, seed=st.integers(0, 10**6))
+@property_test
+def test_a_batch_is_its_rows_and_order_does_not_matter(graph, setup, seed):
+    rng = np.random.default_rng(seed)
+    policies = [random_policy(graph, rng) for _ in range(7)]
+    device = device_for(setup.precision)
+    together = evaluate(graph, device, batch_of(graph, *policies, setup=setup))
+    order = rng.permutation(len(policies))
+    shuffled = batch_of(graph, *[policies[row] for row in order], setup=setup)
+    assert_same_rows(evaluate(graph, device, shuffled), together.take(order))
+    for row, policy in enumerate(policies):
+        alone = evaluate(graph, device, batch_of(graph, policy, setup=setup))
+        assert_same_rows(alone, together.take(np.array([row])))
+
+
+def test_a_batch_longer_than_a_chunk():
+    graph, rng = depthwise_net("gn"), np.random.default_rng(0)
+    policies = [random_policy(graph, rng) for _ in range(CHUNK + 3)]
+    device = device_for("fp32")
+    together = evaluate(graph, device, batch_of(graph, *policies))
+    assert len(together) == len(policies)
+    for row in (0, CHUNK - 1, CHUNK, CHUNK + 2):
+        alone = evaluate(graph, device, batch_of(graph, policies[row]))
+        assert_same_rows(alone, together.take(np.array([row])))
+
+
+# monotone
+
+
+@given(graph=any_graph, setup=setups, data=st.data(), seed=st.integers(0, 10**6))
+@property_test
+def test_training_more_never_costs_less(graph, setup, data, seed):
+    rng = np.random.default_rng(seed)
+    fewer = data.draw(random_policies(graph))
+    axes = LayerAxes.of(graph)
+    channels = axes.channels(fewer.channel_axis)
+    extra = rng.integers(0, channels + 1) * (rng.random(len(channels)) < 0.3)
+    more = UpdatePolicy.of(
+        "more",
+        axes,
+        slices=np.minimum(np.array(fewer.slices) + extra, channels),
+        update_bias=np.array(fewer.update_bias) | (rng.random(len(channels)) < 0.2),
+        update_norm=np.array(fewer.update_norm) | (rng.random(len(channels)) < 0.2),
+        channel_axis=fewer.channel_axis,
+    )
+    precision = data.draw(st.sampled_from(["fp32", "int8"]))
+    device = load_device(data.draw(st.sampled_from(["gap9", "pi-zero-2w", "stm32f746"])))
+    setup = TrainingSetup(micro_batch=setup.micro_batch, precision=precision)
+    low, high = cost_of(graph, fewer, setup, device), cost_of(graph, more, setup, device)
+    for name in (*MACS_COLUMNS, "saved_activation_bytes", "peak_live_bytes", "optimizer_bytes"):
+        assert high[name] >= low[name], name
+    for name in TIMED:
+        assert high[name] >= low[name] * (1 - 1e-12), name
+
+
+@given(graph=any_graph, setup=setups, data=st.data())
+@property_test
+def test_twice_the_micro_batch_saves_twice_the_bytes(graph, setup, data):
+    """Exactly, except the statistics of a batch norm, of which a micro-batch has one set."""
+    policy = data.draw(random_policies(graph))
+    sizes = (setup.micro_batch, 2 * setup.micro_batch, 4 * setup.micro_batch)
+    costs = [flat(graph, policy, micro_batch=m, precision=setup.precision) for m in sizes]
+    once, twice, four_times = (cost["saved_activation_bytes"] for cost in costs)
+    statistics = 2 * once - twice
+    channels = [layer.out_shape[0] for layer in graph.layers if layer.op == "batchnorm"]
+    assert 0 <= statistics <= 4 * sum(channels)
+    assert four_times - twice == 2 * (twice - once)
+    for name in ("weight_bytes", "flash_bytes", "optimizer_bytes", "gradient_bytes", *MACS_COLUMNS):
+        assert len({cost[name] for cost in costs}) == 1, name
+
+
+def test_statistics_of_a_fully_trained_batch_norm_net():
+    graph = residual_net("bn")
+    once, twice = (
+        flat(graph, policy_of(graph, 1.0, norm=True), micro_batch=m)["saved_activation_bytes"]
+        for m in (1, 2)
+    )
+    channels = sum(layer.out_shape[0] for layer in graph.layers if layer.op in NORM_OPS)
+    assert 2 * once - twice == 4 * channels
+
+
+# ends
+
+
+@pytest.mark.parametrize("graph", GRAPHS, ids=lambda graph: graph.name)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_everything_frozen_is_inference(graph, precision):
+    for flash in (True, False):
+        device = device_for(precision, weights_in_flash=flash)
+        setup = TrainingSetup(precision=precision, micro_batch=3, optimizer="adam")
+        cost = cost_of(graph, policy_of(graph), setup, device)
+        nothing = ("training_extra_bytes", "input_grad_macs", "weight_grad_macs")
+        nothing += ("saved_activation_bytes", "gradient_bytes", "optimizer_bytes")
+        assert {name: cost[name] for name in nothing} == dict.fromkeys(nothing, 0.0)
+        assert cost["trained_parameter_count"] == 0
+        assert (cost["weight_bytes"] == 0) == flash
+
+
+@pytest.mark.parametrize("graph", GRAPHS, ids=lambda graph: graph.name)
+def test_full_update_takes_a_forward_pass_for_each_gradient(graph):
+    policy = policy_of(graph, 1.0, bias=True, norm=True)
+    cost = cost_of(graph, policy)
+    rows = report(graph, device_for("fp32"), batch_of(graph, policy)).layer_rows
+    readers_of_input = [row["forward_macs"] for row in rows if not graph[row["name"]].inputs]
+    assert cost["weight_grad_macs"] == cost["forward_macs"]
+    assert cost["input_grad_macs"] == cost["forward_macs"] - sum(readers_of_input)
+    assert cost["trained_parameter_count"] == graph.parameter_count
+
+
+@pytest.mark.parametrize("first", [1, 4, 10])
+def test_a_frozen_prefix_keeps_nothing_and_has_no_gradient(first):
+    share = (np.arange(len(DIGITS.weighted)) >= first) * 1.0
+    rows = report(DIGITS, device_for("fp32"), batch_of(DIGITS, policy_of(DIGITS, share)))
+    earliest = DIGITS.weighted[first]
+    names = [row["name"] for row in rows.layer_rows]
+    below = rows.layer_rows[: names.index(earliest)]
+    trained = rows.layer_rows[names.index(earliest)]
+    for row in below:
+        assert (row["saved_bytes"], row["input_grad_macs"], row["weight_grad_macs"]) == (0, 0, 0)
+    assert trained["input_grad_macs"] == 0
+    assert trained["weight_grad_macs"] == trained["forward_macs"] > 0
+    assert trained["saved_bytes"] > 0
+
+
+def test_bias_only_keeps_masks_and_what_norms_keep_but_no_inputs():
+    graph = residual_net("none")
+    cost = cost_of(graph, policy_of(graph, bias=True))
+    masks = [layer for layer in graph.layers if layer.op in ("relu", "relu6")]
+    assert cost["saved_activation_bytes"] == sum(-(-layer.out_elements // 8) for layer in masks)
+    assert cost["weight_grad_macs"] == 0
+    assert cost["input_grad_macs"] > 0
+
+
+# optimizers, weights
+
+
+@given(graph=any_graph, setup=setups, data=st.data())
+@property_test
+def test_each_optimizer_state_is_one_word_a_trained_parameter(graph, setup, data):
+    policy = data.draw(random_policies(graph))
+    costs = [flat(graph, policy, optimizer=o, precision=setup.precision) for o in OPTIMIZERS]
+    assert OPTIMIZERS == ("sgd", "sgd-momentum", "adam")
+    words = 4 * costs[0]["trained_parameter_count"]
+    for states, cost in enumerate(costs):
+        assert cost["optimizer_bytes"] == states * words
+        assert cost["peak_live_bytes"] == costs[0]["peak_live_bytes"] + states * words
+        assert cost["step_time_s"] >= costs[0]["step_time_s"]
+
+
+@given(graph=any_graph, setup=setups, data=st.data())
+@property_test
+def test_every_weight_is_somewhere_once(graph, setup, data):
+    policy = data.draw(random_policies(graph))
+    weights = sum(graph.weight_elements(graph[name]) for name in graph.weighted)
+    others = graph.parameter_count - weights
+    bits = {"fp32": (4, 4), "fp16": (2, 2), "int8": (1, 4)}[setup.precision]
+    total = weights * bits[0] + others * bits[1]
+    split = cost_of(graph, policy, setup)
+    assert split["weight_bytes"] + split["flash_bytes"] == total
+    device = device_for(setup.precision, weights_in_flash=False)
+    together = cost_of(graph, policy, setup, device)
+    assert (together["weight_bytes"], together["flash_bytes"]) == (total, 0)
+
+
+@given(graph=any_graph, data=st.data(), setup=setups)
+@property_test
+def test_deferred_updates_hold_every_gradient_and_fused_ones_the_largest(graph, data, setup):
+    policy = data.draw(random_policies(graph))
+    fused = flat(graph, policy, precision=setup.precision)
+    deferred = flat(graph, policy, precision=setup.precision, update_timing="deferred")
+    word = 2 if setup.precision == "fp16" else 4
+    assert deferred["gradient_bytes"] == word * deferred["trained_parameter_count"]
+    assert fused["gradient_bytes"] <= deferred["gradient_bytes"]
+    assert fused["peak_live_bytes"] <= deferred["peak_live_bytes"]
+
+
+# sums, time, fit
+
+
+@given(graph=any_graph, setup=setups, data=st.data())
+@property_test
+def test_rows_of_layers_sum_to_the_totals(graph, setup, data):
+    policy = data.draw(random_policies(graph))
+    device = load_device(data.draw(st.sampled_from(["gap9", "stm32h743", "pi-zero-2w"])))
+    if setup.precision not in device.kernels:
+        setup = TrainingSetup(micro_batch=setup.micro_batch, accumulation_steps=2, precision="int8")
+    cost = report(graph, device, batch_of(graph, policy, setup=setup))
+    assert [row["name"] for row in cost.layer_rows] == [layer.name for layer in graph.layers]
+    total = {
+        name: sum(row[name] for row in cost.layer_rows)
+        for name in cost.layer_rows[0]
+        if name not in ("name", "op", "trained_ratio")
+    }
+    for phase, value in cost.macs.items():
+        assert total[f"{phase}_macs"] == value
+    assert total["saved_bytes"] == cost.memory["saved_activation_bytes"]
+    assert total["time_s"] == pytest.approx(cost.step_time_s, rel=1e-12)
+    assert total["energy_j"] == pytest.approx(cost.step_energy_j, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_time_falls_when_the_clock_rises(name):
+    device = load_device(name)
+    setup = TrainingSetup(precision=device.default_precision)
+    for policy in (policy_of(MBV2), policy_of(MBV2, 1.0, bias=True)):
+        times = [
+            cost_of(MBV2, policy, setup, device.model_copy(update={"clock_hz": hertz}))
+            for hertz in (device.clock_hz, 1.5 * device.clock_hz, 3 * device.clock_hz)
+        ]
+        seconds = [cost["step_time_s"] for cost in times]
+        joules = [cost["step_energy_j"] for cost in times]
+        assert seconds == sorted(seconds, reverse=True)
+        assert joules == sorted(joules, reverse=True)
+        assert len(set(seconds)) == 3
+        assert seconds[0] <= 3 * seconds[2] * (1 + 1e-12)
+
+
+def test_time_of_accumulation_is_that_of_its_passes():
+    policy = policy_of(DIGITS, 1.0)
+    one = flat(DIGITS, policy, micro_batch=2)
+    none = flat(DIGITS, policy_of(DIGITS), micro_batch=2)
+    none_twice = flat(DIGITS, policy_of(DIGITS), micro_batch=2, accumulation_steps=2)
+    twice = flat(DIGITS, policy, micro_batch=2, accumulation_steps=2)
+    assert none_twice["step_time_s"] == pytest.approx(2 * none["step_time_s"], rel=1e-12)
+    assert one["step_time_s"] < twice["step_time_s"] < 2 * one["step_time_s"]
+
+
+@pytest.mark.parametrize("name", DEVICES)
+@pytest.mark.parametrize("reserve_bytes", [0, 50_000])
+def test_fits_compares_what_each_memory_level_needs(name, reserve_bytes):
+    device = load_device(name)
+    setup = TrainingSetup(precision=device.default_precision, micro_batch=4)
+    for share in (0.0, 1.0):
+        designs = batch_of(MBV2, policy_of(MBV2, share), setup=setup)
+        cost = report(MBV2, device, designs, reserve_bytes)
+        assert [fit.level for fit in cost.fits] == [level.name for level in device.memory]
+        for fit, level in zip(cost.fits, device.memory, strict=True):
+            data = level.holds == "data"
+            assert fit.needed_bytes == cost.memory["arena_bytes" if data else "flash_bytes"]
+            assert fit.usable_bytes == level.usable_bytes - data * reserve_bytes
+            assert fit.fits == (fit.needed_bytes <= fit.usable_bytes)
+        assert cost.fits_all == all(fit.fits for fit in cost.fits)
+
+
+# arena
+
+
+def assert_placed(sizes, births, deaths, offsets, arena_bytes, alignment) -> None:
+    sizes, births, deaths, offsets = map(np.asarray, (sizes, births, deaths, offsets))
+    ends = offsets + sizes
+    together = (births[:, None] < deaths) & (births < deaths[:, None])
+    overlap = (offsets[:, None] < ends) & (offsets < ends[:, None]) & (sizes > 0)
+    clashes = together & overlap & ~np.eye(len(sizes), dtype=bool)
+    assert not clashes.any()
+    assert not (offsets % alignment).any()
+    assert arena_bytes == ends.max()
+    steps = np.arange(deaths.max())[:, None]
+    alive = (births <= steps) & (steps < deaths)
+    assert (alive @ sizes).max() <= arena_bytes
+    assert arena_bytes <= (-(-sizes // alignment) * alignment).sum()
+
+
+lifetimes = st.tuples(st.integers(1, 300), st.integers(0, 8), st.integers(1, 6))
+
+
+@given(
+    buffers=st.lists(lifetimes, min_size=1, max_size=25),
+    copies=st.integers(1, 3),
+    alignment=st.sampled_from([1, 4, 16, 64]),
+)
+@settings(max_examples=200, derandomize=True, deadline=None)
+def test_random_buffers_are_placed_apart(buffers, copies, alignment):
+    """Copies have the same size and the same lifetime as the original."""
+    sizes, births, lengths = np.array(buffers * copies, dtype=np.int64).T
+    plan = place(sizes, births, births + lengths, alignment)
+    assert_placed(sizes, births, births + lengths, plan.offsets, plan.arena_bytes, alignment)
+
+
+def test_buffers_that_never_meet_share_an_address_and_twins_do_not():
+    one_after_another = place(np.array([64, 64]), np.array([0, 3]), np.array([3, 6]))
+    assert (one_after_another.offsets.tolist(), one_after_another.arena_bytes) == ([0, 0], 64)
+    twins = place(np.array([60, 60]), np.array([0, 0]), np.array([3, 3]), 16)
+    assert (sorted(twins.offsets.tolist()), twins.arena_bytes) == ([0, 64], 124)
+
+
+@given(graph=st.sampled_from((*small_graphs(), DIGITS)), setup=setups, data=st.data())
+@settings(max_examples=80, derandomize=True, deadline=None)
+def test_the_arena_of_a_step_holds_what_is_alive(graph, setup, data):
+    policy = data.draw(random_policies(graph))
+    device = device_for(setup.precision, weights_in_flash=data.draw(st.booleans()))
+    designs = batch_of(graph, policy, setup=setup)
+    placed, arena_bytes = arena_plan(graph, device, designs)
+    buffers = [buffer for buffer, _ in placed]
+    sizes, births, deaths = (
+        [getattr(buffer, name) for buffer in buffers] for name in ("size_bytes", "birth", "death")
+    )
+    offsets = [offset for _, offset in placed]
+    assert_placed(sizes, births, deaths, offsets, arena_bytes, device.alignment_bytes)
+    profile = live_profile(graph, device, designs)[0][0]
+    alive = [
+        sum(b.size_bytes for b in buffers if b.birth <= step < b.death)
+        for step in range(len(profile))
+    ]
+    assert alive == profile.tolist()
+    cost = report(graph, device, designs)
+    assert cost.memory["arena_bytes"] == arena_bytes
+    assert cost.memory["peak_live_bytes"] == max(alive) <= arena_bytes
+
+
+# provenance
+
+
+def precisions_of_devices():
+    for name in DEVICES:
+        for precision in load_device(name).kernels:
+            yield name, precision
+
+
+@pytest.mark.parametrize(("name", "precision"), precisions_of_devices())
+def test_no_result_is_better_than_what_went_in(name, precision):
+    device = load_device(name)
+    for share in (0.0, 1.0):
+        designs = batch_of(
+            DIGITS, policy_of(DIGITS, share), setup=TrainingSetup(precision=precision)
+        )
+        provenance = report(DIGITS, device, designs).provenance
+        for path, estimate in provenance.items():
+            if not path.endswith("usable_bytes"):
+                assert Kind.of(estimate.kind) >= Kind.MODELLED, path
+    rates = device.kernels[precision].model_dump(exclude_none=True)
+    used = [field for field in rates if field not in ("active_power_w", "energy_j_per_mac")]
+    sources = [device.find_source(f"kernels.{precision}.{field}") for field in used]
+    kinds = [source.kind for source in sources if source] + [device.find_source("clock_hz").kind]
+    assert Kind.of(provenance["step.time_s"].kind) >= weakest(kinds)
+    power = device.find_source(f"kernels.{precision}.active_power_w")
+    assert Kind.of(provenance["step.energy_j"].kind) >= weakest([*kinds, power.kind])
+    for entry in ("step.time_s", "step.energy_j"):
+        estimate = provenance[entry]
+        value = report(DIGITS, device, designs).to_dict()["step"][entry.removeprefix("step.")]
+        assert estimate.low <= value <= estimate.high
