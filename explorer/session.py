@@ -85,7 +85,7 @@ class Session:
         """Another network with its own task; a policy that does not apply is replaced."""
         changed = replace(self, model=model, task=None)
         try:
-            changed._design()
+            changed.chosen_policy  # noqa: B018 - raises when it does not apply
         except (SpecError, LookupError):
             return replace(changed, policy=ALWAYS_APPLICABLE)
         return changed
@@ -119,7 +119,7 @@ class Session:
     def with_policy(self, policy: str) -> "Session":
         """Another policy; SpecError or UnknownNameError when it cannot be built here."""
         changed = replace(self, policy=policy)
-        changed._design()
+        changed.chosen_policy  # noqa: B018 - raises when it cannot be built
         return changed
 
     def with_limits(
@@ -133,7 +133,7 @@ class Session:
         return report(
             self.graph,
             self.profile,
-            self._batch([self._design()]),
+            self._batch([self.chosen_policy]),
             self.reserve_bytes,
             self.accounting,
         )
@@ -146,8 +146,15 @@ class Session:
 
     def chosen(self) -> CandidateTable:
         """The chosen policy as a candidate."""
-        design = self._design()
-        return self.problem.screen(self._batch([design]), [design.family])
+        policy = self.chosen_policy
+        return self.problem.screen(self._batch([policy]), [policy.family])
+
+    @property
+    def chosen_policy(self) -> UpdatePolicy:
+        """What the chosen policy trains; SpecError or UnknownNameError when it cannot."""
+        if self.policy.endswith(".json"):
+            return load_policy(self.policy).policy(self.graph)
+        return build_policy(self._context, self.policy)
 
     def policies(self) -> list[FamilyInfo]:
         """Policy families with their options, and why some do not apply."""
@@ -279,11 +286,6 @@ class Session:
             screen=screen,
             usable_bytes=float(level.usable_bytes - self.reserve_bytes),
         )
-
-    def _design(self) -> UpdatePolicy:
-        if self.policy.endswith(".json"):
-            return load_policy(self.policy).policy(self.graph)
-        return build_policy(self._context, self.policy)
 
     def _space(self, name: str) -> SearchSpace:
         if self.scores is None:

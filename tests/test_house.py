@@ -59,10 +59,10 @@ def dataclasses_of_the_package():
     seen = set()
     for module in modules():
         for value in vars(module).values():
-            if dataclasses.is_dataclass(value) and isinstance(value, type):
-                if value.__module__.startswith("explorer") and value not in seen:
-                    seen.add(value)
-                    yield value
+            ours = isinstance(value, type) and value.__module__.startswith("explorer")
+            if ours and dataclasses.is_dataclass(value) and value not in seen:
+                seen.add(value)
+                yield value
 
 
 def test_numeric_fields_end_in_a_unit():

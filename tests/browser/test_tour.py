@@ -107,7 +107,7 @@ def test_tour(server: lab.Lab, page: Page) -> None:
 
     # The cell again, then the page again: the same live app with the same data.
     before = _drawn(page)
-    page.locator(".jp-CodeCell").first.click()
+    page.locator(".jp-CodeCell .jp-InputPrompt").first.click()
     lab.command(page, "notebook:run-cell")
     lab.await_idle(page)
     page.wait_for_timeout(1500)

@@ -1,7 +1,6 @@
 """One test runs every golden row; a row that cannot be met stays, with its reason."""
 
 import pytest
-
 from golden.reproduce import golden_rows
 
 ROWS = golden_rows()

@@ -1,0 +1,94 @@
+"""Files: export, validate; and the notebook."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from explorer.cli.shared import WRONG_USE_EXIT, AsJson, app, console, show, write
+from explorer.device import DeviceProfile
+from explorer.document import PolicyDocument, parse_document
+from explorer.errors import ExplorerError
+from explorer.export import (
+    PICKS,
+    FrontDocument,
+    load_front,
+    pick,
+    policy_of_candidate,
+    schema_kind,
+)
+from explorer.session import Session
+
+
+@app.command()
+def export(
+    front: Annotated[Path, typer.Argument(help="a front document of `search --out`")],
+    out: Annotated[Path, typer.Option(help="write the policy document here")],
+    which: Annotated[
+        str, typer.Option("--pick", help=f"{', '.join(PICKS)}, or an index in candidates")
+    ] = "knee",
+    as_json: AsJson = False,
+) -> None:
+    """One candidate of a front as a policy document."""
+    document = load_front(front)
+    candidate = pick(document, which)
+    asked = Session(
+        model=document.model.name, task=document.task, norm=candidate.setup.norm, policy="none"
+    )
+    policy = policy_of_candidate(document, candidate, asked.graph, asked.scores)
+    write(out, policy.to_json())
+    if as_json:
+        print(policy.to_json(), end="")
+    else:
+        console.print(f"{policy.family} with {len(policy.layers)} trained layers: {out}")
+
+
+@app.command()
+def validate(
+    files: Annotated[list[Path], typer.Argument(help="policy, device or front documents")],
+    as_json: AsJson = False,
+) -> None:
+    """Check documents; the first problem of each is one sentence, and the exit code 2."""
+    rows = [_validate(path) for path in files]
+    show(rows, as_json)
+    if not all(row["valid"] for row in rows):
+        for row in rows:
+            if not row["valid"]:
+                print(row["problem"], file=sys.stderr)
+        raise typer.Exit(WRONG_USE_EXIT)
+
+
+@app.command()
+def lab(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="further arguments of jupyter lab")
+    ] = None,
+) -> NoReturn:
+    """JupyterLab on the explorer notebook."""
+    notebook = Path(__file__).resolve().parents[2] / "notebooks" / "01_explorer.ipynb"
+    command = [sys.executable, "-m", "jupyterlab", str(notebook), *(arguments or [])]
+    os.execv(sys.executable, command)
+
+
+def _validate(path: Path) -> dict[str, Any]:
+    readers: dict[str, Callable[[str], object]] = {
+        "policy": lambda text: parse_document(PolicyDocument, text, str(path)),
+        "front": lambda text: parse_document(FrontDocument, text, str(path)),
+        "device": lambda text: DeviceProfile.from_toml(text, str(path)),
+    }
+    row: dict[str, Any] = {"file": str(path), "kind": "", "valid": False, "problem": ""}
+    try:
+        text = path.read_text("utf-8")
+        row["kind"] = schema_kind(path, text)
+        readers[row["kind"]](text)
+        row["valid"] = True
+    except OSError as error:
+        row["problem"] = f"{path}: cannot be read: {error.strerror}"
+    except UnicodeDecodeError:
+        row["problem"] = f"{path}: not UTF-8 text"
+    except ExplorerError as error:
+        row["problem"] = str(error)
+    return row

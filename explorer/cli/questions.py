@@ -1,0 +1,234 @@
+"""Questions: list, cost, compare, search."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from explorer import catalog
+from explorer.cli.shared import (
+    Accounting,
+    AsJson,
+    Batch,
+    Device,
+    MicroBatch,
+    Model,
+    Norm,
+    Optimizer,
+    Policy,
+    Precision,
+    Reserve,
+    Task,
+    app,
+    console,
+    print_rows,
+    show,
+    write,
+)
+from explorer.device import load_device
+from explorer.errors import SpecError
+from explorer.search.candidates import CandidateTable
+from explorer.session import Session
+from explorer.units import format_bytes, format_joules, format_seconds
+
+LISTS = {
+    "models": "model",
+    "devices": "device",
+    "policies": "policy",
+    "tasks": "task",
+    "samplers": "sampler",
+}
+MISFIT_EXIT = 3
+
+
+@app.command("list")
+def list_entries(
+    kind: Annotated[str, typer.Argument(help=", ".join(LISTS))], as_json: AsJson = False
+) -> None:
+    """Names of models, devices, policies, tasks or samplers."""
+    if kind not in LISTS:
+        raise SpecError.of("kind", kind, ", ".join(LISTS))
+    rows = [{"name": name, "summary": _summary(kind, name)} for name in catalog.names(LISTS[kind])]
+    show(rows, as_json)
+
+
+@app.command()
+def cost(
+    model: Model,
+    device: Device,
+    policy: Policy = "full",
+    batch: Batch = 1,
+    micro_batch: MicroBatch = None,
+    norm: Norm = None,
+    optimizer: Optimizer = "sgd",
+    precision: Precision = None,
+    accounting: Accounting = "device",
+    task: Task = None,
+    reserve: Reserve = 0,
+    layers: Annotated[bool, typer.Option(help="also one row per layer")] = False,
+    fail_if_misfit: Annotated[bool, typer.Option(help="exit 3 when it does not fit")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What one training step of a policy costs on a device."""
+    session = Session(
+        model=model,
+        device=device,
+        task=task,
+        batch=batch,
+        micro_batch=micro_batch,
+        norm=norm,
+        optimizer=optimizer,
+        precision=precision,
+        policy=policy,
+        accounting=accounting,
+        reserve_bytes=reserve,
+    )
+    answer = session.cost()
+    if as_json:
+        print(answer.to_json(layers=layers))
+    else:
+        title = f"{answer.model} on {answer.device}, {answer.policy}, {answer.setup['precision']}"
+        print_rows([{"": label, "value": text} for label, text in answer.summary()], title)
+        entry = answer.provenance["step.time_s"]
+        low, high = format_seconds(entry.low or 0.0), format_seconds(entry.high or 0.0)
+        console.print(f"time and energy are {entry.kind}: {low} to {high} a step", style="dim")
+        if layers:
+            print_rows(answer.to_dict(layers=True)["layers"], "layers")
+        for warning in answer.warnings:
+            console.print(warning, style="yellow")
+    if fail_if_misfit and not answer.fits_all:
+        raise typer.Exit(MISFIT_EXIT)
+
+
+@app.command()
+def compare(
+    model: Model,
+    device: Device,
+    task: Task = None,
+    batch: Batch = 1,
+    micro_batch: MicroBatch = None,
+    norm: Norm = None,
+    optimizer: Optimizer = "sgd",
+    precision: Precision = None,
+    reserve: Reserve = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Every known policy that applies, one row each."""
+    session = Session(
+        model=model,
+        device=device,
+        task=task,
+        batch=batch,
+        micro_batch=micro_batch,
+        norm=norm,
+        optimizer=optimizer,
+        precision=precision,
+        policy="none",
+        reserve_bytes=reserve,
+    )
+    table = session.compare()
+    if as_json:
+        rows = json.loads(table.to_frame().to_json(orient="records"))
+        for row in rows:
+            row["score_name"] = table.score_name
+        print(json.dumps(rows, indent=2))
+    else:
+        print_table(table, f"{model} on {device}, {session.task_name}")
+
+
+@app.command()
+def search(
+    model: Model,
+    device: Device,
+    task: Task = None,
+    trials: Annotated[int, typer.Option(help="trials of the study in total")] = 400,
+    sampler: Annotated[str, typer.Option(help="an Optuna sampler by name")] = "nsga2",
+    seed: Annotated[int, typer.Option(help="the same seed gives the same trials")] = 0,
+    memory_limit: Annotated[int | None, typer.Option(help="peak RAM in bytes")] = None,
+    space: Annotated[str, typer.Option(help="guided or layers")] = "guided",
+    study: Annotated[str | None, typer.Option(help="keep the study under a name")] = None,
+    storage: Annotated[str | None, typer.Option(help="an Optuna storage URL")] = None,
+    join: Annotated[bool, typer.Option(help="work on a study others work on too")] = False,
+    batch: Batch = 1,
+    micro_batch: MicroBatch = None,
+    norm: Norm = None,
+    optimizer: Optimizer = "sgd",
+    precision: Precision = None,
+    reserve: Reserve = 0,
+    out: Annotated[Path | None, typer.Option(help="write the front document here")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search what to train: accuracy or proxy, peak RAM and energy at once."""
+    if join and study is None:
+        raise SpecError.of("join", True, "only with --study")
+    session = Session(
+        model=model,
+        device=device,
+        task=task,
+        batch=batch,
+        micro_batch=micro_batch,
+        norm=norm,
+        optimizer=optimizer,
+        precision=precision,
+        policy="none",
+        reserve_bytes=reserve,
+        memory_limit_bytes=memory_limit,
+    )
+    with Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress:
+        bar = progress.add_task("search", total=trials)
+        front = session.search(
+            trials,
+            sampler,
+            seed,
+            space=space,
+            study=study,
+            storage=storage,
+            on_batch=lambda done, *_: progress.update(bar, completed=done),
+        )
+    if out is None and not as_json:
+        print_front(front.table.take(front.rows))
+        return
+    text = session.front_document(front).to_json()
+    if out is not None:
+        write(out, text)
+    if as_json:
+        print(text, end="")
+    else:
+        print_front(front.table.take(front.rows))
+        console.print(f"{len(front.table)} candidates written to {out}")
+
+
+def _summary(kind: str, name: str) -> str:
+    if kind == "devices":
+        return load_device(name).summary
+    return str(catalog.load(LISTS[kind], name).SUMMARY)
+
+
+def print_table(table: CandidateTable, title: str) -> None:
+    """Candidates as rows, every score with its kind."""
+    rows = []
+    for row in range(len(table)):
+        label = table.labels[row] or table.designs.families[row]
+        rows.append(
+            {
+                "policy": label,
+                table.score_name: f"{table.score[row]:.3f} ({table.score_kind[row].word})",
+                "peak RAM": format_bytes(float(table.peak_live_bytes[row])),
+                "above inference": format_bytes(float(table.training_extra_bytes[row])),
+                "step": format_seconds(float(table.step_time_s[row])),
+                "energy": format_joules(float(table.step_energy_j[row])),
+                "fits": "yes" if table.feasible[row] else "no",
+            }
+        )
+    print_rows(rows, f"{title} (memory, time and energy modelled)")
+
+
+def print_front(table: CandidateTable) -> None:
+    """The front, and by how much the closest is over when nothing fits."""
+    print_table(table, f"front of {len(table)}")
+    if not table.feasible.any():
+        over = float(table.violations.max(axis=1).min())
+        console.print(f"nothing fits: the closest is over by {over:.1%} of the level", style="red")

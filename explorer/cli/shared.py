@@ -1,0 +1,63 @@
+"""What every command shares: the application, its option types, and how things are shown."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from explorer.costmodel.conventions import ACCOUNTINGS
+from explorer.errors import SpecError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="What to train on a device, and what it costs.",
+)
+console = Console()
+
+WRONG_USE_EXIT = 2
+
+Model = Annotated[str, typer.Argument(help="a model's name, with options as name:key=value")]
+Device = Annotated[str, typer.Argument(help="a device's name, or a path to a TOML")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
+Task = Annotated[str | None, typer.Option(help="a task; the model's own if not given")]
+Policy = Annotated[str, typer.Option(help="NAME[:key=value,...] or a policy JSON")]
+Batch = Annotated[int, typer.Option(help="samples of one weight update")]
+MicroBatch = Annotated[int | None, typer.Option(help="samples in memory at once")]
+Norm = Annotated[str | None, typer.Option(help="bn, gn, frozen-bn or none")]
+Optimizer = Annotated[str, typer.Option(help="sgd, sgd-momentum or adam")]
+Precision = Annotated[str | None, typer.Option(help="fp32, fp16 or int8; the device's default")]
+Accounting = Annotated[str, typer.Option(help=", ".join(ACCOUNTINGS))]
+Reserve = Annotated[int, typer.Option(help="bytes of RAM the application keeps")]
+
+
+def write(path: Path, text: str) -> None:
+    """Write a document; SpecError in one sentence when that fails."""
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def show(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Rows as JSON or as a table."""
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        print_rows(rows)
+
+
+def print_rows(rows: Iterable[dict[str, Any]], title: str | None = None) -> None:
+    """Rows with equal keys as a table."""
+    rows = list(rows)
+    table = Table(title=title, title_justify="left")
+    for name in rows[0] if rows else ():
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()))
+    console.print(table)
