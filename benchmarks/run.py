@@ -1,13 +1,15 @@
 """Speed of the cost model, as ratios against torch's own counter in one run.
 
-`make bench` prints a table. Nothing here is a test: times depend on the machine,
+`make bench` keeps the rows in `results/cost_model.json`, from where `make evidence` takes them. Nothing here is a test: times depend on the machine,
 ratios taken in one run much less. Budgets they defend stand in the table.
 """
 
+import json
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -20,6 +22,7 @@ MODEL = "mbv2-w0.35-tinytrain"
 LARGEST = "proxyless-w0.3-tinytrain"
 PEER_BATCH = 8
 DESIGNS = 4096
+RESULTS = Path(__file__).parent / "results" / "cost_model.json"
 
 
 def median_s(work, repeats):
@@ -116,9 +119,10 @@ def main():
         ("import explorer", f"{import_s * 1e3:.0f} ms", f"heavy modules: {heavy}"),
         ("search, 1,000 trials", f"{search_s:.1f} s", f"{search_s:.2f} ms a trial"),
     ]  # fmt: skip
-    print("| what | time | ratio |\n|---|---|---|")
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
     for row in rows:
-        print("| " + " | ".join(row) + " |")
+        print(" | ".join(row))
 
 
 if __name__ == "__main__":

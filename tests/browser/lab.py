@@ -177,6 +177,24 @@ def pixel_of(page: Page, trace: int, point: int) -> tuple[float, float]:
     return float(x), float(y)
 
 
+def settle(page: Page, quiet_ms: int = 500) -> None:
+    """Wait until nothing was repainted for a while."""
+    page.wait_for_function(
+        "quiet => window.paints.length === 0 || performance.now() - window.paints.at(-1) > quiet",
+        arg=quiet_ms,
+    )
+
+
+def click_point(page: Page, trace: int, point: int) -> None:
+    """Click a point by its pixel; plotly reports a click on what it hovers, so hover first."""
+    settle(page)
+    x, y = pixel_of(page, trace, point)
+    page.mouse.move(x - 3, y)
+    page.mouse.move(x, y)
+    page.wait_for_timeout(200)
+    page.mouse.click(x, y)
+
+
 def _await_server(lab: Lab, server: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:

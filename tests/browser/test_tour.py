@@ -86,7 +86,7 @@ def test_tour(server: lab.Lab, page: Page) -> None:
     # A click on a point of the first panel selects it everywhere.
     for trace in (KNOWN_TRACE, FRONT_TRACE):
         numbers = page.evaluate(DETAILS)
-        page.mouse.click(*lab.pixel_of(page, trace, 0))
+        lab.click_point(page, trace, 0)
         page.wait_for_function(f"old => {DETAILS} !== old", arg=numbers)
     _picture(page, "4-selected")
 
@@ -141,5 +141,5 @@ def _await_status(page: Page, words: str, timeout_ms: int = 30_000) -> None:
 
 
 def _picture(page: Page, name: str) -> None:
-    page.wait_for_timeout(400)
+    lab.settle(page)
     page.screenshot(path=lab.ARTIFACTS / f"{name}.png")

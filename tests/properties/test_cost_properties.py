@@ -370,7 +370,7 @@ def test_the_arena_of_a_step_holds_its_peak(graph, setup, data):
     designs = batch_of(graph, policy, setup=setup)
     placed, arena_bytes = arena_plan(graph, device, designs)
     offsets = [offset for _, offset in placed]
-    columns = columns_of(buffer for buffer, _ in placed)
+    columns = columns_of([buffer for buffer, _ in placed])
     assert_placed(*columns, offsets, arena_bytes, device.alignment_bytes)
     cost = report(graph, device, designs)
     assert cost.memory["arena_bytes"] == arena_bytes
@@ -384,7 +384,7 @@ def test_buffers_add_up_to_the_live_bytes_of_every_step():
         for _ in range(20):
             designs = batch_of(graph, random_policy(graph, rng))
             placed, _ = arena_plan(graph, device_for("fp32"), designs)
-            sizes, births, deaths = map(np.array, columns_of(buffer for buffer, _ in placed))
+            sizes, births, deaths = map(np.array, columns_of([buffer for buffer, _ in placed]))
             profile = live_profile(graph, device_for("fp32"), designs)[0][0]
             steps = np.arange(len(profile))[:, None]
             alive = ((births <= steps) & (steps < deaths)) @ sizes

@@ -1,0 +1,152 @@
+"""Evidence tables of README.md and docs/evidence.md: golden rows, ledgers, benchmarks.
+
+`make evidence` rewrites everything between `<!-- evidence:NAME -->` and
+`<!-- end -->`; nobody types those tables.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from golden.reproduce import Golden, golden_rows  # noqa: E402 - the tests' own rows
+
+from explorer.accuracy.records import Ledger  # noqa: E402
+from explorer.paths import data_cache  # noqa: E402
+from explorer.session import Session  # noqa: E402
+
+PAGES = (ROOT / "README.md", ROOT / "docs" / "evidence.md")
+RESULTS = ROOT / "benchmarks" / "results"
+SECTION = re.compile(r"(<!-- evidence:(\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def golden() -> str:
+    """Rows met by paper, and the table of TinyTrain in full."""
+    rows = golden_rows()
+    counts = [
+        f"{sum(row.met for row in group)} of {len(group)} ({name.replace('_', ' ')})"
+        for name in dict.fromkeys(row.name for row in rows)
+        if (group := [row for row in rows if row.name == name])
+    ]
+    shown = _golden_table([row for row in rows if row.name == "tinytrain"])
+    return f"Rows met: {', '.join(counts)}; all of them in docs/evidence.md.\n\n{shown}"
+
+
+def golden_all() -> str:
+    """Every row."""
+    return _golden_table(golden_rows())
+
+
+def measured() -> str:
+    """Really fine-tuned policies: accuracy with its standard error over episodes."""
+    parts = []
+    for path in sorted((data_cache() / "runs").glob("*.jsonl")):
+        runs = Ledger(path).read().runs
+        known = _known_specs(runs[0].model.name, runs[0].task)
+        rows = [
+            (
+                run.design.family,
+                f"{100 * run.accuracy:.1f} ± {100 * (run.standard_error or 0):.1f}",
+                f"{100 * (run.accuracy - run.accuracy_before):+.1f} ± "
+                f"{100 * (run.standard_error_gain or 0):.1f}",
+                f"{run.learning_rate:.2g}",
+                str(run.episodes),
+            )
+            for run in runs
+            if run.design.family in known
+        ]
+        rows.sort(key=lambda row: float(row[1].split()[0]))
+        protocol = runs[0].protocol
+        title = (
+            f"`{runs[0].model.name}` on `{runs[0].task}`: {len(runs)} designs measured, "
+            f"{protocol.ways}-way {protocol.shots}-shot; the known policies among them:"
+        )
+        head = ("policy", "accuracy, %", "gain, points (paired)", "learning rate", "episodes")
+        parts.append(f"{title}\n\n{_table(head, rows)}")
+    return "\n\n".join(parts)
+
+
+def calibration() -> str:
+    """Rank correlation with measured accuracy: predictor, proxies, null models, ceiling."""
+    evidence = Session(model="digits-cnn", policy="none").evidence
+    if evidence is None:
+        return "No calibration: too few measured runs."
+    rows = [("prediction, families held out", f"{evidence.tau:.2f}")]
+    rows += [(name, f"{tau:.2f}") for name, tau in evidence.proxy_taus.items()]
+    rows.append(("ceiling of the measurement noise", f"{evidence.ceiling_tau:.2f}"))
+    verdict = evidence.reason_against or "earned: the axis shows accuracy"
+    return (
+        f"{_table(('digits-cnn on digits', 'Kendall tau'), rows)}\n\n"
+        f"{evidence.run_count} runs, interval coverage {evidence.coverage:.0%}, mean error "
+        f"{100 * evidence.mean_error:.1f} points. Verdict: {verdict}."
+    )
+
+
+def speed() -> str:
+    """Cost model beside torch's own counter, in one run."""
+    return _table(("what", "time", "ratio"), _results("cost_model.json"))
+
+
+def browser() -> str:
+    """What a person waits for, measured in headless Chromium."""
+    return _table(("what", "measured"), _results("browser.json"))
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "golden": golden,
+    "golden-all": golden_all,
+    "measured": measured,
+    "calibration": calibration,
+    "speed": speed,
+    "browser": browser,
+}
+
+
+def _golden_table(shown: list[Golden]) -> str:
+    head = ("network", "policy", "quantity", "published", "ours", "ratio", "verdict")
+    rows = [
+        (
+            row.model,
+            row.policy,
+            row.quantity.replace("_", " "),
+            f"{row.published} {row.unit if row.unit != '1' else ''}".strip(),
+            f"{row.value:,.4g}" if row.unit != "1" else f"{row.value:.0f}",
+            f"{row.ratio:.3f}",
+            "met" if row.met else f"not met: {row.missed}",
+        )
+        for row in shown
+    ]
+    return _table(head, rows)
+
+
+def _known_specs(model: str, task: str) -> set[str]:
+    return set(Session(model=model, task=task, policy="none").compare().labels)
+
+
+def _results(name: str) -> list[list[str]]:
+    rows: list[list[str]] = json.loads((RESULTS / name).read_text("utf-8"))
+    return rows
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def rewrite(text: str) -> str:
+    """A page with every evidence section made anew."""
+    return SECTION.sub(
+        lambda found: f"{found[1]}{TABLES[found[2]]()}\n{found[3]}",
+        text,
+    )
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        page.write_text(rewrite(page.read_text("utf-8")), "utf-8")
+        print(page.name)
