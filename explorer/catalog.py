@@ -9,6 +9,7 @@ The catalogue knows no type of ours; loaders do the checking.
 import importlib
 import pkgutil
 import re
+from functools import cache
 from importlib import metadata, resources
 from types import ModuleType
 
@@ -64,6 +65,7 @@ def _find(kind: str, name: str) -> str:
     return found[name]
 
 
+@cache
 def _locate(kind: str) -> dict[str, str]:
     if kind == "device":
         files = resources.files(_DEVICE_FOLDER).iterdir()

@@ -62,7 +62,7 @@ STYLE = """
 </style>
 """
 
-_COLUMNS = (("layer", 30), ("trained", 12), ("", 9), ("MACs", 12), ("", 12), ("kept", 10), ("", 15))
+_COLUMNS = (("layer", 36), ("trained", 11), ("", 9), ("MACs", 9), ("", 12), ("kept", 8), ("", 15))
 _HEADS = "".join(f'<th style="width:{width}%">{name}</th>' for name, width in _COLUMNS)
 
 

@@ -69,7 +69,7 @@ class App:
         )
         self.tradeoff_data = self._make_data()
         self.figure: Any = LiveFigure(tradeoff.draw(self.tradeoff_data))
-        self.figure._config = {"displaylogo": False}
+        self.figure._config = {"displaylogo": False, "responsive": True}
         self.box = widgets.VBox(
             [
                 widgets.HTML(STYLE, layout=widgets.Layout(display="none")),

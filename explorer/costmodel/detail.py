@@ -15,6 +15,9 @@ from explorer.graph import ModelGraph
 from explorer.provenance import Kind, weakest
 from explorer.units import FloatArray
 
+NOT_SPEED = {"active_power_w", "energy_j_per_mac"}
+TRAINING_ONLY = {"input_grad_speed_ratio", "weight_grad_speed_ratio", "trainer_speed_ratio"}
+
 
 def fits_of(device: DeviceProfile, costs: CostReport, row: int, reserve_bytes: int) -> list[Fit]:
     """Verdict of each memory level; the reserve is the application's share of RAM."""
@@ -151,7 +154,10 @@ def _provenance(device: DeviceProfile, costs: CostReport, row: int) -> dict[str,
     """Counts are exact under stated assumptions; time and energy carry the profile's spread."""
     precision = costs.designs.setup.precision
     learns = bool(costs.trained_parameter_count[row] > 0)
-    speed = [f"kernels.{precision}.{name}" for name in _speed_fields(learns=learns)]
+    kernels = device.kernels_for(precision).model_fields_set - NOT_SPEED
+    if not learns:
+        kernels -= TRAINING_ONLY
+    speed = ["clock_hz", *(f"kernels.{precision}.{name}" for name in sorted(kernels))]
     sources = [source for path in speed if (source := device.find_source(path))]
     power = device.find_source(f"kernels.{precision}.active_power_w")
     time_spread = max((source.plus_minus_ratio for source in sources), default=0.0)
@@ -189,11 +195,3 @@ def _provenance(device: DeviceProfile, costs: CostReport, row: int) -> dict[str,
                 source=usable.cite,
             )
     return entries
-
-
-def _speed_fields(*, learns: bool) -> list[str]:
-    kinds = ("conv", "pointwise", "depthwise", "linear")
-    fields = [f"{kind}_macs_per_cycle" for kind in kinds]
-    if learns:
-        fields += ["input_grad_speed_ratio", "weight_grad_speed_ratio", "trainer_speed_ratio"]
-    return fields

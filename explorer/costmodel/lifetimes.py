@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from explorer.costmodel.forms import FORMS
+from explorer.costmodel.forms import FORMS, Form
 from explorer.costmodel.schedule import BufferRule, Feature, Schedule, schedule_of
 from explorer.costmodel.tables import LayerTable
 from explorer.design import OPTIMIZER_STATES, DesignBatch, TrainingSetup
@@ -85,41 +85,78 @@ def saved_share(table: LayerTable, designs: DesignBatch) -> FloatArray:
 
 @lru_cache(maxsize=64)
 def life_table(graph: ModelGraph, setup: TrainingSetup) -> LifeTable:
-    """Coefficients for a graph and a setup; only the batch form and precision matter."""
+    """Coefficients for a graph and a setup; only batch form, timing and precision matter."""
+    unit = _unit_table(graph, setup.precision)
+    batch = setup.micro_batch
+    gradients = unit.gradients if setup.update_timing == "fused" else 0 * unit.gradients
+    live = np.concatenate([batch * unit.per_sample + unit.per_pass, gradients])
+    return LifeTable(
+        schedule=unit.schedule,
+        features=unit.features,
+        needs=unit.needs,
+        saved_sets=tuple(
+            np.array(sorted(feature.saved)) for feature in unit.features if feature.saved
+        ),
+        need_columns=np.array([at for at, feature in enumerate(unit.features) if feature.trigger]),
+        saved_columns=np.array([at for at, feature in enumerate(unit.features) if feature.saved]),
+        live_bytes=live,
+        inference_bytes=float(live[0, : unit.schedule.forward_steps].max()),
+        peak_bytes=np.ascontiguousarray(live[:, unit.peaks]),
+        saved_bytes=(batch * unit.saved_per_sample + unit.saved_per_pass).sum(axis=1),
+        layer_saved_bytes=batch * unit.saved_per_sample + unit.saved_per_pass,
+    )
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class _UnitTable:
+    """What a LifeTable is made of before the micro-batch is known.
+
+    `per_sample`, `per_pass` [F, T] and `gradients` [3L, T] in bytes; `saved_*` [F, L] booked
+    on layers; `peaks` [T'] the steps that can be the highest at any micro-batch.
+    """
+
+    schedule: Schedule
+    features: tuple[Feature, ...]
+    needs: FloatArray
+    per_sample: FloatArray
+    per_pass: FloatArray
+    gradients: FloatArray
+    saved_per_sample: FloatArray
+    saved_per_pass: FloatArray
+    peaks: IntArray
+
+
+@lru_cache(maxsize=32)
+def _unit_table(graph: ModelGraph, precision: str) -> _UnitTable:
     schedule = schedule_of(graph)
-    form = FORMS[setup.precision]
+    form = FORMS[precision]
     features: dict[Feature, int] = {Feature(always=True): 0}
     for rule in schedule.rules:
         for feature, _ in rule.stages:
             features.setdefault(feature, len(features))
     layer_count = len(schedule.table.axes.names)
-    live = np.zeros((len(features) + 3 * layer_count, schedule.step_count))
-    saved = np.zeros(len(features))
-    layer_saved = np.zeros((len(features), layer_count))
+    live = np.zeros((2, len(features), schedule.step_count))
+    saved = np.zeros((2, len(features), layer_count))
     for rule in schedule.rules:
-        scale = setup.micro_batch if rule.per_sample else 1
-        size = form.activation_bytes(rule.form, rule.unit_count) * scale
+        size = form.activation_bytes(rule.form, rule.unit_count)
+        part = 0 if rule.per_sample else 1
         ends = [death for _, death in rule.stages[1:]] + [rule.birth]
         for (feature, death), start in zip(rule.stages, ends, strict=True):
-            live[features[feature], start:death] += size
+            live[part, features[feature], start:death] += size
         if rule.saved:
             kept = _kept_feature(rule)
-            saved[features[kept]] += size
-            layer_saved[features[kept], _owner(schedule.table, rule, kept)] += size
-    if setup.update_timing == "fused":
-        _add_fused_gradients(live[len(features) :], schedule, setup)
-    return LifeTable(
+            saved[part, features[kept], _owner(schedule.table, rule, kept)] += size
+    gradients = _fused_gradients(schedule, form)
+    return _UnitTable(
         schedule=schedule,
         features=tuple(features),
         needs=_needs(features, layer_count),
-        saved_sets=tuple(np.array(sorted(feature.saved)) for feature in features if feature.saved),
-        need_columns=np.array([at for feature, at in features.items() if feature.trigger]),
-        saved_columns=np.array([at for feature, at in features.items() if feature.saved]),
-        live_bytes=live,
-        saved_bytes=saved,
-        layer_saved_bytes=layer_saved,
-        inference_bytes=float(live[0, : schedule.forward_steps].max()),
-        peak_bytes=np.ascontiguousarray(live[:, _possible_peaks(live)]),
+        per_sample=live[0],
+        per_pass=live[1],
+        gradients=gradients,
+        saved_per_sample=saved[0],
+        saved_per_pass=saved[1],
+        peaks=_possible_peaks(np.concatenate([live[0], live[1], gradients])),
     )
 
 
@@ -196,9 +233,7 @@ def buffers_of(
             taken = max(taken, value[feature])
     layer_count = len(schedule.table.axes.names)
     if setup.update_timing == "fused":
-        gradients = np.zeros((3 * layer_count, schedule.step_count))
-        _add_fused_gradients(gradients, schedule, setup)
-        per_site = trained[0][:, None] * gradients
+        per_site = trained[0][:, None] * _fused_gradients(schedule, form)
         for site in np.flatnonzero(per_site.any(axis=1)):
             steps = np.flatnonzero(per_site[site])
             label = f"weight gradient of {schedule.table.axes.names[site % layer_count]}"
@@ -219,7 +254,7 @@ def buffers_of(
 
 
 def _buffer(label: str, form: str, size: float, birth: int, death: int) -> Buffer:
-    return Buffer(label=label, form=form, size_bytes=int(np.ceil(size)), birth=birth, death=death)
+    return Buffer(label=label, form=form, size_bytes=round(size), birth=birth, death=death)
 
 
 def _stored_bytes(count: float, setup: TrainingSetup) -> float:
@@ -247,11 +282,12 @@ def _needs(features: dict[Feature, int], layer_count: int) -> FloatArray:
     return needs
 
 
-def _add_fused_gradients(live: FloatArray, schedule: Schedule, setup: TrainingSetup) -> None:
+def _fused_gradients(schedule: Schedule, form: Form) -> FloatArray:
     """Bytes per trained weight, bias and norm scale while its gradient exists [3L, T]."""
-    size = FORMS[setup.precision].weight_gradient_bits / 8
+    size = form.weight_gradient_bits / 8
     table = schedule.table
     layer_count = len(table.axes.names)
+    live = np.zeros((3 * layer_count, schedule.step_count))
     for index, (op, norm) in enumerate(zip(table.op_index, table.norm_index, strict=True)):
         start, end = schedule.weight_grad_step[op], schedule.input_grad_step[op] + 1
         live[index, start:end] = size
@@ -262,6 +298,7 @@ def _add_fused_gradients(live: FloatArray, schedule: Schedule, setup: TrainingSe
             live[layer_count + index, at_norm] = size
         if norm >= 0:
             live[2 * layer_count + index, at_norm] = size
+    return live
 
 
 def _possible_peaks(live: FloatArray) -> IntArray:

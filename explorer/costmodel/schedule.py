@@ -254,7 +254,12 @@ class _Builder:
         return min((self.dx_step[op] for op in readers), default=self.op_count)
 
     def _gradient_groups(self) -> dict[int, list[int]]:
-        """Storages that share one gradient buffer, by the group's first storage."""
+        """Storages that share one gradient buffer, by the group's first storage.
+
+        A sum lends its gradient to the earliest of its inputs if nothing later reads
+        that, and to a branch that is used only here and finished before the earliest
+        input's other readers add to the buffer.
+        """
         group = {root: root for root in self.members}
         claimed: set[int] = set()
         for op in reversed(range(self.op_count)):
@@ -262,12 +267,13 @@ class _Builder:
                 continue
             target = group[self.root[op]]
             skip, *branches = sorted({self.root[producer] for producer in self.producers[op]})
+            others = [reader for reader in self._readers(skip) if reader != op]
+            last_other = max(others, default=-1)
             for root in (skip, *branches):
                 if root in claimed or root < 0:
                     continue
-                others = [reader for reader in self._readers(skip) if reader != op]
                 plain = len(self.members[root]) == 1 and self._readers(root) == [op]
-                if root == skip or (plain and max(others, default=-1) < root):
+                if last_other < op if root == skip else plain and last_other < root:
                     group = {key: target if v == group[root] else v for key, v in group.items()}
                     claimed.add(root)
         grouped: dict[int, list[int]] = {}

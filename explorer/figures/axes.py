@@ -10,7 +10,7 @@ import numpy as np
 from explorer.units import FloatArray
 
 _ONE_TWO_FIVE = (1.0, 2.0, 5.0)
-_FINE_STEPS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
+_FINE_STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
 _WANTED_TICKS = 5
 _FEWEST_TICKS = 3
 
@@ -34,6 +34,12 @@ class AxisData:
         else:
             placed = (values - self.low) / (self.high - self.low)
         return placed
+
+    def value_at(self, position: float) -> float:
+        """The value at a position, 0 to 1."""
+        if self.is_log:
+            return float(self.low * (self.high / self.low) ** position)
+        return self.low + (self.high - self.low) * position
 
 
 def byte_axis(title: str, values: FloatArray, text_of: Callable[[float], str]) -> AxisData:

@@ -51,7 +51,11 @@ def data_trace(role: Role) -> go.Scatter:
         opacity=role.opacity,
         marker=_marker(role) if role.size else None,
         line=_line(role) if not role.size else None,
-        textfont={"size": theme.LABEL_SIZE, "color": theme.INK if role.size else role.color},
+        textfont={
+            "size": theme.LABEL_SIZE,
+            "color": theme.INK if role.size else role.color,
+            "shadow": theme.HALO,
+        },
         cliponaxis=role.name == "envelope",
     )
 

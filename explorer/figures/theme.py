@@ -21,6 +21,7 @@ GRID = "#E6E6E6"
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 FONT_SIZE = 11
 LABEL_SIZE = 10
+HALO = ", ".join(f"{x}px {y}px 1px white" for x in (-1, 1) for y in (-1, 1))
 
 KIND_SYMBOLS = {
     Kind.MEASURED: "circle",

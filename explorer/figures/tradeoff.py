@@ -296,19 +296,20 @@ def _budget_lines(
     points: Points, x_axis: axes.AxisData, y_axis: axes.AxisData, is_memory_across: bool
 ) -> TraceData:
     """Memory limits as lines across the panel; a gap (nan) parts them."""
-    memory_axis = x_axis if is_memory_across else y_axis
+    memory_axis, other = (x_axis, y_axis) if is_memory_across else (y_axis, x_axis)
+    first, last = other.value_at(0.001), other.value_at(0.999)
     has_memory = memory_axis.title.startswith("peak live")
     limits = [b for b in points.budgets if memory_axis.low < b.limit_bytes < memory_axis.high]
     across, upward, texts, places = [], [], [], []
     for budget in limits if has_memory else []:
         limit = budget.limit_bytes
         if is_memory_across:
-            ends = ((limit, y_axis.low), (limit, y_axis.high))
+            ends = ((limit, first), (limit, last))
             nearer_end = float(x_axis.place(np.array([limit]))[0]) > 0.5
             places += ["bottom center", "bottom left" if nearer_end else "bottom right"]
             texts += ["", f"\N{NO-BREAK SPACE}{budget.label}\N{NO-BREAK SPACE}"]
         else:
-            ends = ((x_axis.low, limit), (x_axis.high, limit))
+            ends = ((first, limit), (last, limit))
             places += ["top center", "top center"]
             texts += ["", ""]
         across += [end[0] for end in ends] + [np.nan]

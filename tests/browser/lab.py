@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -107,9 +107,24 @@ def running_browser() -> Iterator[Browser]:
             browser.close()
 
 
-def open_notebook(lab: Lab, browser: Browser, width: int, height: int) -> Page:
-    """A page with the notebook open, its kernel connected and the side bar folded away."""
+def open_notebook(
+    lab: Lab,
+    browser: Browser,
+    width: int,
+    height: int,
+    on_frame: Callable[[int], object] | None = None,
+) -> Page:
+    """A page with the notebook open and its kernel connected.
+
+    `on_frame` hears the size of every websocket frame the page receives.
+    """
     page = browser.new_page(viewport={"width": width, "height": height})
+    if on_frame is not None:
+        heard = on_frame
+        page.on(
+            "websocket",
+            lambda socket: socket.on("framereceived", lambda frame: heard(len(frame))),
+        )
     page.goto(lab.page_url(NOTEBOOK.name))
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=FIRST_PLOT_MS)
     page.wait_for_selector("#jp-main-statusbar >> text=| Idle", timeout=FIRST_PLOT_MS)

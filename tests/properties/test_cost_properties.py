@@ -12,7 +12,7 @@ from explorer.costmodel.evaluate import CHUNK, arena_plan, evaluate, live_profil
 from explorer.costmodel.report import MACS_COLUMNS, CostReport
 from explorer.design import OPTIMIZERS, LayerAxes, TrainingSetup, UpdatePolicy
 from explorer.device import PRECISIONS, load_device
-from explorer.graph import NORM_OPS, normalised
+from explorer.graph import NORM_OPS
 from explorer.provenance import Kind, weakest
 from tests.helpers import (
     batch_of,

@@ -10,7 +10,6 @@ from explorer.graph import INPUT, LayerSpec, ModelGraph
 from explorer.zoo._chain import Chain
 from tests.helpers import SOURCE, Net, batch_of, device_for, policy_of, small_graphs
 
-
 # channels in, height, width, channels out, kernel, stride, groups -> height, width, kernel kind
 CONVOLUTIONS = {
     "1x1": (5, 7, 7, 3, 1, 1, 1, 7, 7, "pointwise"),
