@@ -15,6 +15,7 @@ from explorer.accuracy.calibrate import Calibration
 from explorer.accuracy.proxy import layer_scores
 from explorer.accuracy.records import Ledger, MeasuredRun
 from explorer.accuracy.scores import ScoreTable
+from explorer.advice import Advice, advise
 from explorer.costmodel.conventions import ACCOUNTINGS
 from explorer.costmodel.detail import report
 from explorer.costmodel.evaluate import evaluate
@@ -187,6 +188,10 @@ class Session:
             on_batch=on_batch,
             control=control,
         )
+
+    def advise(self) -> Advice:
+        """Largest micro-batch, smallest device, and single changes that save memory."""
+        return advise(self)
 
     def candidate_cost(self, table: CandidateTable, row: int) -> Cost:
         """One candidate's cost in full."""

@@ -28,7 +28,7 @@ from explorer.figures import tradeoff
 from explorer.search.candidates import CandidateTable, ParetoFront
 from explorer.session import ALWAYS_APPLICABLE, Session
 
-_STREAM_CAP = 700
+_STREAM_CAP = 500
 _JOIN_TIMEOUT_S = 5.0
 
 

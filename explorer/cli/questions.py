@@ -104,6 +104,43 @@ def cost(
 
 
 @app.command()
+def advise(
+    model: Model,
+    device: Device,
+    policy: Policy = "full",
+    batch: Batch = 1,
+    micro_batch: MicroBatch = None,
+    norm: Norm = None,
+    optimizer: Optimizer = "sgd",
+    precision: Precision = None,
+    reserve: Reserve = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Largest micro-batch, smallest device, and the cheapest single change that fits."""
+    session = Session(
+        model=model,
+        device=device,
+        batch=batch,
+        micro_batch=micro_batch,
+        norm=norm,
+        optimizer=optimizer,
+        precision=precision,
+        policy=policy,
+        reserve_bytes=reserve,
+    )
+    advice = session.advise()
+    if as_json:
+        print(json.dumps(advice.to_dict(), indent=2))
+        return
+    over = [fit.level for fit in advice.fits if not fit.fits]
+    verdict = f"does not fit {', '.join(over)}" if over else "fits"
+    console.print(f"{model} with {policy} on {device}: {verdict}")
+    console.print(f"largest micro-batch that fits: {advice.largest_micro_batch_count}")
+    console.print(f"smallest device that fits: {advice.smallest_device or 'none known'}")
+    print_rows([{"single change": change.sentence} for change in advice.changes])
+
+
+@app.command()
 def compare(
     model: Model,
     device: Device,
