@@ -41,6 +41,7 @@ GRAPHS = (
     parallel_branches("gn"),
 )
 DEVICES = catalog.names("device")
+KERNELS = [(name, precision) for name in DEVICES for precision in load_device(name).kernels]
 COUNTED = tuple(
     name for name in CostReport.columns() if not name.startswith("step_") and name != "arena_bytes"
 )
@@ -377,7 +378,6 @@ def test_the_arena_of_a_step_holds_its_peak(graph, setup, data):
     assert cost.memory["peak_live_bytes"] <= arena_bytes
 
 
-@pytest.mark.xfail(strict=True, reason="a buffer's float size is rounded up: a byte too many")
 def test_buffers_add_up_to_the_live_bytes_of_every_step():
     for graph in (*small_graphs(), DIGITS):
         rng = np.random.default_rng(0)
@@ -392,16 +392,6 @@ def test_buffers_add_up_to_the_live_bytes_of_every_step():
 
 
 # provenance
-
-
-# which rates of these are assumed: elements_per_cycle and weight_bytes_per_s
-UNDERSTATED = pytest.mark.xfail(strict=True, reason="time is modelled though a rate is assumed")
-KERNELS = [
-    pytest.param(name, precision, marks=UNDERSTATED if understated else ())
-    for name in DEVICES
-    for precision in load_device(name).kernels
-    for understated in [name.startswith("stm32") and precision == "int8"]
-]
 
 
 @pytest.mark.parametrize("name", DEVICES)

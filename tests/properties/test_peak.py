@@ -24,7 +24,6 @@ from tests.helpers import (
 from tests.properties.event_simulator import simulate
 
 NETWORKS = ("digits-cnn", "mcunet-5fps", "mbv2-w0.35-tinytrain")
-LATE_READER = "the gradient of a tensor read behind its sum is merged with that of the sum"
 
 
 def assert_equal_bytes(graph: ModelGraph, policy, setup: TrainingSetup, *, flash=True) -> None:
@@ -71,7 +70,6 @@ def test_depths_from_one_layer_to_all(graph):
         assert_equal_bytes(graph, bias_only, TrainingSetup(micro_batch=3))
 
 
-@pytest.mark.xfail(strict=True, reason=LATE_READER)
 def test_a_tensor_read_behind_its_own_sum_has_a_gradient_of_its_own():
     """When dX of `late` is taken, the gradients of `stem`, `sum` and `out` are all alive."""
     net = Net(1, 4, 4)
@@ -83,7 +81,6 @@ def test_a_tensor_read_behind_its_own_sum_has_a_gradient_of_its_own():
     assert_equal_bytes(graph, policy_of(graph, 1.0), TrainingSetup(micro_batch=4))
 
 
-@pytest.mark.xfail(strict=True, reason=LATE_READER)
 def test_random_graphs():
     for seed in range(100):
         rng = np.random.default_rng(seed)

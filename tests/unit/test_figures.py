@@ -273,7 +273,7 @@ def test_layers_keep_those_that_do_something() -> None:
     assert data.names == ("first", "last")
     np.testing.assert_array_equal(data.total_macs, [100.0, 100.0])
     figure = layers.draw(data)
-    assert [bar.name for bar in figure.data][0] == "trained share"
+    assert next(bar.name for bar in figure.data) == "trained share"
     assert sum(len(bar.x) for bar in figure.data) == 2 * 5
 
 

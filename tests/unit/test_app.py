@@ -1,0 +1,583 @@
+"""The app without a browser: widgets are driven, awaited and read."""
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+import pytest
+from plotly.callbacks import Points as Hit
+
+import explorer
+import explorer.app as app_package
+from explorer import catalog
+from explorer.app import App, get_app, state
+from explorer.app.details import details_html, error_html, fit_line
+from explorer.app.frame_clock import FrameClock
+from explorer.app.runner import Batch, Ended, Runner
+from explorer.app.state import Phase, Run, reduce
+from explorer.app.view import CHOICE
+from explorer.costmodel.report import Fit
+from explorer.document import load_policy
+from explorer.figures.roles import ROLES
+from explorer.search.control import SearchControl
+from explorer.session import Session
+
+KNOWN = [role.name for role in ROLES].index("known")
+SESSION = Session()
+
+
+@dataclass(frozen=True)
+class Broken(Session):
+    """A session whose search raises."""
+
+    def search(self, *args: Any, **options: Any) -> Any:
+        raise RuntimeError("<b>boom</b>")
+
+
+@dataclass(frozen=True)
+class Slow(Session):
+    """A session whose search finds the known policies again and again."""
+
+    def search(self, trials: int = 400, *args: Any, **options: Any) -> Any:
+        table = self.compare()
+        for done in range(1, trials + 1):
+            if not options["control"].proceed():
+                break
+            time.sleep(0.01)
+            options["on_batch"](done, trials, table, 0.5)
+        return super().search(trials=0)
+
+
+@pytest.fixture(autouse=True)
+def no_app_is_left() -> Iterator[None]:
+    before = dict(widgets.Widget.widgets)
+    yield
+    get_app(SESSION).close()
+    for name, widget in list(widgets.Widget.widgets.items()):
+        if name not in before:
+            widget.close()
+
+
+def driven(steps: Callable[[App], Awaitable[None]], session: Session = SESSION) -> None:
+    """Run steps on a fresh app under a loop, and close it."""
+
+    async def main() -> None:
+        app = App(session)
+        try:
+            await app.wait(30)
+            await steps(app)
+        finally:
+            app.close()
+
+    asyncio.run(main())
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def option_texts(field: Any) -> list[str]:
+    return [option if isinstance(option, str) else option[0] for option in field.options]
+
+
+# The reducer.
+
+PROGRESS = state.Progressed(done=5, total=10, hypervolume=0.5, front_count=3, elapsed_s=2.0)
+WORKER = (PROGRESS, state.Finished(), state.Failed(error="x"))
+
+
+@pytest.mark.parametrize(
+    ("before", "event", "after"),
+    [
+        (Phase.IDLE, state.Started(total=9), Phase.RUNNING),
+        (Phase.DONE, state.Started(total=9), Phase.RUNNING),
+        (Phase.FAILED, state.Started(total=9), Phase.RUNNING),
+        (Phase.RUNNING, state.PauseAsked(), Phase.PAUSED),
+        (Phase.PAUSED, state.ResumeAsked(), Phase.RUNNING),
+        (Phase.RUNNING, state.StopAsked(), Phase.STOPPING),
+        (Phase.PAUSED, state.StopAsked(), Phase.STOPPING),
+        (Phase.STOPPING, state.Finished(), Phase.DONE),
+        (Phase.RUNNING, state.Finished(), Phase.DONE),
+        (Phase.PAUSED, PROGRESS, Phase.PAUSED),
+        (Phase.STOPPING, PROGRESS, Phase.STOPPING),
+        (Phase.RUNNING, state.Failed(error="x"), Phase.FAILED),
+        (Phase.DONE, state.Outdated(), Phase.IDLE),
+        (Phase.FAILED, state.Outdated(), Phase.IDLE),
+    ],
+)
+def test_legal_events(before: Phase, event: state.Event, after: Phase) -> None:
+    assert reduce(Run(phase=before), event).phase is after
+
+
+@pytest.mark.parametrize(
+    ("phase", "event"),
+    [
+        (Phase.RUNNING, state.Started(total=9)),
+        (Phase.PAUSED, state.PauseAsked()),
+        (Phase.DONE, state.PauseAsked()),
+        (Phase.DONE, state.ResumeAsked()),
+        (Phase.RUNNING, state.ResumeAsked()),
+        (Phase.IDLE, state.StopAsked()),
+        (Phase.STOPPING, state.StopAsked()),
+        (Phase.RUNNING, state.Outdated()),
+    ],
+)
+def test_what_a_person_asks_too_late_is_ignored(phase: Phase, event: state.Event) -> None:
+    run = Run(phase=phase, done=3)
+    assert reduce(run, event) is run
+
+
+@pytest.mark.parametrize("phase", [Phase.IDLE, Phase.DONE, Phase.FAILED])
+@pytest.mark.parametrize("event", WORKER)
+def test_what_a_worker_cannot_say_raises(phase: Phase, event: state.Event) -> None:
+    with pytest.raises(ValueError, match="no search is active"):
+        reduce(Run(phase=phase), event)
+
+
+def test_a_run_knows_its_rate_and_when_it_last_gained() -> None:
+    run = reduce(Run(phase=Phase.RUNNING, total=10), PROGRESS)
+    run = reduce(run, replace(PROGRESS, done=8))
+    assert (run.done, run.gained_at, run.trials_per_s) == (8, 5, 4.0)
+
+
+# Control and runner.
+
+
+def test_control_holds_and_releases() -> None:
+    control, passed = SearchControl(), threading.Event()
+    control.pause()
+    thread = threading.Thread(target=lambda: (control.proceed(), passed.set()))
+    thread.start()
+    assert not passed.wait(0.1)
+    assert control.is_paused
+    control.resume()
+    assert passed.wait(2)
+    thread.join()
+    assert control.proceed()
+
+
+def test_stopping_wakes_a_paused_search_and_is_final() -> None:
+    control = SearchControl()
+    control.pause()
+    threading.Timer(0.05, control.stop).start()
+    assert not control.proceed()
+    control.pause()
+    assert not control.proceed()
+    assert control.is_stopped
+
+
+def test_runner_reports_batches_and_the_result() -> None:
+    table, woken = SESSION.compare(), []
+
+    def search(on_batch: Any, control: SearchControl) -> Any:
+        on_batch(1, 2, table, 0.1)
+        on_batch(2, 2, table, 0.2)
+        return "front"
+
+    runner = Runner(search, lambda: woken.append(True))
+    assert runner.drain() == []
+    runner.start()
+    assert runner.join(5)
+    first, second, last = runner.drain()
+    assert isinstance(first, Batch)
+    assert (second.done, second.hypervolume) == (2, 0.2)
+    assert last == Ended(front="front")
+    assert len(woken) == 3
+    assert runner.drain() == []
+
+
+def test_runner_brings_an_exception_home() -> None:
+    def search(on_batch: Any, control: SearchControl) -> Any:
+        raise KeyError("lost")
+
+    runner = Runner(search, lambda: None)
+    runner.start()
+    assert runner.join(5)
+    (report,) = runner.drain()
+    assert isinstance(report.error, KeyError)
+
+
+def test_runner_notices_a_thread_that_died_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Runner, "_work", lambda self: None)
+    runner = Runner(lambda on_batch, control: None, lambda: None)
+    runner.start()
+    assert runner.join(5)
+    (report,) = runner.drain()
+    assert "without a word" in str(report.error)
+
+
+# The frame clock and the figure.
+
+
+def test_clock_waits_for_the_browser_once_there_is_one() -> None:
+    async def main() -> None:
+        clock = FrameClock()
+        await asyncio.wait_for(clock.tick(), 0.5)
+        assert not clock.is_attended
+        clock.ack = 1
+        waiting = asyncio.create_task(clock.tick())
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        clock.ack = clock.seq
+        await asyncio.wait_for(waiting, 0.5)
+        await asyncio.wait_for(clock.tick(), 2)
+        clock.close()
+
+    asyncio.run(main())
+
+
+def test_a_page_that_loads_again_gets_what_is_shown_now() -> None:
+    async def steps(app: App) -> None:
+        app.controls.device.value = "stm32f746"
+        await app.wait(30)
+        state_now = app.figure.get_state()
+        shown = np.asarray(app.figure.data[KNOWN].x)
+        sent = np.frombuffer(state_now["_widget_data"][KNOWN]["x"]["buffer"], dtype=np.float32)
+        np.testing.assert_array_equal(sent, shown)
+
+    driven(steps)
+
+
+# Details.
+
+
+def test_a_misfit_says_by_how_many_bytes() -> None:
+    line = fit_line(Fit(level="SRAM", needed_bytes=300_000, usable_bytes=262_144))
+    assert line == (
+        "SRAM: needs 293 KiB of 256 KiB usable: does not fit, 37,856 bytes (37.0 KiB) over"
+    )
+    assert fit_line(Fit(level="L2", needed_bytes=10, usable_bytes=10)).endswith(": fits")
+
+
+def test_details_escape_what_people_typed() -> None:
+    text = details_html(SESSION.cost(), "<script>alert(1)</script>", "a < b")
+    assert "<script>" not in text
+    assert "a &lt; b" in text
+    assert error_html("<i>") == '<div class="explorer-error" role="alert">&lt;i&gt;</div>'
+    assert error_html("") == ""
+
+
+def test_details_give_kind_and_interval() -> None:
+    cost = SESSION.cost()
+    text = details_html(cost, "x", "")
+    assert cost.provenance["step.energy_j"].kind in text
+    assert " to " in text
+    trained = int((cost.layers["trained_ratio"] > 0).sum())
+    assert f"What trains: {trained} of" in text
+
+
+# The app.
+
+
+def test_first_paint_is_complete() -> None:
+    async def steps(app: App) -> None:
+        known = app.view.known.labels
+        assert set(app.tradeoff_data.trace_ids[KNOWN]) == {f"known:{name}" for name in known}
+        assert "Does it fit?" in app.details.value
+        assert app.run.phase is Phase.IDLE
+        assert app.search_bar.pause.disabled
+        assert app.search_bar.stop.disabled
+        limits = app.figure.data[[role.name for role in ROLES].index("budget")].x
+        assert SESSION.profile.memory[0].usable_bytes == pytest.approx(limits[0], rel=1e-6)
+
+    driven(steps)
+
+
+@pytest.mark.parametrize("device", catalog.names("device"))
+def test_another_device_changes_every_panel_and_the_precisions(device: str) -> None:
+    async def steps(app: App) -> None:
+        before = [np.array(app.figure.data[9 * panel + KNOWN].x) for panel in range(3)]
+        app.controls.device.value = device
+        await app.wait(30)
+        assert app.view.session.device == device
+        assert app.message.value == ""
+        after = [np.array(app.figure.data[9 * panel + KNOWN].x) for panel in range(3)]
+        assert any(
+            old.shape != new.shape or (old != new).any()
+            for old, new in zip(before, after, strict=True)
+        )
+        profile = app.view.session.profile
+        assert [name for _, name in app.controls.precision.options] == ["", *profile.kernels]
+
+    driven(steps, Session(device="jetson-nano" if device != "jetson-nano" else "gap9"))
+
+
+@pytest.mark.parametrize("model", catalog.names("model"))
+def test_every_model_can_be_shown(model: str) -> None:
+    async def steps(app: App) -> None:
+        app.controls.model.value = model
+        await app.wait(60)
+        assert app.view.session.model == model
+        assert len(app.tradeoff_data.trace_ids[KNOWN])
+
+    driven(steps, Session(device="jetson-nano"))
+
+
+def test_a_bad_combination_is_one_sentence_and_the_view_stays() -> None:
+    async def steps(app: App) -> None:
+        view = app.view
+        app.controls.batch.value = 4
+        await app.wait(30)
+        app.controls.micro_batch.value = 3
+        await app.wait(30)
+        assert "micro_batch" in app.message.value
+        assert app.view.session.batch == 4
+        assert app.view.session.micro_batch is None
+        app.controls.micro_batch.value = 2
+        await app.wait(30)
+        assert app.message.value == ""
+        assert app.view.session.micro_batch == 2
+        assert app.view is not view
+
+    driven(steps)
+
+
+def test_a_precision_the_new_device_lacks_gives_way_to_its_own() -> None:
+    async def steps(app: App) -> None:
+        app.controls.precision.value = "fp16"
+        await app.wait(30)
+        assert app.view.session.precision == "fp16"
+        app.controls.device.value = "stm32f746"
+        await app.wait(30)
+        assert app.view.session.precision is None
+
+    driven(steps)
+
+
+def test_options_follow_the_policy() -> None:
+    async def steps(app: App) -> None:
+        for family in SESSION.policies():
+            app.controls.policy.value = family.name
+            await app.wait(30)
+            fields = app.controls.grid.children[len(app.controls._fields) :]
+            assert len(fields) == len(family.options)
+        app.controls.policy.value = "last-k"
+        await app.wait(30)
+        (k,) = app.controls.grid.children[len(app.controls._fields) :]
+        k.value = "7"
+        await app.wait(30)
+        assert app.view.session.policy == "last-k:k=7"
+        k.value = "many"
+        await app.wait(30)
+        assert "many" in app.message.value
+        assert app.view.session.policy == "last-k:k=7"
+
+    driven(steps)
+
+
+def test_a_policy_that_the_new_model_lacks_is_replaced_with_a_word() -> None:
+    async def steps(app: App) -> None:
+        app.controls.model.value = "digits-cnn"
+        await app.wait(30)
+        assert app.view.session.model == "digits-cnn"
+        assert "sparse-update does not apply to digits-cnn" in app.message.value
+
+    driven(steps)
+
+
+def test_a_policy_from_a_file_can_be_shown(tmp_path: Path) -> None:
+    path = tmp_path / "policy.json"
+    path.write_text(SESSION.export().to_json())
+
+    async def steps(app: App) -> None:
+        assert app.controls.policy.value == str(path)
+        app.controls.batch.value = 2
+        await app.wait(30)
+        assert app.message.value == ""
+        assert app.view.session.policy == str(path)
+
+    driven(steps, Session(policy=str(path)))
+
+
+def test_a_search_streams_selects_and_exports(tmp_path: Path) -> None:
+    async def steps(app: App) -> None:
+        app.search_bar.trials.value = 200
+        app.search_bar.start.click()
+        assert app.run.phase is Phase.RUNNING
+        run = await app.wait(60)
+        assert (run.phase, run.done) == (Phase.DONE, 200)
+        assert len(app.front) > 0
+        assert run.front_count == len(app.front)
+        assert not app.search_bar.start.disabled
+        shown = {name for ids in app.tradeoff_data.trace_ids for name in ids}
+        found = {name for name in shown if name.startswith("found:")}
+        assert len(found) == 200
+
+        app.select(sorted(found)[0])
+        await app.wait(30)
+        assert app.point_bar.points.value == sorted(found)[0]
+        assert "candidate" in app.details.value
+        app.point_bar.path.value = str(tmp_path / "policy.json")
+        app.point_bar.export.click()
+        assert "saved policy.json" in app.point_bar.saved.value
+        document = load_policy(tmp_path / "policy.json")
+        assert document.model.name == "mcunet-5fps"
+
+        app.point_bar.fits_only.value = True
+        await app.wait(30)
+        misfits = app.tradeoff_data.trace_ids[[role.name for role in ROLES].index("misfit")]
+        assert misfits == ()
+
+    driven(steps)
+
+
+def test_a_click_selects_in_every_panel() -> None:
+    async def steps(app: App) -> None:
+        for panel in range(3):
+            number = 9 * panel + KNOWN
+            wanted = app.tradeoff_data.trace_ids[number][panel]
+            app.figure.data[number]._dispatch_on_click(Hit(point_inds=[panel]), None)
+            await app.wait(30)
+            assert app.view.selected_id == wanted
+            rings = [app.tradeoff_data.trace_ids[9 * other + 7] for other in range(3)]
+            assert rings == [(wanted,)] * 3
+            assert wanted.partition(":")[2] in app.details.value
+
+    driven(steps)
+
+
+def test_every_point_of_the_list_can_be_reached_by_buttons() -> None:
+    async def steps(app: App) -> None:
+        count = len(app.point_bar.points.options)
+        seen = []
+        for _ in range(count):
+            app.point_bar.ahead.click()
+            await app.wait(30)
+            seen.append(app.view.selected_id)
+        assert sorted(seen) == sorted(name for _, name in app.point_bar.points.options)
+        app.point_bar.back.click()
+        await app.wait(30)
+        assert app.view.selected_id == seen[-2]
+
+    driven(steps)
+
+
+def test_pause_resume_and_stop() -> None:
+    async def steps(app: App) -> None:
+        app.search(trials=400)
+        await until(lambda: app.run.done > 2)
+        app.search_bar.pause.click()
+        await asyncio.sleep(0.2)
+        held = app.run.done
+        assert app.run.phase is Phase.PAUSED
+        assert app.search_bar.pause.description == "Resume"
+        await asyncio.sleep(0.2)
+        assert app.run.done == held
+        app.search_bar.pause.click()
+        await until(lambda: app.run.done > held)
+        app.search_bar.stop.click()
+        run = await app.wait(30)
+        assert run.phase is Phase.DONE
+        assert run.done < 400
+
+    driven(steps, Slow())
+
+
+def test_another_device_stops_the_search_and_greys_what_it_found() -> None:
+    async def steps(app: App) -> None:
+        app.search(trials=100)
+        await app.wait(60)
+        app.controls.device.value = "stm32f746"
+        await app.wait(30)
+        assert app.run.phase is Phase.IDLE
+        stale = app.tradeoff_data.trace_ids[[role.name for role in ROLES].index("stale")]
+        assert len(stale) >= 100
+        assert all(name.startswith("old:") for name in stale)
+        app.select(stale[3])
+        await app.wait(30)
+        assert "earlier setup" in app.details.value
+        app.controls.device.value = "gap9"
+        await app.wait(30)
+        assert app.view.selected_id == CHOICE
+
+    driven(steps)
+
+    async def slow_steps(app: App) -> None:
+        app.search(trials=500)
+        await until(lambda: app.run.done > 2)
+        app.controls.optimizer.value = "adam"
+        run = await app.wait(30)
+        assert run.done < 500
+        assert not run.is_active
+
+    driven(slow_steps, Slow())
+
+
+def test_what_the_search_raises_is_shown_and_raised_by_wait() -> None:
+    async def steps(app: App) -> None:
+        app.search()
+        with pytest.raises(RuntimeError, match="boom"):
+            await app.wait(30)
+        assert app.run.phase is Phase.FAILED
+        assert "&lt;b&gt;boom" in app.message.value
+        assert not app.search_bar.start.disabled
+
+    driven(steps, Broken())
+
+
+def test_what_drawing_raises_is_raised_by_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def steps(app: App) -> None:
+        monkeypatch.setattr(app, "_render", lambda: 1 / 0)
+        app.controls.batch.value = 2
+        with pytest.raises(ZeroDivisionError):
+            await app.wait(30)
+
+    driven(steps)
+
+
+def test_wait_gives_up_after_its_time() -> None:
+    async def steps(app: App) -> None:
+        app.search(trials=100_000)
+        with pytest.raises(TimeoutError):
+            await app.wait(0.2)
+
+    driven(steps, Slow())
+
+
+def test_export_to_a_bad_place_is_a_sentence(tmp_path: Path) -> None:
+    async def steps(app: App) -> None:
+        app.point_bar.path.value = str(tmp_path / "missing" / "policy.json")
+        app.point_bar.export.click()
+        assert "cannot be written" in app.point_bar.saved.value
+
+    driven(steps)
+
+
+def test_one_app_a_kernel() -> None:
+    first = get_app()
+    assert explorer.app() is first
+    assert app_package() is first
+    other = get_app(Session(device="stm32f746"))
+    assert other is not first
+    assert first.is_closed
+    assert first.box.comm is None
+    assert first.figure.comm is None
+    again = get_app(Session(device="stm32f746"))
+    assert again is other
+    other.close()
+    assert get_app(Session(device="stm32f746")) is not other
+
+
+def test_an_app_made_outside_a_loop_works_once_it_is_awaited() -> None:
+    app = App(SESSION)
+    app.search(trials=50)
+    run = asyncio.run(app.wait(60))
+    assert run.done == 50
+    app.close()
+
+
+def test_the_app_shows_itself() -> None:
+    app = App(SESSION)
+    bundle = app._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in json.dumps(bundle)
+    assert "mcunet-5fps on gap9" in repr(app)
+    app.close()
