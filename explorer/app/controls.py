@@ -59,12 +59,8 @@ class Controls:
         self.optimizer = _dropdown("Optimizer", OPTIMIZERS, session.optimizer)
         precisions = _precisions(session.device)
         self.precision = _dropdown("Precision", precisions, session.precision or "")
-        name = session.policy
-        options: dict[str, str] = {}
-        if not name.endswith(".json"):
-            name, options = catalog.split_spec(name)
+        name, _ = _split(session.policy)
         self.policy = _dropdown("Update policy", [name], name)
-        self._first_options = options
         self.grid = widgets.GridBox(
             layout=widgets.Layout(grid_template_columns=_GRID, width="100%")
         )
@@ -113,23 +109,31 @@ class Controls:
             _offer(self.precision, _precisions(device))
 
     def adapt_policies(
-        self, families: Iterable[FamilyInfo], chosen: str, known_specs: Iterable[str]
+        self, families: Iterable[FamilyInfo], spec: str, known_specs: Iterable[str]
     ) -> None:
-        """Offer the families, choose one, and show its options with values of known specs."""
+        """Offer the families and show one with its options.
+
+        Options that `spec` does not name keep their field when the family stays, and
+        otherwise get their default or the value of the first known spec.
+        """
+        chosen, given = _split(spec)
         known = {family.name: family for family in families}
         names = [
             (name if family.applicable else f"{name} (does not apply)", name)
             for name, family in known.items()
         ]
+        options = dict(known[chosen].options)
         with self.writing():
             _offer(self.policy, names)
             is_new = self.policy.value != chosen or not self.grid.children
             self.policy.value = chosen
             self.policy.tooltip = known[chosen].summary
-            options = dict(known[chosen].options)
             if is_new or options != self._options:
-                hints = [catalog.split_spec(spec) for spec in known_specs]
-                self._show_options(options, [own for name, own in hints if name == chosen])
+                hints = [own for name, own in map(_split, known_specs) if name == chosen]
+                self._show_options(options, given, hints)
+            for name, value in given.items():
+                if name in self._option_fields:
+                    self._option_fields[name].value = value
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -140,16 +144,17 @@ class Controls:
         finally:
             self._writing = False
 
-    def _show_options(self, options: Mapping[str, Option], hints: list[dict[str, str]]) -> None:
+    def _show_options(
+        self, options: Mapping[str, Option], given: Mapping[str, str], hints: list[dict[str, str]]
+    ) -> None:
         old = list(self._option_fields.values())
         self._option_fields, self._options = {}, options
         for name, option in options.items():
             known = [hint[name] for hint in hints if name in hint]
             first = option.default or (known[0] if known else "")
-            field = _option_field(name, option, self._first_options.get(name, first), known)
+            field = _option_field(name, option, given.get(name, first), known)
             field.observe(self._changed, names="value")
             self._option_fields[name] = field
-        self._first_options = {}
         self.grid.children = (*self._fields, *self._option_fields.values())
         for field in old:
             field.close()
@@ -266,6 +271,11 @@ class PointBar:
 def _listed(kind: str, current: str) -> list[str]:
     names = catalog.names(kind)
     return names if current in names else [current, *names]
+
+
+def _split(spec: str) -> tuple[str, dict[str, str]]:
+    """Family and options of a spec; a path to a document is a family without options."""
+    return (spec, {}) if spec.endswith(".json") else catalog.split_spec(spec)
 
 
 def _precisions(device: str) -> list[tuple[str, str]]:

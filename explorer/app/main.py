@@ -14,19 +14,18 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from explorer import catalog
 from explorer.app import state
 from explorer.app.controls import Controls, PointBar, SearchBar
 from explorer.app.details import STYLE, details_html, error_html
 from explorer.app.frame_clock import FrameClock
 from explorer.app.live_figure import LiveFigure
+from explorer.app.look import families_of, look
 from explorer.app.runner import Batch, Ended, Report, Runner
 from explorer.app.view import CHOICE, Found, View, choices_of, points_of, same_space, selection_of
 from explorer.errors import ExplorerError, SpecError
-from explorer.family import FamilyInfo
 from explorer.figures import tradeoff
 from explorer.search.candidates import CandidateTable, ParetoFront
-from explorer.session import ALWAYS_APPLICABLE, Session
+from explorer.session import Session
 
 _STREAM_CAP = 500
 _JOIN_TIMEOUT_S = 5.0
@@ -64,9 +63,7 @@ class App:
         self.view = View(
             session=session, cost=session.cost(), chosen=session.chosen(), known=session.compare()
         )
-        self.controls.adapt_policies(
-            _families(session).values(), self.controls.policy.value, self.view.known.labels
-        )
+        self.controls.adapt_policies(families_of(session), session.policy, self.view.known.labels)
         self.tradeoff_data = self._make_data()
         self.figure: Any = LiveFigure(tradeoff.draw(self.tradeoff_data))
         self.figure._config = {"displaylogo": False, "responsive": True}
@@ -310,7 +307,7 @@ class App:
             return
         self._are_settings_new = False
         try:
-            note = self._look()
+            self.view, note = look(self.origin, self.controls, self.view)
         except ExplorerError as error:
             self.message.value = error_html(str(error))
             return
@@ -318,33 +315,6 @@ class App:
         if self._searched is not None and not same_space(self._searched, self.view.session):
             self.stop()
             self.run = state.reduce(self.run, state.Outdated())
-
-    def _look(self) -> str:
-        """Make the view of the controls' session; returns a note when a policy was replaced."""
-        old, controls = self.view.session, self.controls
-        controls.adapt_device(controls.read().device)
-        settings = controls.read()
-        bare = _session_of(self.origin, settings)
-        families = _families(bare)
-        chosen, note = settings.policy, ""
-        if not families[chosen].applicable and settings.model != old.model:
-            note = f"{chosen} does not apply to {settings.model}: {families[chosen].reason}"
-            chosen, _ = catalog.split_spec(ALWAYS_APPLICABLE)
-        is_same = same_space(bare, old)
-        known = self.view.known if is_same else bare.compare()
-        controls.adapt_policies(families.values(), chosen, known.labels)
-        session = bare.with_policy(controls.read().policy_spec)
-        stays = is_same or self.view.selected_id.startswith("known:")
-        stays &= session.policy == old.policy
-        self.view = replace(
-            self.view,
-            selected_id=self.view.selected_id if stays else CHOICE,
-            session=session,
-            cost=session.cost(),
-            chosen=session.chosen(),
-            known=known,
-        )
-        return note
 
     # Drawing.
 
@@ -384,33 +354,6 @@ class App:
             box.options = rows
         box.value = self.view.selected_id
         self._is_listing = False
-
-
-def _families(session: Session) -> dict[str, FamilyInfo]:
-    """Families by name; a policy that comes from a file is a family of its own."""
-    known = {family.name: family for family in session.policies()}
-    if session.policy.endswith(".json"):
-        summary = f"the policy in {session.policy}"
-        known[session.policy] = FamilyInfo(
-            name=session.policy, summary=summary, options={}, reason=""
-        )
-    return known
-
-
-def _session_of(origin: Session, settings: state.Settings) -> Session:
-    """The session the controls describe, with the policy left for later."""
-    return replace(
-        origin,
-        model=settings.model,
-        device=settings.device,
-        task=settings.task,
-        batch=settings.batch,
-        micro_batch=settings.micro_batch,
-        norm=settings.norm,
-        optimizer=settings.optimizer,
-        precision=settings.precision,
-        reserve_bytes=settings.reserve_bytes,
-    )
 
 
 def _same(one: tuple[object, ...], other: tuple[object, ...]) -> bool:

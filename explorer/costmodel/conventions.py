@@ -9,13 +9,19 @@ trains only its bias does not extend the chain of input gradients.
 
 `tiny-training` is that of the sparse-update schemes (Lin et al., NeurIPS 2022): int8
 inputs and weights touched, a bit per output of each layer whose bias trains.
+
+`torch-eager` is plain PyTorch: everything autograd keeps, every gradient until the update,
+and weight gradients computed in full and then masked; the peak is their sum with weights
+and optimizer state, without the temporaries of operators.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from explorer.costmodel.lifetimes import trained_counts
+from explorer.costmodel.eager import eager_saved_bytes
+from explorer.costmodel.lifetimes import parameter_bytes, trained_counts
 from explorer.costmodel.report import CostReport
 from explorer.costmodel.tables import LayerTable, layer_table
 from explorer.design import DesignBatch
@@ -94,6 +100,22 @@ def _tiny_training(table: LayerTable, designs: DesignBatch) -> Columns:
     }
 
 
+def _torch_eager(table: LayerTable, designs: DesignBatch) -> Columns:
+    trained = trained_counts(table, designs)
+    setup = designs.setup
+    fixed = parameter_bytes(
+        table, trained, replace(setup, update_timing="deferred"), weights_in_flash=False
+    )
+    passes = table.gradient_passes(table.active_sites(designs))
+    layer_count = len(table.axes.names)
+    complete = trained[:, :layer_count] > 0
+    return fixed | {
+        "input_grad_macs": passes[:, table.op_index] @ table.forward_macs,
+        "weight_grad_macs": complete @ table.forward_macs,
+        "saved_activation_bytes": eager_saved_bytes(table.graph, designs),
+    }
+
+
 def _conv_sizes(table: LayerTable) -> Columns:
     """Per weighted layer [L]: MACs (0 for a linear head), elements in and out, groups."""
     graph = table.graph
@@ -119,6 +141,7 @@ def _conv_sizes(table: LayerTable) -> Columns:
 CONVENTIONS: Mapping[str, Convention] = {
     "tinytrain": _tinytrain,
     "tiny-training": _tiny_training,
+    "torch-eager": _torch_eager,
 }
 ACCOUNTINGS = (DEVICE, *CONVENTIONS)
 _PARTS = (

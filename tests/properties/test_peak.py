@@ -46,7 +46,7 @@ def assert_equal_bytes(graph: ModelGraph, policy, setup: TrainingSetup, *, flash
 @pytest.mark.parametrize("norm", NORM_CHOICES)
 @pytest.mark.parametrize("name", NETWORKS)
 @given(data=st.data(), setup=setups, flash=st.booleans())
-@settings(max_examples=20, derandomize=True, deadline=None)
+@settings(max_examples=40, derandomize=True, deadline=None)
 def test_networks(name, norm, data, setup, flash):
     graph = normalised(catalog.load("model", name).build(), norm)
     assert_equal_bytes(graph, data.draw(random_policies(graph)), setup, flash=flash)
@@ -82,7 +82,7 @@ def test_a_tensor_read_behind_its_own_sum_has_a_gradient_of_its_own():
 
 
 def test_random_graphs():
-    for seed in range(100):
+    for seed in range(300):
         rng = np.random.default_rng(seed)
         graph = random_graph(rng)
         setup = TrainingSetup(micro_batch=int(rng.integers(1, 5)))

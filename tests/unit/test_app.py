@@ -1,15 +1,15 @@
 """The app without a browser: widgets are driven, awaited and read."""
 
 import asyncio
+import base64
 import json
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import ipywidgets as widgets
 import numpy as np
 import pytest
 from plotly.callbacks import Points as Hit
@@ -27,7 +27,7 @@ from explorer.costmodel.report import Fit
 from explorer.document import load_policy
 from explorer.figures.roles import ROLES
 from explorer.search.control import SearchControl
-from explorer.session import Session
+from explorer.session import ALWAYS_APPLICABLE, Session
 
 KNOWN = [role.name for role in ROLES].index("known")
 SESSION = Session()
@@ -53,16 +53,6 @@ class Slow(Session):
             time.sleep(0.01)
             options["on_batch"](done, trials, table, 0.5)
         return super().search(trials=0)
-
-
-@pytest.fixture(autouse=True)
-def no_app_is_left() -> Iterator[None]:
-    before = dict(widgets.Widget.widgets)
-    yield
-    get_app(SESSION).close()
-    for name, widget in list(widgets.Widget.widgets.items()):
-        if name not in before:
-            widget.close()
 
 
 def driven(steps: Callable[[App], Awaitable[None]], session: Session = SESSION) -> None:
@@ -241,7 +231,8 @@ def test_a_page_that_loads_again_gets_what_is_shown_now() -> None:
         await app.wait(30)
         state_now = app.figure.get_state()
         shown = np.asarray(app.figure.data[KNOWN].x)
-        sent = np.frombuffer(state_now["_widget_data"][KNOWN]["x"]["buffer"], dtype=np.float32)
+        packed = state_now["_widget_data"][KNOWN]["x"]
+        sent = np.frombuffer(base64.b64decode(packed["bdata"]), dtype=packed["dtype"])
         np.testing.assert_array_equal(sent, shown)
 
     driven(steps)
@@ -379,7 +370,9 @@ def test_a_policy_that_the_new_model_lacks_is_replaced_with_a_word() -> None:
         app.controls.model.value = "digits-cnn"
         await app.wait(30)
         assert app.view.session.model == "digits-cnn"
-        assert "sparse-update does not apply to digits-cnn" in app.message.value
+        assert "no scheme is published for digits-cnn" in app.message.value
+        assert app.view.session.policy == ALWAYS_APPLICABLE
+        assert app.controls.read().policy_spec == ALWAYS_APPLICABLE.removesuffix(":k=4")
 
     driven(steps)
 
@@ -552,7 +545,8 @@ def test_export_to_a_bad_place_is_a_sentence(tmp_path: Path) -> None:
     driven(steps)
 
 
-def test_one_app_a_kernel() -> None:
+def test_one_app_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app_package, "_current", None)
     first = get_app()
     assert explorer.app() is first
     assert app_package() is first
@@ -564,7 +558,9 @@ def test_one_app_a_kernel() -> None:
     again = get_app(Session(device="stm32f746"))
     assert again is other
     other.close()
-    assert get_app(Session(device="stm32f746")) is not other
+    latest = get_app(Session(device="stm32f746"))
+    assert latest is not other
+    latest.close()
 
 
 def test_an_app_made_outside_a_loop_works_once_it_is_awaited() -> None:

@@ -1,0 +1,80 @@
+"""From what the controls say to the next view.
+
+The controls adapt on the way: precisions to the device, families and options
+to the network. Raises ExplorerError and leaves the view alone when the
+settings have no answer.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from explorer.app.controls import Controls
+from explorer.app.state import Settings
+from explorer.app.view import CHOICE, View, same_space
+from explorer.errors import ExplorerError
+from explorer.family import FamilyInfo
+from explorer.session import ALWAYS_APPLICABLE, Session
+
+
+def look(origin: Session, controls: Controls, view: View) -> tuple[View, str]:
+    """The view of the controls' session, and a note when a policy had to be replaced."""
+    old = view.session
+    controls.adapt_device(controls.read().device)
+    settings = controls.read()
+    bare = _session_of(origin, settings)
+    is_same = same_space(bare, old)
+    known = view.known if is_same else bare.compare()
+    families = families_of(bare)
+    controls.adapt_policies(families, settings.policy, known.labels)
+    spec, note = controls.read().policy_spec, ""
+    try:
+        session = bare.with_policy(spec)
+    except ExplorerError as error:
+        if bare.model == old.model:
+            raise
+        substitute = _substitute(spec, known.labels)
+        session = bare.with_policy(substitute)
+        controls.adapt_policies(families, substitute, known.labels)
+        note = f"{error}; showing {substitute}"
+    stays = is_same or view.selected_id.startswith("known:")
+    stays &= session.policy == old.policy
+    changed = replace(
+        view,
+        selected_id=view.selected_id if stays else CHOICE,
+        session=session,
+        cost=session.cost(),
+        chosen=session.chosen(),
+        known=known,
+    )
+    return changed, note
+
+
+def families_of(session: Session) -> list[FamilyInfo]:
+    """The families; a policy that comes from a file is a family of its own."""
+    known = session.policies()
+    if session.policy.endswith(".json"):
+        summary = f"the policy in {session.policy}"
+        known.append(FamilyInfo(name=session.policy, summary=summary, options={}, reason=""))
+    return known
+
+
+def _substitute(spec: str, known_specs: Iterable[str]) -> str:
+    """A known policy of the same family, or one that applies to every network."""
+    family = spec.partition(":")[0]
+    return next((s for s in known_specs if s.partition(":")[0] == family), ALWAYS_APPLICABLE)
+
+
+def _session_of(origin: Session, settings: Settings) -> Session:
+    """The session the controls describe, with the policy left for later."""
+    return replace(
+        origin,
+        model=settings.model,
+        device=settings.device,
+        task=settings.task,
+        batch=settings.batch,
+        micro_batch=settings.micro_batch,
+        norm=settings.norm,
+        optimizer=settings.optimizer,
+        precision=settings.precision,
+        reserve_bytes=settings.reserve_bytes,
+    )

@@ -1,0 +1,82 @@
+"""The `torch-eager` accounting equals what saved-tensor hooks see on plain modules."""
+
+import numpy as np
+import pytest
+import torch
+
+from explorer.accuracy.torch_bridge import build_module
+from explorer.costmodel.eager import eager_saved_bytes
+from explorer.design import DesignBatch, LayerAxes, TrainingSetup, UpdatePolicy
+from explorer.graph import normalised
+from explorer.session import Session
+
+pytestmark = pytest.mark.train
+
+
+def hooked_bytes(module, batch):
+    own = {tensor.data_ptr() for tensor in (*module.parameters(), *module.buffers())}
+    seen = {}
+
+    def pack(tensor):
+        if tensor.data_ptr() not in own:
+            seen[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
+            keep.append(tensor)
+        return tensor
+
+    keep = []
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        module(batch)
+    return sum(seen.values())
+
+
+def train_only(module, graph, policy):
+    module.requires_grad_(False)
+    for index, name in enumerate(policy.layer_names):
+        layer = module.get_submodule(name)
+        layer.weight.requires_grad_(policy.slices[index] > 0)
+        norm = graph.norm_of(name)
+        offset = layer if layer.bias is not None else norm and module.get_submodule(norm)
+        if offset:
+            offset.bias.requires_grad_(policy.update_bias[index])
+        if norm:
+            module.get_submodule(norm).weight.requires_grad_(policy.update_norm[index])
+
+
+def random_policies(axes, count, seed):
+    rng = np.random.default_rng(seed)
+    layer_count = len(axes.names)
+    for _ in range(count):
+        inside = np.arange(layer_count) >= rng.integers(0, layer_count + 1)
+        density = rng.random()
+        taken = inside & (rng.random(layer_count) < density)
+        yield UpdatePolicy.of(
+            "random",
+            axes,
+            slices=np.where(taken, axes.out_channels, 0),
+            update_bias=inside & (rng.random(layer_count) < density),
+            update_norm=inside & (rng.random(layer_count) < density),
+        )
+
+
+@pytest.mark.parametrize("norm", [None, "bn", "frozen-bn", "none"])
+@pytest.mark.parametrize("model", ["digits-cnn", "mcunet-5fps:classes=5"])
+def test_saved_bytes_equal_the_hooks(model, norm):
+    graph = normalised(Session(model=model, policy="none").graph, norm)
+    axes = LayerAxes.of(graph)
+    setup = TrainingSetup(micro_batch=2)
+    module = build_module(graph).to(memory_format=torch.contiguous_format).train()
+    batch = torch.randn(2, *graph.input_shape)
+    for policy in random_policies(axes, 12, seed=3):
+        train_only(module, graph, policy)
+        predicted = eager_saved_bytes(graph, DesignBatch.of(axes, [policy], setup))[0]
+        assert predicted == hooked_bytes(module, batch)
+
+
+def test_eager_keeps_several_times_what_a_sparse_policy_needs():
+    session = Session(model="mcunet-5fps", policy="sparse-update:scheme=99kb", batch=8)
+    needed = session.cost().memory["saved_activation_bytes"]
+    eager = Session(
+        model="mcunet-5fps", policy="sparse-update:scheme=99kb", batch=8, accounting="torch-eager"
+    ).cost()
+    assert eager.memory["saved_activation_bytes"] > 3 * needed
+    assert eager.memory["peak_live_bytes"] > session.cost().memory["saved_activation_bytes"]
