@@ -1,7 +1,8 @@
 """Speed of the cost model, as ratios against torch's own counter in one run.
 
-`make bench` keeps the rows in `results/cost_model.json`, from where `make evidence` takes them. Nothing here is a test: times depend on the machine,
-ratios taken in one run much less. Budgets they defend stand in the table.
+`make bench` keeps the rows in `results/cost_model.json`, from where `make evidence` takes
+them. Nothing here is a test: times depend on the machine, ratios taken in one run much
+less. The budgets they defend stand in the rows.
 """
 
 import json

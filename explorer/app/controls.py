@@ -246,7 +246,7 @@ class PointBar:
             layout=widgets.Layout(width="115px", margin="0 0 0 8px"),
         )
         self.path = widgets.Text(
-            value="policy.json",
+            value="exports/policy.json",
             description="File",
             layout=widgets.Layout(width="166px"),
             style={"description_width": "28px"},

@@ -50,7 +50,7 @@ STYLE = """
 .explorer-details td.layer {overflow: hidden; text-overflow: ellipsis;}
 .explorer-details td.number {text-align: right; font-variant-numeric: tabular-nums;}
 .explorer-details .scroll {max-height: 268px; overflow-y: auto;}
-.explorer-details .track {display: flex; height: 9px; min-width: 44px; width: 100%;
+.explorer-details .track {display: flex; height: 9px; width: 100%; overflow: hidden;
   background: var(--jp-layout-color2);}
 .explorer-details .track i {display: block; height: 9px;}
 .explorer-details .fits {color: #00664B; font-weight: 600;}
@@ -119,7 +119,7 @@ def _summary(cost: Cost, label: str, worth_words: str) -> str:
     )
 
 
-def _how_known(estimate: Estimate, text_of: Callable[[float], str] | None) -> str:
+def _how_known(estimate: Estimate, text_of: Callable[[float], str] | None = None) -> str:
     """The kind, with the interval where there is one; who says so appears on hover."""
     words = estimate.kind
     if text_of and estimate.low is not None and estimate.high is not None:
@@ -136,12 +136,19 @@ def _mac_words(macs: Mapping[str, float]) -> str:
 
 
 def _fits(cost: Cost) -> str:
-    kind = cost.provenance["memory"].kind
     rows = "".join(
-        f'<div class="{"fits" if fit.fits else "misfit"}">{escape(fit_line(fit))}</div>'
+        f'<div class="{"fits" if fit.fits else "misfit"}">{escape(fit_line(fit))} '
+        f"<small>({_fit_kinds(cost, fit)})</small></div>"
         for fit in cost.fits
     )
-    return f"<h4>Does it fit? ({escape(kind)})</h4>{rows}"
+    return f"<h4>Does it fit?</h4>{rows}"
+
+
+def _fit_kinds(cost: Cost, fit: Fit) -> str:
+    usable = cost.provenance.get(f"fits.{fit.level}.usable_bytes")
+    return f"need {_how_known(cost.provenance['memory'])}" + (
+        f", limit {_how_known(usable)}" if usable else ""
+    )
 
 
 def _memory(data: MemoryData) -> str:

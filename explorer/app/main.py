@@ -16,12 +16,21 @@ import ipywidgets as widgets
 
 from explorer.app import state
 from explorer.app.controls import Controls, PointBar, SearchBar
-from explorer.app.details import STYLE, details_html, error_html
+from explorer.app.details import STYLE, details_html, error_html, fit_line
 from explorer.app.frame_clock import FrameClock
 from explorer.app.live_figure import LiveFigure
 from explorer.app.look import families_of, look
 from explorer.app.runner import Batch, Ended, Report, Runner
-from explorer.app.view import CHOICE, Found, View, choices_of, points_of, same_space, selection_of
+from explorer.app.view import (
+    CHOICE,
+    Found,
+    View,
+    choices_of,
+    nearest_misfit,
+    points_of,
+    same_space,
+    selection_of,
+)
 from explorer.errors import ExplorerError, SpecError
 from explorer.figures import tradeoff
 from explorer.search.candidates import CandidateTable, ParetoFront
@@ -81,6 +90,7 @@ class App:
         )
         self.box.add_class("explorer-app")
         self._bind()
+        self.message.value = self._misfit_html()
         self._render()
         self._start_pump()
 
@@ -146,11 +156,12 @@ class App:
         self._wake()
 
     def export(self, path: str | Path) -> Path:
-        """Write the selected design as a policy document."""
+        """Write the selected design as a policy document; makes the folder if it is missing."""
         chosen = selection_of(self.view)
         target = Path(path)
         document = chosen.session.export(chosen.table, chosen.row)
         try:
+            target.parent.mkdir(exist_ok=True)
             target.write_text(document.to_json(), "utf-8")
         except OSError as error:
             raise SpecError(f"{target}: cannot be written: {error.strerror}") from None
@@ -236,7 +247,7 @@ class App:
             self.point_bar.saved.value = error_html(str(error))
             return
         size = f"{target.stat().st_size:,} bytes"
-        self.point_bar.saved.value = f"saved {escape(target.name)} ({size})"
+        self.point_bar.saved.value = f"saved {escape(str(target))} ({size})"
 
     # The pump.
 
@@ -311,10 +322,19 @@ class App:
         except ExplorerError as error:
             self.message.value = error_html(str(error))
             return
-        self.message.value = error_html(note)
+        self.message.value = error_html(note) + self._misfit_html()
         if self._searched is not None and not same_space(self._searched, self.view.session):
             self.stop()
             self.run = state.reduce(self.run, state.Outdated())
+
+    def _misfit_html(self) -> str:
+        """What is over, and by how much, when no known policy fits."""
+        nearest = nearest_misfit(self.view)
+        if nearest is None:
+            return ""
+        cost = nearest.session.candidate_cost(nearest.table, nearest.row)
+        over = "; ".join(fit_line(fit) for fit in cost.fits if not fit.fits)
+        return error_html(f"no known policy fits; nearest is {nearest.label}: {over}")
 
     # Drawing.
 

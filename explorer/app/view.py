@@ -77,7 +77,7 @@ def points_of(view: View) -> Points:
         comparable &= found.table.score_name == view.known.score_name
         if comparable:
             parts.append(_found_points(found.table, _found_rows(view, found), stale=stale))
-    return replace(known.join(parts), choice_id=CHOICE, budgets=(_budget(view.session),))
+    return replace(known.join(parts), choice_id=CHOICE, budgets=(_budget(view),))
 
 
 def selection_of(view: View) -> Selection:
@@ -93,6 +93,15 @@ def selection_of(view: View) -> Selection:
         label += " (earlier setup)" if view.is_found_stale else ""
         return Selection(session=view.found.session, label=label, table=view.found.table, row=row)
     return Selection(session=view.session, label=_choice_label(view), table=view.chosen, row=0)
+
+
+def nearest_misfit(view: View) -> Selection | None:
+    """The known policy of the smallest violation when none fits, else None."""
+    known = view.known
+    if len(known) == 0 or known.feasible.any():
+        return None
+    row = int(np.argmin(np.maximum(known.violations, 0).sum(axis=1)))
+    return Selection(session=view.session, label=known.labels[row], table=known, row=row)
 
 
 def candidate_label(table: CandidateTable, row: int) -> str:
@@ -180,10 +189,14 @@ def _choice_label(view: View) -> str:
     return f"your choice: {view.session.policy}"
 
 
-def _budget(session: Session) -> Budget:
+def _budget(view: View) -> Budget:
+    session = view.session
     level = next(level for level in session.profile.memory if level.holds == "data")
     limit_bytes = float(level.usable_bytes - session.reserve_bytes)
-    return Budget(label=f"{level.name} {format_bytes(limit_bytes)}", limit_bytes=limit_bytes)
+    source = view.cost.provenance.get(f"fits.{level.name}.usable_bytes")
+    kind = f" ({source.kind})" if source else ""
+    label = f"{level.name} {format_bytes(limit_bytes)}{kind}"
+    return Budget(label=label, limit_bytes=limit_bytes)
 
 
 def _none(count: int) -> BoolArray:

@@ -344,6 +344,18 @@ def test_a_precision_the_new_device_lacks_gives_way_to_its_own() -> None:
     driven(steps)
 
 
+def test_when_nothing_fits_the_page_says_by_how_much() -> None:
+    async def steps(app: App) -> None:
+        assert "no known policy fits; nearest is" in app.message.value
+        assert "bytes (" in app.message.value
+        assert "does not fit" in app.details.value
+        app.controls.device.value = "jetson-nano"
+        await app.wait(30)
+        assert app.message.value == ""
+
+    driven(steps, Session(device="stm32f746", batch=64))
+
+
 def test_options_follow_the_policy() -> None:
     async def steps(app: App) -> None:
         for family in SESSION.policies():
@@ -409,10 +421,10 @@ def test_a_search_streams_selects_and_exports(tmp_path: Path) -> None:
         await app.wait(30)
         assert app.point_bar.points.value == sorted(found)[0]
         assert "candidate" in app.details.value
-        app.point_bar.path.value = str(tmp_path / "policy.json")
+        app.point_bar.path.value = str(tmp_path / "out" / "policy.json")
         app.point_bar.export.click()
-        assert "saved policy.json" in app.point_bar.saved.value
-        document = load_policy(tmp_path / "policy.json")
+        assert "policy.json (" in app.point_bar.saved.value
+        document = load_policy(tmp_path / "out" / "policy.json")
         assert document.model.name == "mcunet-5fps"
 
         app.point_bar.fits_only.value = True
@@ -538,7 +550,7 @@ def test_wait_gives_up_after_its_time() -> None:
 
 def test_export_to_a_bad_place_is_a_sentence(tmp_path: Path) -> None:
     async def steps(app: App) -> None:
-        app.point_bar.path.value = str(tmp_path / "missing" / "policy.json")
+        app.point_bar.path.value = str(tmp_path / "a" / "b" / "policy.json")
         app.point_bar.export.click()
         assert "cannot be written" in app.point_bar.saved.value
 
