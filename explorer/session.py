@@ -18,7 +18,7 @@ from explorer.accuracy.scores import ScoreTable
 from explorer.advice import Advice, advise
 from explorer.costmodel.conventions import ACCOUNTINGS
 from explorer.costmodel.detail import report
-from explorer.costmodel.evaluate import evaluate
+from explorer.costmodel.evaluate import MemoryMap, evaluate, memory_map
 from explorer.costmodel.report import Cost
 from explorer.costmodel.tables import layer_table
 from explorer.design import DesignBatch, TrainingSetup, UpdatePolicy
@@ -188,6 +188,11 @@ class Session:
             on_batch=on_batch,
             control=control,
         )
+
+    def memory_map(self) -> MemoryMap:
+        """Every buffer of the chosen policy's step, placed, and the live bytes of each step."""
+        designs = self._batch([self.chosen_policy])
+        return memory_map(self.graph, self.profile, designs)
 
     def advise(self) -> Advice:
         """Largest micro-batch, smallest device, and single changes that save memory."""

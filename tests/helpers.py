@@ -93,6 +93,7 @@ def conv_chain() -> ModelGraph:
     end = net.conv(end, "b", 8, kernel=3, groups=2, bias=False, act="relu")
     end = net.conv(end, "c", 5, bias=True)
     end = net.conv(end, "d", 12, kernel=5, bias=False, act="relu6")
+    end = net.conv(end, "e", 4, kernel=3, groups=4)  # each output reads three inputs of its own
     net.linear(net.pool(end), "head", 7)
     return net.graph("chain")
 

@@ -45,6 +45,9 @@ PURE_NUMBERS = {
     "nll_before", "rates", "learning_rate", "value", "reference", "scale", "hypervolume", "tau",
     "reliability", "ceiling_tau", "lead_low", "coverage", "mean_error", "half_width", "intercept",
     "channels", "pixel_maximum", "max_shift", "start", "query_count", "corrupt_lines",
+    # trials, elementwise passes, and pixels and opacity of what is drawn
+    "done", "total", "gained_at", "forward_passes", "backward_passes", "left", "right", "bottom",
+    "top", "size", "opacity",
     "per_episode_accuracy", "per_episode_accuracy_before", "offset",
 }  # fmt: skip
 

@@ -183,7 +183,7 @@ class SearchBar:
             style={"description_width": "55px"},
         )
         self.progress = widgets.IntProgress(
-            layout=widgets.Layout(width="104px", margin="2px 10px 2px 2px"), min=0, max=1
+            layout=widgets.Layout(width="112px", margin="2px 10px 2px 2px"), min=0, max=1
         )
         self.status = widgets.HTML()
         self.status.add_class("explorer-text")
@@ -337,7 +337,7 @@ def _number(description: str, value: int, low: int, high: int) -> Any:
         value=value,
         min=low,
         max=high,
-        layout=widgets.Layout(width="104px"),
+        layout=widgets.Layout(width="112px"),
         style={"description_width": "38px"},
     )
 

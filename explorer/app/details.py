@@ -32,6 +32,7 @@ STYLE = """
 .explorer-app .explorer-field.widget-hslider > .widget-readout {min-width: 0; margin: 0;
   text-align: right; font-size: 12px;}
 .explorer-app .explorer-row {align-items: center; flex-wrap: wrap; overflow: visible;}
+.explorer-app .explorer-row.explorer-top {align-items: flex-start; flex-wrap: nowrap;}
 .explorer-text, .explorer-text .widget-html-content {line-height: 1.4; font-size: 12px;}
 .explorer-error {color: #A33B00; font-size: 12px; font-weight: 600;}
 .explorer-details {display: grid; gap: 4px 28px;

@@ -15,6 +15,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from explorer.app import state
+from explorer.app.advice_bar import AdviceBar
 from explorer.app.controls import Controls, PointBar, SearchBar
 from explorer.app.details import STYLE, details_html, error_html, fit_line
 from explorer.app.frame_clock import FrameClock
@@ -65,6 +66,7 @@ class App:
         self.controls = Controls(session, self._settings_changed)
         self.search_bar = SearchBar()
         self.point_bar = PointBar()
+        self.advice_bar = AdviceBar(lambda: self.view.session)
         self.message = widgets.HTML()
         self.details = widgets.HTML()
         self.clock = FrameClock()
@@ -85,6 +87,7 @@ class App:
                 self.figure,
                 self.point_bar.box,
                 self.details,
+                self.advice_bar.box,
                 self.clock,
             ]
         )
@@ -283,7 +286,12 @@ class App:
         if self._runner is not None:
             self._take_reports(self._runner.drain())
         self._take_settings()
+        if self._is_search_old():
+            self.run = state.reduce(self.run, state.Outdated())
         self._render()
+
+    def _is_search_old(self) -> bool:
+        return self._searched is not None and not same_space(self._searched, self.view.session)
 
     def _take_reports(self, reports: list[Report]) -> None:
         for report in reports:
@@ -323,9 +331,8 @@ class App:
             self.message.value = error_html(str(error))
             return
         self.message.value = error_html(note) + self._misfit_html()
-        if self._searched is not None and not same_space(self._searched, self.view.session):
+        if self._is_search_old():
             self.stop()
-            self.run = state.reduce(self.run, state.Outdated())
 
     def _misfit_html(self) -> str:
         """What is over, and by how much, when no known policy fits."""
@@ -345,6 +352,7 @@ class App:
     def _render(self) -> None:
         view = self.view
         self.search_bar.show(self.run)
+        self.advice_bar.keep_for(view.session)
         drawn = (
             view.known,
             view.found,

@@ -11,6 +11,7 @@ import numpy as np
 
 from explorer.costmodel.report import Cost
 from explorer.figures.points import Budget, Points, worth_text
+from explorer.provenance import Kind
 from explorer.search.candidates import CandidateTable
 from explorer.session import Session
 from explorer.units import BoolArray, IntArray, format_bytes, format_joules
@@ -77,7 +78,13 @@ def points_of(view: View) -> Points:
         comparable &= found.table.score_name == view.known.score_name
         if comparable:
             parts.append(_found_points(found.table, _found_rows(view, found), stale=stale))
-    return replace(known.join(parts), choice_id=CHOICE, budgets=(_budget(view),))
+    return replace(
+        known.join(parts),
+        choice_id=CHOICE,
+        budgets=(_budget(view),),
+        memory_kind=Kind.of(view.cost.provenance["memory"].kind),
+        energy_kind=Kind.of(view.cost.provenance["step.energy_j"].kind),
+    )
 
 
 def selection_of(view: View) -> Selection:

@@ -3,7 +3,7 @@
 `evaluate` screens any number of designs at once; `detail.report` answers one in full.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -74,6 +74,25 @@ def arena_plan(
     )
     offsets = [int(offset) for offset in plan.offsets]
     return list(zip(buffers, offsets, strict=True)), plan.arena_bytes
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class MemoryMap:
+    """Buffers of one design with their offsets in bytes, live bytes [T], what each step does."""
+
+    placed: tuple[tuple[Buffer, int], ...]
+    arena_bytes: int
+    live_bytes: FloatArray
+    step_labels: tuple[str, ...]
+
+
+def memory_map(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> MemoryMap:
+    """The first design's memory over its step."""
+    placed, arena_bytes = arena_plan(graph, device, designs)
+    live, labels = live_profile(graph, device, designs)
+    return MemoryMap(
+        placed=tuple(placed), arena_bytes=arena_bytes, live_bytes=live[0], step_labels=labels
+    )
 
 
 def live_profile(

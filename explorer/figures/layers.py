@@ -74,7 +74,7 @@ def draw(data: LayersData) -> go.Figure:
         **theme.layout(_FRAME_HEIGHT + _ROW_HEIGHT * max(len(data.names), 4)),
         barmode="stack",
         bargap=0.2,
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom"},
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "traceorder": "normal"},
     )
     figure.update_yaxes(**theme.axis(), autorange="reversed", type="category", dtick=1)
     figure.update_xaxes(**theme.axis(), rangemode="tozero", nticks=4)

@@ -99,11 +99,14 @@ def draw(data: MemoryData) -> go.Figure:
         bargap=0.25,
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom"},
     )
-    ticks = np.linspace(0.0, data.scale_bytes, 4)
+    far_end = max(data.scale_bytes, data.limit_bytes or 0.0)
+    step = 2.0 ** np.floor(np.log2(far_end / 3))
+    ticks = np.arange(0.0, far_end * 1.04, step)
     figure.update_yaxes(**theme.axis(), autorange="reversed")
     figure.update_xaxes(
         **theme.axis(),
         title_text=f"bytes of one micro-batch ({data.kind.word})",
+        range=[0.0, far_end * 1.04],
         tickvals=ticks,
         ticktext=[axes.short_tick(format_bytes(tick)) for tick in ticks],
     )

@@ -26,7 +26,7 @@ class Points:
     """P designs. `worth` [P] is an accuracy or a proxy score, named by `worth_name`.
 
     `known` marks published or baseline policies, `stale` those of an earlier
-    setup; `cost_kind` is how memory and energy are known.
+    setup; `memory_kind` and `energy_kind` say how the costs are known.
     """
 
     ids: tuple[str, ...]
@@ -40,7 +40,8 @@ class Points:
     on_front: BoolArray
     known: BoolArray
     stale: BoolArray
-    cost_kind: Kind = Kind.MODELLED
+    memory_kind: Kind = Kind.MODELLED
+    energy_kind: Kind = Kind.MODELLED
     choice_id: str | None = None
     budgets: tuple[Budget, ...] = ()
 
@@ -57,7 +58,7 @@ class Points:
         return len(self.ids)
 
     def join(self, others: Iterable["Points"]) -> "Points":
-        """These points followed by others; names, kinds of cost and budgets stay mine."""
+        """These points followed by others; names, kinds of costs and budgets stay mine."""
         parts = (self, *others)
         columns: dict[str, Any] = {
             field: np.concatenate([getattr(part, field) for part in parts]) for field in COLUMNS

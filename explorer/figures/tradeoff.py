@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 
 from explorer.figures import axes, theme
 from explorer.figures.labels import place_labels, short_label
-from explorer.figures.points import Points, worth_text
+from explorer.figures.points import Budget, Points, worth_text
 from explorer.figures.roles import (
     HOVERED,
     OUTLINED,
@@ -33,6 +33,7 @@ POINT_CAP = 2000
 FIGURE_HEIGHT = 330
 PANEL_COUNT = 3
 _HIDDEN_BUTTONS = ("select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d", "sendDataToCloud")
+_ABOVE, _LEFT, _RIGHT = "top center", "bottom left", "bottom right"
 _FAR_BUDGET_RATIO = 12.0
 
 
@@ -93,21 +94,23 @@ def tradeoff_data(
     """Choose what is drawn: at most `cap` points a panel, front, known and selected always."""
     drawn = thinned(points, selected_id, cap)
     memory, energy = points.memory_bytes, points.energy_j
-    kind = points.cost_kind.word
     fresh = drawn[~points.stale[drawn]]
     fresh = fresh if len(fresh) else drawn
     near = [b.limit_bytes for b in points.budgets if _is_near(b.limit_bytes, memory[fresh])]
-    far = [b for b in points.budgets if not _is_near(b.limit_bytes, memory[fresh])]
-    beyond = "".join(f"; limit {format_bytes(b.limit_bytes)} is off the axis" for b in far[:1])
     memory_axis = axes.byte_axis(
-        f"peak live memory ({kind}{beyond})", np.append(memory[fresh], near), format_bytes
+        f"peak live memory ({points.memory_kind.word})",
+        np.append(memory[fresh], near),
+        format_bytes,
     )
-    energy_axis = axes.decimal_axis(f"energy of a step ({kind})", energy[fresh], format_joules)
+    energy_axis = axes.decimal_axis(
+        f"energy of a step ({points.energy_kind.word})", energy[fresh], format_joules
+    )
     worth_axis = axes.linear_axis(_worth_title(points), points.worth[fresh])
+    cost_kind = max(points.memory_kind, points.energy_kind)
     views = (
         (memory, points.worth, memory_axis, worth_axis, points.worth_kind),
         (energy, points.worth, energy_axis, worth_axis, points.worth_kind),
-        (energy, memory, energy_axis, memory_axis, (points.cost_kind,) * len(points)),
+        (energy, memory, energy_axis, memory_axis, (cost_kind,) * len(points)),
     )
     hovers = _hovers(points, selected_id)
     panels = tuple(
@@ -116,7 +119,7 @@ def tradeoff_data(
     )
     return TradeoffData(
         panels=panels,
-        kinds=frozenset({points.worth_kind[row] for row in drawn} | {points.cost_kind}),
+        kinds=frozenset({points.worth_kind[row] for row in drawn} | {cost_kind}),
     )
 
 
@@ -295,33 +298,43 @@ def _envelope(
 def _budget_lines(
     points: Points, x_axis: axes.AxisData, y_axis: axes.AxisData, is_memory_across: bool
 ) -> TraceData:
-    """Memory limits as lines across the panel; a gap (nan) parts them."""
-    memory_axis, other = (x_axis, y_axis) if is_memory_across else (y_axis, x_axis)
-    first, last = other.value_at(0.001), other.value_at(0.999)
-    has_memory = memory_axis.title.startswith("peak live")
-    limits = [b for b in points.budgets if memory_axis.low < b.limit_bytes < memory_axis.high]
-    across, upward, texts, places = [], [], [], []
-    for budget in limits if has_memory else []:
-        limit = budget.limit_bytes
-        if is_memory_across:
-            ends = ((limit, first), (limit, last))
-            nearer_end = float(x_axis.place(np.array([limit]))[0]) > 0.5
-            places += ["bottom center", "bottom left" if nearer_end else "bottom right"]
-            texts += ["", f"\N{NO-BREAK SPACE}{budget.label}\N{NO-BREAK SPACE}"]
-        else:
-            ends = ((first, limit), (last, limit))
-            places += ["top center", "top center"]
-            texts += ["", ""]
-        across += [end[0] for end in ends] + [np.nan]
-        upward += [end[1] for end in ends] + [np.nan]
-        texts.append("")
-        places.append("top center")
+    """Memory limits as lines across the panel, parted by gaps (nan).
+
+    The label stands where memory runs across; a limit beyond the axis is a label with an arrow.
+    """
+    if is_memory_across:
+        low, high = y_axis.value_at(0.001), y_axis.value_at(0.999)
+        parts = [_limit_across(budget, x_axis, low, high) for budget in points.budgets]
+    elif y_axis.is_log:
+        low, high = x_axis.value_at(0.001), x_axis.value_at(0.999)
+        limits = [budget.limit_bytes for budget in points.budgets]
+        inside = [limit for limit in limits if y_axis.low < limit < y_axis.high]
+        parts = [[(low, limit, "", _ABOVE), (high, limit, "", _ABOVE)] for limit in inside]
+    else:
+        parts = []
+    gap = (np.nan, np.nan, "", _ABOVE)
+    rows = [row for part in parts for row in (*part, gap)]
     return TraceData(
-        x=np.array(across, dtype=np.float32),
-        y=np.array(upward, dtype=np.float32),
-        texts=tuple(texts),
-        text_places=tuple(places),
+        x=np.array([row[0] for row in rows], dtype=np.float32),
+        y=np.array([row[1] for row in rows], dtype=np.float32),
+        texts=tuple(row[2] for row in rows),
+        text_places=tuple(row[3] for row in rows),
     )
+
+
+def _limit_across(
+    budget: Budget, axis: axes.AxisData, low: float, high: float
+) -> list[tuple[float, float, str, str]]:
+    """Across, upward, text and its place for each vertex of a line from low to high."""
+    limit, label = budget.limit_bytes, f"\N{NO-BREAK SPACE}{budget.label}\N{NO-BREAK SPACE}"
+    if limit >= axis.high:
+        label = f"{budget.label} \N{RIGHTWARDS ARROW}"
+        return [(axis.value_at(0.9), high, "", _ABOVE), (axis.value_at(0.999), high, label, _LEFT)]
+    if limit <= axis.low:
+        label = f"\N{LEFTWARDS ARROW} {budget.label}"
+        return [(axis.value_at(0.1), high, "", _ABOVE), (axis.value_at(0.001), high, label, _RIGHT)]
+    side = _LEFT if float(axis.place(np.array([limit]))[0]) > 0.5 else _RIGHT
+    return [(limit, low, "", _ABOVE), (limit, high, label, side)]
 
 
 def _hovers(points: Points, selected_id: str | None) -> dict[int, str]:
@@ -329,13 +342,13 @@ def _hovers(points: Points, selected_id: str | None) -> dict[int, str]:
     named = points.on_front | points.known
     rows = {int(row) for row in np.flatnonzero(named)}
     rows |= {row for row, name in enumerate(points.ids) if name in (selected_id, points.choice_id)}
-    cost = points.cost_kind.word
     return {
         row: f"{points.labels[row]}<br>"
         f"{points.worth_name} {worth_text(points.worth[row], points.worth_name)} "
         f"({points.worth_kind[row].word})<br>"
-        f"{format_bytes(points.memory_bytes[row])}, {format_joules(points.energy_j[row])} ({cost})"
-        f"<br>{'fits' if points.feasible[row] else 'does not fit'}"
+        f"{format_bytes(points.memory_bytes[row])} ({points.memory_kind.word})<br>"
+        f"{format_joules(points.energy_j[row])} ({points.energy_kind.word})<br>"
+        f"{'fits' if points.feasible[row] else 'does not fit'}"
         for row in rows
     }
 

@@ -108,8 +108,11 @@ class _Trained:
             slices = policy.slices[index]
             if slices:
                 self.weights[name] = weights // (inside if along_in else outside) * slices
-                depthwise = layer.groups == outside
-                self.kept_channels[name] = slices if along_in or depthwise else inside
+                reads = inside // layer.groups if layer.groups == outside else None
+                if along_in:
+                    self.kept_channels[name] = slices
+                else:
+                    self.kept_channels[name] = inside if reads is None else slices * reads
             if policy.update_bias[index]:
                 where = name if layer.has_bias else norm_behind[name]
                 self.others[where] = self.others.get(where, 0) + outside

@@ -10,11 +10,12 @@ from explorer.costmodel.arena import place
 from explorer.costmodel.detail import report
 from explorer.costmodel.evaluate import CHUNK, arena_plan, evaluate, live_profile
 from explorer.costmodel.report import MACS_COLUMNS, CostReport
-from explorer.design import OPTIMIZERS, LayerAxes, TrainingSetup, UpdatePolicy
-from explorer.device import PRECISIONS, load_device
-from explorer.graph import NORM_OPS
+from explorer.design import OPTIMIZERS, UPDATE_TIMINGS, LayerAxes, TrainingSetup, UpdatePolicy
+from explorer.device import PRECISIONS, Kernels, SourceBlock, load_device
+from explorer.graph import INPUT, NORM_OPS
 from explorer.provenance import Kind, weakest
 from tests.helpers import (
+    Net,
     batch_of,
     conv_chain,
     depthwise_net,
@@ -42,6 +43,8 @@ GRAPHS = (
 )
 DEVICES = catalog.names("device")
 KERNELS = [(name, precision) for name in DEVICES for precision in load_device(name).kernels]
+ENERGY_RATES = {"active_power_w", "energy_j_per_mac"}
+BACKWARD_RATES = {"input_grad_speed_ratio", "weight_grad_speed_ratio", "trainer_speed_ratio"}
 COUNTED = tuple(
     name for name in CostReport.columns() if not name.startswith("step_") and name != "arena_bytes"
 )
@@ -259,6 +262,8 @@ def test_rows_of_layers_sum_to_the_totals(graph, setup, data):
     device = load_device(data.draw(st.sampled_from(["gap9", "stm32h743", "pi-zero-2w"])))
     if setup.precision not in device.kernels:
         setup = TrainingSetup(micro_batch=setup.micro_batch, accumulation_steps=2, precision="int8")
+    rates = device.kernels[setup.precision].model_copy(update={"energy_j_per_mac": 1e-11})
+    device = device.model_copy(update={"kernels": {setup.precision: rates}})
     cost = report(graph, device, batch_of(graph, policy, setup=setup))
     assert [row["name"] for row in cost.layer_rows] == [layer.name for layer in graph.layers]
     total = {
@@ -271,6 +276,37 @@ def test_rows_of_layers_sum_to_the_totals(graph, setup, data):
     assert total["saved_bytes"] == cost.memory["saved_activation_bytes"]
     assert total["time_s"] == pytest.approx(cost.step_time_s, rel=1e-12)
     assert total["energy_j"] == pytest.approx(cost.step_energy_j, rel=1e-12)
+    step_macs = sum(cost.macs.values()) * setup.micro_batch * setup.accumulation_steps
+    energy_j = rates.active_power_w * cost.step_time_s + 1e-11 * step_macs
+    assert cost.step_energy_j == pytest.approx(energy_j, rel=1e-12)
+
+
+def test_time_of_two_layers_in_closed_form():
+    """Compute-bound, then weight-bound; dX only above the trained layer, dW only in it."""
+    net = Net(4, 6, 6)
+    net.linear(net.pool(net.conv(INPUT, "conv", 8, kernel=3, bias=False)), "head", 5, bias=False)
+    graph = net.graph()
+    device = load_device("gap9")
+    rates = device.kernels["fp32"].model_copy(
+        update={"trainer_speed_ratio": 0.5, "linear_macs_per_cycle": 1e6}
+    )
+    device = device.model_copy(update={"kernels": {"fp32": rates}, "active_cores": 2})
+    hertz, batch = device.clock_hz * 2, 3
+    overhead_s = rates.layer_overhead_cycles / device.clock_hz
+    head_s = 8 * 5 * 4 / rates.weight_bytes_per_s
+    setup = TrainingSetup(micro_batch=batch, optimizer="adam")
+    for trains in (False, True):
+        speed = hertz * (rates.trainer_speed_ratio if trains else 1)
+        conv_s = batch * 8 * 4 * 9 * 36 / (rates.conv_macs_per_cycle * speed)
+        element_s = 1 / (rates.elements_per_cycle * speed)
+        expected = conv_s + overhead_s + head_s + overhead_s + batch * 8 * element_s
+        if trains:  # half the slices of the convolution
+            expected += (head_s + overhead_s) / rates.input_grad_speed_ratio
+            expected += batch * 8 * element_s  # pool
+            expected += (conv_s / 2 + overhead_s) / rates.weight_grad_speed_ratio
+            expected += 8 * 4 * 9 / 2 * (3 + 2 * 2) * element_s  # weight, gradient, two states
+        cost = cost_of(graph, policy_of(graph, [0.5 * trains, 0]), setup, device)
+        assert cost["step_time_s"] == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", DEVICES)
@@ -304,10 +340,12 @@ def test_time_of_accumulation_is_that_of_its_passes():
 @pytest.mark.parametrize("reserve_bytes", [0, 50_000])
 def test_fits_compares_what_each_memory_level_needs(name, reserve_bytes):
     device = load_device(name)
-    setup = TrainingSetup(precision=device.default_precision, micro_batch=4)
-    for share in (0.0, 1.0):
-        designs = batch_of(MBV2, policy_of(MBV2, share), setup=setup)
-        cost = report(MBV2, device, designs, reserve_bytes)
+    setup = TrainingSetup(precision=device.default_precision)
+    rng = np.random.default_rng(0)
+    wasted = []
+    for policy in (policy_of(DIGITS), *(random_policy(DIGITS, rng) for _ in range(20))):
+        cost = report(DIGITS, device, batch_of(DIGITS, policy, setup=setup), reserve_bytes)
+        wasted.append(cost.memory["arena_bytes"] - cost.memory["peak_live_bytes"])
         assert [fit.level for fit in cost.fits] == [level.name for level in device.memory]
         for fit, level in zip(cost.fits, device.memory, strict=True):
             data = level.holds == "data"
@@ -315,6 +353,7 @@ def test_fits_compares_what_each_memory_level_needs(name, reserve_bytes):
             assert fit.usable_bytes == level.usable_bytes - data * reserve_bytes
             assert fit.fits == (fit.needed_bytes <= fit.usable_bytes)
         assert cost.fits_all == all(fit.fits for fit in cost.fits)
+    assert max(wasted) > 0  # else this could not tell arena from peak
 
 
 # arena
@@ -378,11 +417,13 @@ def test_the_arena_of_a_step_holds_its_peak(graph, setup, data):
     assert cost.memory["peak_live_bytes"] <= arena_bytes
 
 
-def test_buffers_add_up_to_the_live_bytes_of_every_step():
+@pytest.mark.parametrize("timing", UPDATE_TIMINGS)
+def test_buffers_add_up_to_the_live_bytes_of_every_step(timing):
     for graph in (*small_graphs(), DIGITS):
         rng = np.random.default_rng(0)
-        for _ in range(20):
-            designs = batch_of(graph, random_policy(graph, rng))
+        setup = TrainingSetup(micro_batch=3, update_timing=timing, optimizer="adam")
+        for _ in range(12):
+            designs = batch_of(graph, random_policy(graph, rng), setup=setup)
             placed, _ = arena_plan(graph, device_for("fp32"), designs)
             sizes, births, deaths = map(np.array, columns_of([buffer for buffer, _ in placed]))
             profile = live_profile(graph, device_for("fp32"), designs)[0][0]
@@ -409,18 +450,44 @@ def test_no_result_is_better_than_modelled(name, share):
             assert estimate.low <= value <= estimate.high
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
 @pytest.mark.parametrize(("name", "precision"), KERNELS)
-def test_time_and_energy_are_as_weak_as_the_weakest_rate(name, precision):
+def test_time_and_energy_are_as_weak_as_the_weakest_number(name, precision, share):
     device = load_device(name)
-    setup = TrainingSetup(precision=precision)
-    provenance = report(
-        DIGITS, device, batch_of(DIGITS, policy_of(DIGITS, 1.0), setup=setup)
-    ).provenance
-    of_energy = ("active_power_w", "energy_j_per_mac")
     given_rates = device.kernels[precision].model_dump(exclude_unset=True)
     paths = {field: f"kernels.{precision}.{field}" for field in given_rates}
     paths["clock_hz"] = "clock_hz"
+    if not share:  # inference uses no training rate
+        for field in BACKWARD_RATES & paths.keys():
+            del paths[field]
     kinds = {field: device.find_source(path).kind for field, path in paths.items()}
-    of_time = [kind for field, kind in kinds.items() if field not in of_energy]
-    assert Kind.of(provenance["step.time_s"].kind) == weakest(of_time)
-    assert Kind.of(provenance["step.energy_j"].kind) == weakest(kinds.values())
+    of_time = [kind for field, kind in kinds.items() if field not in ENERGY_RATES]
+    found = kinds_of(device, share, precision)
+    assert found == (weakest(of_time), weakest(kinds.values()))
+
+
+@pytest.mark.parametrize("field", ["clock_hz", *Kernels.model_fields])
+def test_one_assumed_number_makes_the_result_assumed(field):
+    """On a device where all else is measured; inference does not mind a backward rate."""
+    path = field if field == "clock_hz" else f"kernels.fp32.{field}"
+    measured = SourceBlock(kind="measured", cite="all", fields=("clock_hz", "kernels", "memory"))
+    doubtful = SourceBlock(kind="assumed", cite="one", fields=(path,))
+    rates = load_device("gap9").kernels["fp32"].model_dump()
+    rates |= {"activation_bytes_per_s": 1e9, "energy_j_per_mac": 1e-12}
+    device = load_device("gap9").model_copy(
+        update={"source": (doubtful, measured), "kernels": {"fp32": Kernels(**rates)}}
+    )
+    of_time = Kind.MODELLED if field in ENERGY_RATES else Kind.ASSUMED
+    assert kinds_of(device, 1.0, "fp32")[0] == of_time
+    if field != "energy_j_per_mac":
+        assert kinds_of(device, 1.0, "fp32")[1] == Kind.ASSUMED
+    if field in BACKWARD_RATES:
+        assert kinds_of(device, 0.0, "fp32") == (Kind.MODELLED, Kind.MODELLED)
+
+
+def kinds_of(device, share, precision) -> tuple[Kind, Kind]:
+    """Kinds of the time and the energy of a step."""
+    setup = TrainingSetup(precision=precision)
+    designs = batch_of(DIGITS, policy_of(DIGITS, share), setup=setup)
+    provenance = report(DIGITS, device, designs).provenance
+    return Kind.of(provenance["step.time_s"].kind), Kind.of(provenance["step.energy_j"].kind)

@@ -230,8 +230,10 @@ def trained_mask(graph: ModelGraph, layer: LayerSpec, slices: int, axis: str) ->
 
 def channels_needed(graph: ModelGraph, layer: LayerSpec, slices: int, axis: str) -> int:
     """How many input channels the weight gradient of the first slices reads."""
-    if axis == "in" or layer.groups == layer.out_shape[0] == graph.in_channels(layer):
+    if axis == "in":
         return slices
+    if layer.groups == layer.out_shape[0]:  # each output reads inputs of its own
+        return slices * (graph.in_channels(layer) // layer.groups)
     return graph.in_channels(layer) if slices else 0
 
 

@@ -278,6 +278,8 @@ def test_first_paint_is_complete() -> None:
         assert app.search_bar.pause.disabled
         assert app.search_bar.stop.disabled
         limits = app.figure.data[[role.name for role in ROLES].index("budget")].x
+        energy_kind = app.view.cost.provenance["step.energy_j"].kind
+        assert f"({energy_kind})" in app.figure.layout.xaxis2.title.text
         assert SESSION.profile.memory[0].usable_bytes == pytest.approx(limits[0], rel=1e-6)
 
     driven(steps)
@@ -354,6 +356,18 @@ def test_when_nothing_fits_the_page_says_by_how_much() -> None:
         assert app.message.value == ""
 
     driven(steps, Session(device="stm32f746", batch=64))
+
+
+def test_advice_is_about_what_the_controls_say() -> None:
+    async def steps(app: App) -> None:
+        app.advice_bar.ask.click()
+        assert "largest micro-batch that fits" in app.advice_bar.answer.value
+        assert "saves" in app.advice_bar.answer.value
+        app.controls.batch.value = 2
+        await app.wait(30)
+        assert app.advice_bar.answer.value == ""
+
+    driven(steps, Session(device="stm32f746", policy="full"))
 
 
 def test_options_follow_the_policy() -> None:

@@ -142,6 +142,10 @@ def test_axis_titles_name_the_quantity_and_its_kind() -> None:
     panel = tradeoff.tradeoff_data(points(5)).panels[0]
     assert panel.y_axis.title == "proxy score: gradient norm (modelled)"
     assert panel.x_axis.title == "peak live memory (modelled)"
+    data = tradeoff.tradeoff_data(points(5, energy_kind=Kind.ASSUMED))
+    assert data.panels[1].x_axis.title == "energy of a step (assumed)"
+    assert trace(data, "candidate", 2).symbols == theme.KIND_SYMBOLS[Kind.ASSUMED]
+    assert trace(data, "candidate", 0).symbols == theme.KIND_SYMBOLS[Kind.MODELLED]
 
 
 def test_a_budget_is_a_line_where_memory_is_and_a_word_when_far_away() -> None:
@@ -153,9 +157,12 @@ def test_a_budget_is_a_line_where_memory_is_and_a_word_when_far_away() -> None:
     upward = trace(data, "budget", 2).y
     assert set(upward[~np.isnan(upward)]) == {np.float32(700 * KIB)}
     far = points(40, budgets=(Budget(label="DRAM", limit_bytes=4096.0 * MIB),))
-    panel = tradeoff.tradeoff_data(far).panels[0]
-    assert panel.x_axis.title.endswith("limit 4,096 MiB is off the axis)")
-    assert panel.x_axis.high < 64 * MIB
+    data = tradeoff.tradeoff_data(far)
+    assert data.panels[0].x_axis.high < 64 * MIB
+    assert trace(data, "budget").texts[1] == "DRAM \N{RIGHTWARDS ARROW}"
+    near_nothing = points(40, budgets=(Budget(label="tiny", limit_bytes=1.0),))
+    label = trace(tradeoff.tradeoff_data(near_nothing), "budget").texts[1]
+    assert label == "\N{LEFTWARDS ARROW} tiny"
 
 
 def test_the_envelope_is_a_staircase_of_what_fits() -> None:
@@ -196,7 +203,7 @@ def test_draw_has_the_same_traces_whatever_the_data() -> None:
 def test_the_legend_shows_what_is_there_and_only_that() -> None:
     figure = tradeoff.draw(tradeoff.tradeoff_data(points(30, known=mask(30, 1))))
     shown = {entry.name for entry in figure.data if entry.showlegend and entry.visible}
-    assert {"known policy", "modelled", "fits", "misfit", "limit"} <= shown
+    assert {"known", "modelled", "fits", "misfit", "limit"} <= shown
     assert not {"measured", "earlier setup", "your choice", "front"} & shown
 
 

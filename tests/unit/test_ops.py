@@ -23,6 +23,7 @@ CONVOLUTIONS = {
     "grouped 1x1": (6, 5, 5, 9, 1, 1, 3, 5, 5, "pointwise"),
     "depthwise": (6, 5, 5, 6, 3, 1, 6, 5, 5, "depthwise"),
     "depthwise stride 2": (6, 9, 9, 6, 5, 2, 6, 5, 5, "depthwise"),
+    "depthwise of 3 each": (12, 5, 5, 4, 3, 1, 4, 5, 5, "depthwise"),
     "depthwise times 2": (4, 5, 5, 8, 3, 1, 4, 5, 5, "conv"),
 }
 

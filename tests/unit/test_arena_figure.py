@@ -1,0 +1,33 @@
+"""The memory map shows every byte the planner placed."""
+
+import numpy as np
+import pytest
+
+from explorer.figures.arena import arena_data, draw
+from explorer.session import Session
+
+
+@pytest.mark.parametrize("policy", ["none", "last-k:k=3", "full"])
+def test_map_holds_every_buffer_and_marks_the_peak(policy):
+    session = Session(model="digits-cnn", policy=policy)
+    memory = session.memory_map()
+    data = arena_data(memory.placed, memory.live_bytes, memory.step_labels, 1e6)
+    assert sum(len(form.sizes) for form in data.forms) == len(memory.placed)
+    assert data.arena_bytes == memory.arena_bytes == session.cost().memory["arena_bytes"]
+    assert data.live_bytes[data.peak_step] == session.cost().memory["peak_live_bytes"]
+    steps = np.arange(len(memory.live_bytes))[:, None]
+    alive = sum(
+        ((form.births <= steps) & (steps < form.deaths)) @ form.sizes for form in data.forms
+    )
+    assert np.array_equal(alive, memory.live_bytes)
+    figure = draw(data)
+    names = {trace.name for trace in figure.data}
+    assert {"activations", "live bytes", "peak"} <= names
+    assert ("weights and optimizer state" in names) == (policy != "none")
+
+
+def test_a_limit_far_away_is_not_drawn():
+    memory = Session(model="digits-cnn", policy="none").memory_map()
+    near = arena_data(memory.placed, memory.live_bytes, memory.step_labels, 30_000)
+    far = arena_data(memory.placed, memory.live_bytes, memory.step_labels, 1e9)
+    assert len(draw(near).data) == len(draw(far).data) + 1
