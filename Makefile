@@ -46,8 +46,9 @@ chromium:
 evidence: $(STAMP)
 	$(BIN)/python scripts/evidence.py
 
-bench: $(STAMP)
+bench: $(STAMP) chromium
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/browser_latency.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,6 +1,7 @@
-"""How fast the page is: control to repaint, repaints while streaming, time and bytes to first plot.
+"""How fast the page is: control to repaint, repaints while streaming, time to first plot.
 
-Starts JupyterLab and Chromium as the browser tour does and prints a table and a line of JSON.
+Starts JupyterLab and Chromium as the browser tour does, prints rows and keeps them in
+`results/browser.json`, from where `make evidence` takes them.
 Budgets (two shared cores, no GPU): control to repaint 250 ms median, 400 ms p95; 2 repaints a
 second at 2,000 trials; 15 s and 8 MB to the first plot.
 
@@ -23,6 +24,7 @@ import lab
 from playwright.sync_api import Page
 
 STREAM_S = 6.0
+RESULTS = Path(__file__).parent / "results" / "browser.json"
 CHANGES = {
     "device": ("Device", ("stm32f746", "gap9", "stm32h743")),
     "optimizer": ("Optimizer", ("adam", "sgd", "sgd-momentum")),
@@ -104,23 +106,24 @@ def streaming(page: Page, trials: int) -> dict[str, float]:
     }
 
 
-def table(result: dict[str, Any]) -> str:
-    """The result as Markdown."""
-    rows = ["| quantity | median | p95 |", "|---|---|---|"]
-    rows += [
-        f"| {name} to all panels repainted | {times['median_ms']:.0f} ms "
-        f"| {times['p95_ms']:.0f} ms |"
-        for name, times in result["control"].items()
+def table(result: dict[str, Any]) -> list[list[str]]:
+    """The result as rows: what, median or value, 95th percentile."""
+    rows = [
+        [f"{name} to all panels repainted", f"{ms['median_ms']:.0f} ms", f"{ms['p95_ms']:.0f} ms"]
+        for name, ms in result["control"].items()
     ]
     first, stream = result["first"], result["streaming"]
-    rows += [
-        f"| run cell to first plot | {first['first_plot_s']:.1f} s | |",
-        f"| websocket bytes to first plot | {first['first_plot_bytes'] / 1e6:.1f} MB | |",
-        f"| repaints while streaming, {stream['points_per_panel']:.0f} points a panel "
-        f"| {stream['repaints_per_s']:.1f} /s | |",
-        f"| stop to last repaint | {stream['stop_to_quiet_s']:.1f} s | |",
+    return [
+        *rows,
+        ["run cell to first plot", f"{first['first_plot_s']:.1f} s", ""],
+        ["websocket bytes to first plot", f"{first['first_plot_bytes'] / 1e6:.1f} MB", ""],
+        [
+            f"repaints while streaming, {stream['points_per_panel']:.0f} points a panel",
+            f"{stream['repaints_per_s']:.1f} /s",
+            "",
+        ],
+        ["stop to last repaint", f"{stream['stop_to_quiet_s']:.1f} s", ""],
     ]
-    return "\n".join(rows)
 
 
 def main() -> None:
@@ -140,8 +143,10 @@ def main() -> None:
             "control": control_latency(page, options.samples),
             "streaming": streaming(page, options.trials),
         }
-    print(table(result))
-    print(json.dumps(result))
+    rows = table(result)
+    RESULTS.write_text(json.dumps(rows, indent=2) + "\n", "utf-8")
+    for row in rows:
+        print(" | ".join(row))
 
 
 if __name__ == "__main__":

@@ -148,7 +148,7 @@ def policy_document(
 
 def front_document(front: ParetoFront, problem: Problem, task: str) -> FrontDocument:
     """Every candidate of a search; members of the front have their arena placed."""
-    table = front.table
+    table = problem.settle(front.table)
     return FrontDocument(
         model=Named(name=problem.graph.name, digest=problem.graph.digest),
         device=Named(name=problem.device.name, digest=device_digest(problem.device)),
@@ -169,7 +169,7 @@ def front_document(front: ParetoFront, problem: Problem, task: str) -> FrontDocu
             )
             for objective in table.objectives
         ),
-        hypervolume=front.hypervolume,
+        hypervolume=table.hypervolume,
         candidates=tuple(_candidate(table, row, problem) for row in range(len(table))),
     )
 

@@ -17,6 +17,7 @@ from explorer.provenance import Source
 WEIGHTED_OPS = ("conv2d", "linear")
 NORM_OPS = ("batchnorm", "groupnorm", "frozen_batchnorm")
 NORM_OP_OF = {"bn": "batchnorm", "gn": "groupnorm", "frozen-bn": "frozen_batchnorm"}
+SHAPED_OPS = (*WEIGHTED_OPS, *NORM_OPS, "relu", "relu6", "add", "global_avgpool")
 NORMS = (*NORM_OP_OF, "none")
 GROUPNORM_CHANNELS_PER_GROUP = 8
 INPUT = "input"
@@ -78,8 +79,30 @@ class ModelGraph:
                 if producer not in seen:
                     raise SpecError.of(f"{layer.name}.inputs", producer, "an earlier layer")
             seen.add(layer.name)
+            self._check_shape(layer)
         if not self.weighted:
             raise SpecError.of(f"{self.name}.layers", "no layer with weights", "at least one")
+
+    def _check_shape(self, layer: LayerSpec) -> None:
+        """SpecError when an output shape does not follow from the inputs."""
+        inputs = [self.shape(name) for name in self.producers(layer)]
+        expected = inputs[0]
+        if layer.op == "conv2d" and len(inputs[0]) == 3:
+            if inputs[0][0] % layer.groups or layer.out_shape[0] % layer.groups:
+                raise SpecError.of(
+                    f"{layer.name}.groups", layer.groups, "a divisor of the channels"
+                )
+            sides = zip(inputs[0][1:], layer.kernel, layer.padding, strict=True)
+            side = [(size + 2 * pad - kernel) // layer.stride + 1 for size, kernel, pad in sides]
+            expected = (layer.out_shape[0], *side)
+        elif layer.op == "linear":
+            expected = layer.out_shape if len(inputs[0]) == 1 else (0,)
+        elif layer.op == "global_avgpool":
+            expected = inputs[0][:1]
+        elif layer.op == "add" and any(shape != inputs[0] for shape in inputs):
+            raise SpecError.of(f"{layer.name}.inputs", inputs, "equal shapes")
+        if layer.op in SHAPED_OPS and layer.out_shape != expected:
+            raise SpecError.of(f"{layer.name}.out_shape", layer.out_shape, str(expected))
 
     def __hash__(self) -> int:
         return hash((self.name, self.digest))

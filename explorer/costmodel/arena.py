@@ -1,7 +1,10 @@
 """Static placement: offsets for buffers with known lifetimes.
 
-Greedy by size, first fit (as in TensorFlow Lite Micro's planner): large buffers
-first, each at the lowest aligned offset that no buffer alive with it occupies.
+Greedy by size, first fit (as in TensorFlow Lite Micro's planner): large buffers first,
+each at the lowest aligned offset that no buffer alive with it occupies. Where that stays
+above the live bytes, which no arena can go below, the buffer that ends highest is moved
+in front of its rivals and the order tried again, from two starting orders.
+
 Lifetimes are half-open, so buffers overlap when `a.birth < b.death and b.birth <
 a.death`. Knows no layer.
 """
@@ -10,7 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from explorer.units import IntArray
+from explorer.units import BoolArray, IntArray
+
+ROUNDS = 20
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -25,21 +30,59 @@ def place(
     sizes: IntArray, births: IntArray, deaths: IntArray, alignment_bytes: int = 16
 ) -> ArenaPlan:
     """Offsets for B buffers: `sizes` in bytes, lifetimes in steps, all [B]."""
-    offsets = np.zeros(len(sizes), dtype=np.int64)
-    order = np.lexsort((births, -(deaths - births), -sizes))
-    placed = np.zeros(len(sizes), dtype=bool)
-    arena_bytes = 0
-    for buffer in order:
-        rivals = placed & (births < deaths[buffer]) & (births[buffer] < deaths)
-        taken = np.flatnonzero(rivals)
-        taken = taken[np.argsort(offsets[taken], kind="stable")]
-        offset = 0
-        for other in taken:
-            if offset + sizes[buffer] <= offsets[other]:
+    if len(sizes) == 0:
+        return ArenaPlan(offsets=np.zeros(0, dtype=np.int64), arena_bytes=0)
+    rivals = (births[:, None] < deaths) & (births < deaths[:, None])
+    np.fill_diagonal(rivals, False)
+    bound = _most_alive(sizes, births, deaths) + alignment_bytes
+    lives = deaths - births
+    best = _first_fit(np.lexsort((births, -lives, -sizes)), sizes, rivals, alignment_bytes)
+    for start in (np.lexsort((births, -lives, -sizes)), np.lexsort((-sizes, -lives))):
+        order = start
+        for _ in range(ROUNDS):
+            if _height(best, sizes) <= bound:
                 break
-            end = int(offsets[other] + sizes[other])
-            offset = max(offset, -(-end // alignment_bytes) * alignment_bytes)
+            offsets = _first_fit(order, sizes, rivals, alignment_bytes)
+            if _height(offsets, sizes) < _height(best, sizes):
+                best = offsets
+            order = _promoted(order, int(np.argmax(offsets + sizes)), rivals)
+    return ArenaPlan(offsets=best, arena_bytes=_height(best, sizes))
+
+
+def _first_fit(
+    order: IntArray, sizes: IntArray, rivals: BoolArray, alignment_bytes: int
+) -> IntArray:
+    """Lowest aligned gap for each buffer, in this order."""
+    offsets = np.zeros(len(sizes), dtype=np.int64)
+    placed = np.zeros(len(sizes), dtype=bool)
+    aligned = -(-sizes // alignment_bytes) * alignment_bytes
+    for buffer in order:
+        taken = np.flatnonzero(placed & rivals[buffer])
+        taken = taken[np.argsort(offsets[taken], kind="stable")]
+        size, offset = int(sizes[buffer]), 0
+        for start, length in zip(offsets[taken].tolist(), aligned[taken].tolist(), strict=True):
+            if offset + size <= start:
+                break
+            offset = max(offset, start + length)
         offsets[buffer] = offset
         placed[buffer] = True
-        arena_bytes = max(arena_bytes, offset + int(sizes[buffer]))
-    return ArenaPlan(offsets=offsets, arena_bytes=arena_bytes)
+    return offsets
+
+
+def _promoted(order: IntArray, buffer: int, rivals: BoolArray) -> IntArray:
+    """The order with a buffer moved in front of the first one alive with it."""
+    rest = order[order != buffer]
+    alive = np.flatnonzero(rivals[buffer][rest])
+    return np.insert(rest, alive[0] if len(alive) else 0, buffer)
+
+
+def _height(offsets: IntArray, sizes: IntArray) -> int:
+    return int((offsets + sizes).max())
+
+
+def _most_alive(sizes: IntArray, births: IntArray, deaths: IntArray) -> int:
+    """Largest sum of sizes alive at one step."""
+    change = np.zeros(int(deaths.max()) + 1, dtype=np.int64)
+    np.add.at(change, births, sizes)
+    np.add.at(change, deaths, -sizes)
+    return int(np.cumsum(change).max())

@@ -10,7 +10,7 @@ from explorer.costmodel.lifetimes import feature_values, life_table, trained_cou
 from explorer.costmodel.report import MACS_COLUMNS, MEMORY_COLUMNS, Cost, CostReport, Estimate, Fit
 from explorer.costmodel.timing import operator_times, step_energy
 from explorer.design import DesignBatch
-from explorer.device import DeviceProfile
+from explorer.device import DeviceProfile, MemoryLevel
 from explorer.graph import ModelGraph
 from explorer.provenance import Kind, weakest
 from explorer.units import FloatArray
@@ -19,26 +19,38 @@ NOT_SPEED = {"active_power_w", "energy_j_per_mac"}
 TRAINING_ONLY = {"input_grad_speed_ratio", "weight_grad_speed_ratio", "trainer_speed_ratio"}
 
 
+def ram_bytes(costs: CostReport) -> FloatArray:
+    """RAM a design needs [P]: the arena where it was placed, else the live bytes."""
+    placed = np.isfinite(costs.arena_bytes)
+    return np.where(placed, costs.arena_bytes, costs.peak_live_bytes)
+
+
+def needs_and_limits(
+    device: DeviceProfile, costs: CostReport, reserve_bytes: int
+) -> list[tuple[MemoryLevel, FloatArray, int]]:
+    """For each memory level the bytes needed [P] and usable; the reserve is taken off RAM."""
+    return [
+        (level, ram_bytes(costs), level.usable_bytes - reserve_bytes)
+        if level.holds == "data"
+        else (level, costs.flash_bytes, level.usable_bytes)
+        for level in device.memory
+    ]
+
+
 def fits_of(device: DeviceProfile, costs: CostReport, row: int, reserve_bytes: int) -> list[Fit]:
     """Verdict of each memory level; the reserve is the application's share of RAM."""
-    fits = []
-    for level in device.memory:
-        in_ram = level.holds == "data"
-        ram = costs.arena_bytes if np.isfinite(costs.arena_bytes[row]) else costs.peak_live_bytes
-        needed = (ram if in_ram else costs.flash_bytes)[row]
-        usable = level.usable_bytes - (reserve_bytes if in_ram else 0)
-        fits.append(Fit(level=level.name, needed_bytes=float(needed), usable_bytes=float(usable)))
-    return fits
+    return [
+        Fit(level=level.name, needed_bytes=float(needed[row]), usable_bytes=float(usable))
+        for level, needed, usable in needs_and_limits(device, costs, reserve_bytes)
+    ]
 
 
 def violations(device: DeviceProfile, costs: CostReport, reserve_bytes: int = 0) -> FloatArray:
     """Bytes over each memory level relative to its size [P, C]; violated when > 0."""
-    columns = []
-    for level in device.memory:
-        in_ram = level.holds == "data"
-        needed = costs.peak_live_bytes if in_ram else costs.flash_bytes
-        usable = level.usable_bytes - (reserve_bytes if in_ram else 0)
-        columns.append((needed - usable) / level.size_bytes)
+    columns = [
+        (needed - usable) / level.size_bytes
+        for level, needed, usable in needs_and_limits(device, costs, reserve_bytes)
+    ]
     return np.stack(columns, axis=1)
 
 

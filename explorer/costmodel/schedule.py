@@ -184,7 +184,7 @@ class _Builder:
                 continue
             trigger = self._trigger(self.producers[op][0])
             if rule.keeps_input:
-                trigger |= {self._scale_site(op)}
+                trigger |= self._scale_site(op)
             if not trigger:
                 continue
             stages = ((Feature(trigger=trigger), self.dx_step[op] + 1),)
@@ -205,10 +205,11 @@ class _Builder:
             ]
         return rules
 
-    def _scale_site(self, op: int) -> int:
+    def _scale_site(self, op: int) -> frozenset[int]:
+        """The site of a norm's scale; a norm that belongs to no layer never trains."""
         layer_count = len(self.table.axes.names)
-        found = np.flatnonzero(self.table.norm_index == op)
-        return layer_count + int(found[0])
+        owners = np.flatnonzero(self.table.norm_index == op)
+        return frozenset((layer_count + owners).tolist())
 
     def _gradients(self) -> list[BufferRule]:
         """Gradients flow in place; a sum shares its gradient with its inputs."""

@@ -69,10 +69,14 @@ def layer_table(graph: ModelGraph) -> LayerTable:
     norms = [graph.norm_of(name) for name in graph.weighted]
     channels = axes.out_channels.astype(np.float64)
     ancestors = _ancestors(graph, norms)
-    producer = [
-        position.get(graph.producers(layer)[-1], len(graph.layers)) for layer in graph.layers
+    before = [
+        np.any(
+            [ancestors[position.get(name, len(graph.layers))] for name in graph.producers(layer)],
+            axis=0,
+        )
+        for layer in graph.layers
     ]
-    passes, pass_column = np.unique(ancestors[producer], axis=0, return_inverse=True)
+    passes, pass_column = np.unique(before, axis=0, return_inverse=True)
     return LayerTable(
         graph=graph,
         axes=axes,

@@ -73,7 +73,6 @@ def explore(
         done += told
         if on_batch is not None:
             on_batch(done, trials, table, table.hypervolume)
-    table = problem.place(table, np.flatnonzero(table.on_front))
     return ParetoFront(table=table, seed=seed, sampler=sampler, trial_count=done)
 
 

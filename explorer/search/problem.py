@@ -5,15 +5,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from explorer.costmodel.detail import violations
+from explorer.costmodel.detail import ram_bytes, violations
 from explorer.costmodel.evaluate import evaluate, place_rows
+from explorer.costmodel.report import CostReport
 from explorer.design import DesignBatch
 from explorer.device import DeviceProfile
 from explorer.graph import ModelGraph
 from explorer.search.candidates import WORTH, CandidateTable
 from explorer.search.front import Objective, anchored
 from explorer.search.judge import Judge
-from explorer.units import IntArray
+from explorer.units import FloatArray
 
 MEMORY = "peak_live_bytes"
 ENERGY = "step_energy_j"
@@ -63,19 +64,30 @@ class Problem:
     def screen(self, designs: DesignBatch, labels: Sequence[str] | None = None) -> CandidateTable:
         """Evaluate a whole batch at once."""
         costs = evaluate(self.graph, self.device, designs)
-        over = violations(self.device, costs, self.reserve_bytes)
-        if self.memory_limit_bytes is not None:
-            limit = self.memory_limit_bytes
-            beyond = (costs.peak_live_bytes - limit) / limit
-            over = np.concatenate([over, beyond[:, None]], axis=1)
         return CandidateTable(
             costs=costs,
             worth=self.judge.worth(designs, costs),
-            violations=over,
+            violations=self._violations(costs),
             labels=tuple(labels) if labels is not None else ("",) * len(designs),
             objectives=self.objectives,
         )
 
-    def place(self, table: CandidateTable, rows: IntArray) -> CandidateTable:
-        """The same table with the arena of these rows placed."""
-        return replace(table, costs=place_rows(self.graph, self.device, table.costs, rows))
+    def settle(self, table: CandidateTable) -> CandidateTable:
+        """The same table with the arena of its front placed, and judged by it.
+
+        A member whose arena does not fit leaves the front, and others may come up; so this
+        goes on until every member of the front is placed.
+        """
+        while True:
+            unplaced = table.on_front & ~np.isfinite(table.costs.arena_bytes)
+            if not unplaced.any():
+                return table
+            costs = place_rows(self.graph, self.device, table.costs, np.flatnonzero(unplaced))
+            table = replace(table, costs=costs, violations=self._violations(costs))
+
+    def _violations(self, costs: CostReport) -> FloatArray:
+        over = violations(self.device, costs, self.reserve_bytes)
+        if self.memory_limit_bytes is None:
+            return over
+        beyond = ram_bytes(costs) / self.memory_limit_bytes - 1
+        return np.concatenate([over, beyond[:, None]], axis=1)
