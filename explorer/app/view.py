@@ -57,9 +57,16 @@ class Selection:
 
     @property
     def worth_words(self) -> str:
-        """`accuracy 71.2 % (measured)`."""
+        """`accuracy 71.2 % (measured)`, or a proxy score and what the ledger measured."""
         value = worth_text(float(self.table.score[self.row]), self.table.score_name)
-        return f"{self.table.score_name} {value} ({self.table.score_kind[self.row].word})"
+        words = f"{self.table.score_name} {value} ({self.table.score_kind[self.row].word})"
+        measured = float(self.table.worth.measured[self.row])
+        if self.table.worth.is_accuracy or not np.isfinite(measured):
+            return words
+        error = float(self.table.worth.measured_error[self.row])
+        return (
+            f"{words}; accuracy on {self.session.task_name} {measured:.1%} ± {error:.1%} (measured)"
+        )
 
 
 def same_space(one: Session, other: Session) -> bool:

@@ -22,7 +22,7 @@ from explorer.app.details import details_html, error_html, fit_line
 from explorer.app.frame_clock import FrameClock
 from explorer.app.runner import Batch, Ended, Runner
 from explorer.app.state import Phase, Run, reduce
-from explorer.app.view import CHOICE
+from explorer.app.view import CHOICE, Selection
 from explorer.costmodel.report import Fit
 from explorer.document import load_policy
 from explorer.figures.roles import ROLES
@@ -603,3 +603,13 @@ def test_the_app_shows_itself() -> None:
     assert "application/vnd.jupyter.widget-view+json" in json.dumps(bundle)
     assert "mcunet-5fps on gap9" in repr(app)
     app.close()
+
+
+def test_details_name_the_measured_accuracy_beside_a_proxy():
+    session = Session(model="digits-cnn", policy="last-layer")
+    selection = Selection(session=session, label="last-layer", table=session.chosen(), row=0)
+    assert "proxy score" in selection.worth_words
+    assert "% (measured)" in selection.worth_words
+    unmeasured = session.with_policy("free:first_conv=0.5")
+    words = Selection(session=unmeasured, label="x", table=unmeasured.chosen(), row=0).worth_words
+    assert "measured" not in words
