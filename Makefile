@@ -10,7 +10,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 .PHONY: lab test lint unit notebooks browser chromium evidence bench clean
 
 lab: $(STAMP)
-	$(BIN)/explorer lab
+	$(BIN)/explorer lab $(LAB_OPTIONS)
 
 test: lint unit notebooks browser
 

@@ -11,7 +11,7 @@ import typer
 from explorer.cli.shared import WRONG_USE_EXIT, AsJson, app, console, show, write
 from explorer.device import DeviceProfile
 from explorer.document import PolicyDocument, parse_document
-from explorer.errors import ExplorerError
+from explorer.errors import ExplorerError, SpecError
 from explorer.export import (
     PICKS,
     FrontDocument,
@@ -61,16 +61,15 @@ def validate(
         raise typer.Exit(WRONG_USE_EXIT)
 
 
-@app.command()
-def lab(
-    arguments: Annotated[
-        list[str] | None, typer.Argument(help="further arguments of jupyter lab")
-    ] = None,
-) -> NoReturn:
-    """JupyterLab on the explorer notebook."""
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def lab(context: typer.Context) -> NoReturn:
+    """JupyterLab on the explorer notebook, on loopback with its token; takes its options."""
     notebook = Path(__file__).resolve().parents[2] / "notebooks" / "01_explorer.ipynb"
-    command = [sys.executable, "-m", "jupyterlab", str(notebook), *(arguments or [])]
-    os.execv(sys.executable, command)
+    if not notebook.is_file():
+        raise SpecError(f"{notebook.name}: not here; run explorer lab from a checkout")
+    as_root = ["--allow-root"] if getattr(os, "geteuid", lambda: 1)() == 0 else []
+    command = [sys.executable, "-m", "jupyterlab", str(notebook), "--ip=127.0.0.1", *as_root]
+    os.execv(sys.executable, [*command, *context.args])
 
 
 def _validate(path: Path) -> dict[str, Any]:
