@@ -18,7 +18,6 @@ from explorer.search.control import SearchControl
 from explorer.search.front import normalised_values
 from explorer.search.problem import Problem
 from explorer.search.space import SearchSpace
-from explorer.units import IntArray
 
 if TYPE_CHECKING:
     import optuna
@@ -58,19 +57,17 @@ def explore(
     if trials < 0:
         raise SpecError.of("trials", trials, "a whole number from 0")
     study = _open_study(catalog.load("sampler", sampler).make(seed), problem, question, place)
-    done, genes = _finished(study, space)
-    tables = [known]
-    if len(genes):
-        tables.append(problem.screen(space.decode(genes)))
-    elif not done:
+    table, done = _told(study, problem, space, known)
+    if not done:
         for row in space.seeds():
             names = [gene.name for gene in space.genes]
             study.enqueue_trial(dict(zip(names, (int(value) for value in row), strict=True)))
-    table = concatenate(tables)
     while done < trials and (control is None or control.proceed()):
-        batch, told = _batch(study, problem, space, min(BATCH, trials - done))
-        table = concatenate([table, batch])
-        done += told
+        batch = _batch(study, problem, space, min(BATCH, trials - done))
+        if place is None:
+            table, done = concatenate([table, batch]), done + len(batch)
+        else:  # others may have told trials too
+            table, done = _told(study, problem, space, known)
         if on_batch is not None:
             on_batch(done, trials, table, table.hypervolume)
     return ParetoFront(table=table, seed=seed, sampler=sampler, trial_count=done)
@@ -78,7 +75,7 @@ def explore(
 
 def _batch(
     study: "optuna.Study", problem: Problem, space: SearchSpace, count: int
-) -> tuple[CandidateTable, int]:
+) -> CandidateTable:
     """Ask, screen and tell one batch."""
     from optuna.distributions import BaseDistribution, IntDistribution
 
@@ -93,16 +90,20 @@ def _batch(
         for index, over in enumerate(batch.violations[row]):
             trial.set_constraint(f"over_{index}", float(over))
         study.tell(trial, [float(value) for value in goals[row]])
-    return batch, count
+    return batch
 
 
-def _finished(study: "optuna.Study", space: SearchSpace) -> tuple[int, IntArray]:
-    """Number of told trials and their genes [P, D]."""
+def _told(
+    study: "optuna.Study", problem: Problem, space: SearchSpace, known: CandidateTable
+) -> tuple[CandidateTable, int]:
+    """Known policies and the designs of every told trial, and how many trials that are."""
     from optuna.trial import TrialState
 
     told = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    genes = [[trial.params[gene.name] for gene in space.genes] for trial in told]
-    return len(told), np.array(genes, dtype=np.int64).reshape(len(told), len(space.genes))
+    if not told:
+        return known, 0
+    genes = np.array([[trial.params[gene.name] for gene in space.genes] for trial in told])
+    return concatenate([known, problem.screen(space.decode(genes))]), len(told)
 
 
 def _open_study(

@@ -129,3 +129,11 @@ def test_front_document_tells_how_its_hypervolume_was_computed():
         ]
     )
     assert hypervolume(values, objectives) == pytest.approx(document["hypervolume"])
+
+
+def test_two_workers_share_a_study_and_its_candidates(tmp_path):
+    storage = f"sqlite:///{tmp_path / 'shared.db'}"
+    DIGITS.search(25, study="shared", storage=storage, seed=1)
+    joined = DIGITS.search(50, study="shared", storage=storage, seed=2)
+    assert joined.trial_count == 50
+    assert len(joined.table) == 50 + len(DIGITS.compare())
