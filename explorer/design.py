@@ -19,6 +19,7 @@ OPTIMIZERS = tuple(OPTIMIZER_STATES)
 CHANNEL_AXES = ("out", "in")
 SELECTIONS = ("first", "fisher", "gradient", "magnitude", "random")
 UPDATE_TIMINGS = ("fused", "deferred")
+LARGEST_BATCH = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,8 +169,8 @@ class TrainingSetup:
     def __post_init__(self) -> None:
         for field in ("micro_batch", "accumulation_steps"):
             value = getattr(self, field)
-            if value < 1:
-                raise SpecError.of(field, value, "a whole number from 1")
+            if not 1 <= value <= LARGEST_BATCH:
+                raise SpecError.of(field, value, f"a whole number from 1 to {LARGEST_BATCH}")
         for field, allowed in (
             ("optimizer", OPTIMIZERS),
             ("precision", PRECISIONS),
@@ -190,8 +191,8 @@ class TrainingSetup:
     @classmethod
     def of_batch(cls, batch: int, micro_batch: int | None = None, **rest: str) -> "TrainingSetup":
         """Split an effective batch into micro-batches; it must divide without rest."""
-        if batch < 1:
-            raise SpecError.of("batch", batch, "a whole number from 1")
+        if not 1 <= batch <= LARGEST_BATCH:
+            raise SpecError.of("batch", batch, f"a whole number from 1 to {LARGEST_BATCH}")
         micro = batch if micro_batch is None else micro_batch
         if micro < 1 or batch % micro:
             raise SpecError.of("micro_batch", micro, f"a divisor of the batch, {batch}")

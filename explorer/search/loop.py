@@ -26,6 +26,7 @@ OnBatch = Callable[[int, int, CandidateTable, float], None]
 
 BATCH = 25
 QUESTION = "question"
+LARGEST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,8 @@ def explore(
     """
     if trials < 0:
         raise SpecError.of("trials", trials, "a whole number from 0")
+    if not 0 <= seed <= LARGEST_SEED:
+        raise SpecError.of("seed", seed, f"a whole number from 0 to {LARGEST_SEED}")
     study = _open_study(catalog.load("sampler", sampler).make(seed), problem, question, place)
     table, done = _told(study, problem, space, known)
     if not done:

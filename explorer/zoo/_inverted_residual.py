@@ -19,6 +19,7 @@ SOURCE = Source(
 )
 INPUT_SHAPE = (3, 128, 128)
 STEM_CHANNELS = 16
+LARGEST_HEAD = 100_000
 
 
 def inverted_residual(
@@ -56,6 +57,7 @@ def inverted_residual(
 
 
 def _classes(text: str) -> int:
-    if not text.isdecimal():
-        raise SpecError.of("classes", text, "0 (prototype head) or the number of classes")
+    if not text.isdecimal() or int(text) > LARGEST_HEAD:
+        allowed = f"0 (prototype head) or the number of classes up to {LARGEST_HEAD}"
+        raise SpecError.of("classes", text, allowed)
     return int(text)
