@@ -16,9 +16,10 @@ from explorer import catalog
 from explorer.errors import SpecError
 from explorer.provenance import Kind, Source
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-PositiveInt = Annotated[int, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+PositiveInt = Annotated[int, Field(gt=0, strict=True)]
+Name = Annotated[str, Field(min_length=1)]
 PRECISIONS = ("fp32", "fp16", "int8")
 Precision = Literal["fp32", "fp16", "int8"]
 
@@ -49,7 +50,7 @@ class MemoryLevel(_Document):
     A device without a `weights` level keeps every weight in its `data` level.
     """
 
-    name: str
+    name: Name
     holds: Literal["data", "weights"]
     size_bytes: PositiveInt
     usable_bytes: PositiveInt
@@ -86,7 +87,7 @@ class Kernels(_Document):
 class DeviceProfile(_Document):
     """One board. `clock_hz` and `active_cores` are those the kernel rates refer to."""
 
-    name: str
+    name: Name
     summary: str
     core: str
     clock_hz: Positive
@@ -117,7 +118,7 @@ class DeviceProfile(_Document):
         """Parse and check; SpecError names the field, what came and what is allowed."""
         try:
             return cls.model_validate(tomllib.loads(text))
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise SpecError(f"{origin}: not TOML: {error}") from None
         except ValidationError as error:
             raise SpecError(f"{origin}: {first_problem(error)}") from None
@@ -152,11 +153,18 @@ class DeviceProfile(_Document):
 def load_device(name_or_path: str) -> DeviceProfile:
     """A profile from the catalogue by name, or from a path that ends in `.toml`."""
     if name_or_path.endswith(".toml"):
-        path = Path(name_or_path)
-        if not path.is_file():
-            raise SpecError.of("device", name_or_path, "a readable TOML file or a known name")
-        return DeviceProfile.from_toml(path.read_text("utf-8"), origin=name_or_path)
+        return DeviceProfile.from_toml(read_text(Path(name_or_path)), origin=name_or_path)
     return DeviceProfile.from_toml(catalog.read("device", name_or_path), origin=name_or_path)
+
+
+def read_text(path: Path) -> str:
+    """The text of a file; SpecError in one sentence when it cannot be read."""
+    try:
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SpecError(f"{path}: not UTF-8 text") from None
 
 
 def first_problem(error: ValidationError) -> str:

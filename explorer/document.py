@@ -10,8 +10,8 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from explorer.design import Design, LayerAxes, TrainingSetup, UpdatePolicy
-from explorer.device import Precision, first_problem
+from explorer.design import LARGEST_BATCH, Design, LayerAxes, TrainingSetup, UpdatePolicy
+from explorer.device import Precision, first_problem, read_text
 from explorer.errors import SpecError
 from explorer.graph import ModelGraph
 
@@ -20,13 +20,14 @@ SCHEMA_VERSION: Literal[1] = 1
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 PositiveCount = Annotated[int, Field(ge=1)]
+BatchCount = Annotated[int, Field(ge=1, le=LARGEST_BATCH)]
 Selection = Literal["first", "fisher", "gradient", "magnitude", "random"]
 
 
 class Document(BaseModel):
     """Frozen, and an unknown field is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def to_json(self) -> str:
         """Canonical JSON text; equal documents give equal bytes."""
@@ -39,8 +40,8 @@ D = TypeVar("D", bound=Document)
 class Named(Document):
     """A catalogue entry and the digest of its content."""
 
-    name: str
-    digest: str
+    name: Annotated[str, Field(min_length=1)]
+    digest: Annotated[str, Field(min_length=1)]
 
 
 class LayerChoice(Document):
@@ -79,8 +80,8 @@ class LayerChoice(Document):
 class SetupRecord(Document):
     """The training setup of a design."""
 
-    micro_batch: PositiveCount = 1
-    accumulation_steps: PositiveCount = 1
+    micro_batch: BatchCount = 1
+    accumulation_steps: BatchCount = 1
     optimizer: Literal["sgd", "sgd-momentum", "adam"] = "sgd"
     precision: Precision = "fp32"
     norm: Literal["bn", "gn", "frozen-bn", "none"] | None = None
@@ -214,24 +215,32 @@ def design_record(design: Design) -> dict[str, object]:
 
 def load_policy(source: str | Path) -> PolicyDocument:
     """Read a policy document from a path; SpecError says what is wrong in one sentence."""
-    path = Path(source)
-    try:
-        text = path.read_text("utf-8")
-    except OSError as error:
-        raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
-    return parse_document(PolicyDocument, text, str(path))
+    return parse_document(PolicyDocument, read_text(Path(source)), str(source))
 
 
 def parse_document(kind: type[D], text: str, origin: str) -> D:
     """JSON text to a document; SpecError names the field, what came, what is allowed."""
     try:
-        data = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        data = json.loads(text, parse_constant=_refuse, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
         raise SpecError(f"{origin}: not JSON: {error}") from None
     version = data.get("schema_version") if isinstance(data, dict) else None
-    if version != SCHEMA_VERSION:
+    if type(version) is not int or version != SCHEMA_VERSION:
         raise SpecError.of(f"{origin}: schema_version", version, str(SCHEMA_VERSION))
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
         raise SpecError(f"{origin}: {first_problem(error)}") from None
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is not a number")
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} stands twice in one object")
+    return found

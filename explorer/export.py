@@ -4,16 +4,16 @@ import hashlib
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from explorer.accuracy.scores import ScoreTable
 from explorer.costmodel.detail import cost_of_row
 from explorer.costmodel.report import COST_MODEL_VERSION, Cost
 from explorer.design import Design
-from explorer.device import DeviceProfile
+from explorer.device import DeviceProfile, read_text
 from explorer.document import (
     SCHEMA_VERSION,
     Document,
@@ -61,7 +61,7 @@ class ObjectiveRecord(Document):
     unit: str
     sense: Literal["min", "max"]
     reference: float
-    scale: float
+    scale: Annotated[float, Field(gt=0)]
 
 
 class CandidateRecord(Document):
@@ -88,7 +88,7 @@ class FrontDocument(Document):
     objectives: tuple[ObjectiveRecord, ...]
     hypervolume: float
     exact_hypervolume_ratio: float | None = None
-    candidates: tuple[CandidateRecord, ...]
+    candidates: Annotated[tuple[CandidateRecord, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _every_objective(self) -> "FrontDocument":
@@ -192,10 +192,11 @@ def pick(front: FrontDocument, which: str) -> CandidateRecord:
         ]
     )
     names = [objective.name for objective in front.objectives]
+    senses = [objective.sense for objective in front.objectives]
     if which == "min-memory":
         return members[int(np.argmin(signed[:, names.index("peak_live_bytes")]))]
     if which == "max-accuracy":
-        return members[int(np.argmin(signed[:, names.index("accuracy")]))]
+        return members[int(np.argmin(signed[:, senses.index("max")]))]
     return members[knee_index(signed)]
 
 
@@ -248,11 +249,7 @@ def schema_kind(path: Path, text: str) -> str:
 
 def load_front(path: str | Path) -> FrontDocument:
     """Read a front document; SpecError in one sentence when it is not one."""
-    try:
-        text = Path(path).read_text("utf-8")
-    except OSError as error:
-        raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
-    return parse_document(FrontDocument, text, str(path))
+    return parse_document(FrontDocument, read_text(Path(path)), str(path))
 
 
 def _candidate(table: CandidateTable, row: int, problem: Problem) -> CandidateRecord:

@@ -4,16 +4,15 @@ Frozen: every change is a new Session, so a face holds nothing else.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from explorer import catalog
 from explorer.accuracy.calibrate import Calibration
 from explorer.accuracy.proxy import layer_scores
-from explorer.accuracy.records import Ledger, MeasuredRun
 from explorer.accuracy.scores import ScoreTable
 from explorer.advice import Advice, advise
 from explorer.costmodel.conventions import ACCOUNTINGS
@@ -22,30 +21,38 @@ from explorer.costmodel.evaluate import MemoryMap, evaluate, memory_map
 from explorer.costmodel.report import Cost
 from explorer.costmodel.tables import layer_table
 from explorer.design import DesignBatch, TrainingSetup, UpdatePolicy
-from explorer.device import DeviceProfile, load_device
+from explorer.device import DeviceProfile
 from explorer.document import PolicyDocument, load_policy
-from explorer.errors import CalibrationError, MissingDataError, SpecError
+from explorer.errors import SpecError
 from explorer.export import FrontDocument, device_digest, front_document, policy_document
 from explorer.family import FamilyInfo, PolicyContext, build_policy, families, known_specs
 from explorer.graph import ModelGraph, normalised
-from explorer.paths import data_cache
 from explorer.search.candidates import CandidateTable, ParetoFront
 from explorer.search.control import SearchControl
 from explorer.search.judge import (
     Judge,
-    calibrate_runs,
     everything,
     measured_accuracies,
     nothing,
 )
 from explorer.search.loop import OnBatch, StudyPlace, explore
 from explorer.search.problem import Problem
+from explorer.search.sources import (
+    calibration_of,
+    device_profile,
+    measured_runs,
+    model_graph,
+    model_task,
+    score_table,
+)
 from explorer.search.space import SearchSpace
 from explorer.units import FloatArray
 
 if TYPE_CHECKING:
     from explorer.accuracy.calibrate import Evidence
 
+DEFAULT_POLICY = "default"
+FIRST_POLICY = "sparse-update:scheme=99kb"
 ALWAYS_APPLICABLE = "last-k:k=4"
 
 
@@ -55,7 +62,8 @@ class Session:
 
     `device` may be a path to a TOML, `policy` a spec or a path to a policy JSON. `task`,
     `norm`, `precision` None mean the model's task, the network's own norm, the device's
-    precision. `reserve_bytes` of RAM belong to the application.
+    precision; the policy `default` is a published scheme where there is one.
+    `reserve_bytes` of RAM belong to the application.
     """
 
     model: str = "mcunet-5fps"
@@ -66,12 +74,15 @@ class Session:
     norm: str | None = None
     optimizer: str = "sgd"
     precision: str | None = None
-    policy: str = "sparse-update:scheme=99kb"
+    policy: str = DEFAULT_POLICY
     accounting: str = "device"
     reserve_bytes: int = 0
     memory_limit_bytes: int | None = None
 
     def __post_init__(self) -> None:
+        for field in ("model", "device", "policy"):
+            if not isinstance(getattr(self, field), str):
+                raise SpecError.of(field, getattr(self, field), "a name or a path, as text")
         if self.accounting not in ACCOUNTINGS:
             raise SpecError.of("accounting", self.accounting, ", ".join(ACCOUNTINGS))
         if self.reserve_bytes < 0:
@@ -81,19 +92,24 @@ class Session:
         self._setup()
         if self.task is not None:
             catalog.load("task", self.task)
+        if self.policy == DEFAULT_POLICY:
+            applies = self._reason_against(FIRST_POLICY) == ""
+            object.__setattr__(self, "policy", FIRST_POLICY if applies else ALWAYS_APPLICABLE)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Only the question travels; what was worked out is worked out again."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def with_model(self, model: str) -> "Session":
         """Another network with its own task; a policy that does not apply is replaced."""
         changed = replace(self, model=model, task=None)
-        try:
-            changed.chosen_policy  # noqa: B018 - raises when it does not apply
-        except (SpecError, LookupError):
-            return replace(changed, policy=ALWAYS_APPLICABLE)
+        if changed._reason_against(self.policy):
+            return replace(changed, policy=DEFAULT_POLICY)
         return changed
 
     def with_device(self, device: str) -> "Session":
         """Another device, in its own precision if it does not have the chosen one."""
-        if self.precision is not None and self.precision not in _device(device).kernels:
+        if self.precision is not None and self.precision not in device_profile(device).kernels:
             return replace(self, device=device, precision=None)
         return replace(self, device=device)
 
@@ -118,8 +134,13 @@ class Session:
         return replace(self, precision=precision)
 
     def with_policy(self, policy: str) -> "Session":
-        """Another policy; SpecError or UnknownNameError when it cannot be built here."""
+        """Another policy; SpecError or UnknownNameError when it cannot be built here.
+
+        A policy document brings its setup along, the precision only if the device has it.
+        """
         changed = replace(self, policy=policy)
+        if changed.policy.endswith(".json"):
+            changed = changed._with_setup(load_policy(policy).setup.setup())
         changed.chosen_policy  # noqa: B018 - raises when it cannot be built
         return changed
 
@@ -229,22 +250,22 @@ class Session:
     @property
     def task_name(self) -> str:
         """The task in force."""
-        return self.task or _model_task(self.model)
+        return self.task or model_task(self.model)
 
     @cached_property
     def graph(self) -> ModelGraph:
         """The network, in the chosen normalisation."""
-        return normalised(_model(self.model), self.norm)
+        return normalised(model_graph(self.model), self.norm)
 
     @property
     def profile(self) -> DeviceProfile:
         """The device."""
-        return _device(self.device)
+        return device_profile(self.device)
 
     @cached_property
     def scores(self) -> ScoreTable | None:
         """Channel scores of this network on this task, where someone made them."""
-        return _scores(self.graph, self.task_name)
+        return score_table(self.graph, self.task_name)
 
     @cached_property
     def problem(self) -> Problem:
@@ -257,12 +278,31 @@ class Session:
             Judge(
                 table=self.scores,
                 calibration=calibration if earned else None,
-                measured=measured_accuracies(self.graph, _runs(self.graph, self.task_name)),
+                measured=measured_accuracies(self.graph, measured_runs(self.graph, self.task_name)),
             ),
             self._batch([nothing(self._context.axes), everything(self._context.axes)]),
             reserve_bytes=self.reserve_bytes,
             memory_limit_bytes=self.memory_limit_bytes,
         )
+
+    def _with_setup(self, setup: TrainingSetup) -> "Session":
+        known = setup.precision in self.profile.kernels
+        return replace(
+            self,
+            batch=setup.effective_batch,
+            micro_batch=setup.micro_batch,
+            optimizer=setup.optimizer,
+            norm=setup.norm,
+            precision=setup.precision if known else None,
+        )
+
+    def _reason_against(self, policy: str) -> str:
+        """Why a policy cannot be built here; empty when it can."""
+        try:
+            replace(self, policy=policy).chosen_policy  # noqa: B018 - raises when it cannot
+        except (SpecError, LookupError) as error:
+            return str(error)
+        return ""
 
     def _setup(self) -> TrainingSetup:
         profile = self.profile
@@ -305,7 +345,7 @@ class Session:
         return SearchSpace.of(name, self.graph, importance, self._setup(), selection)
 
     def _calibration(self) -> Calibration | None:
-        return _calibration(self.graph, self.task_name)
+        return calibration_of(self.graph, self.task_name)
 
     def _question(self, space: str) -> dict[str, object]:
         return {
@@ -320,47 +360,3 @@ class Session:
 
     def _repr_html_(self) -> str:
         return self.cost()._repr_html_()
-
-
-@lru_cache(maxsize=32)
-def _model(spec: str) -> ModelGraph:
-    name, options = catalog.split_spec(spec)
-    module = catalog.load("model", name)
-    for key in options:
-        if key not in module.OPTIONS:
-            known = ", ".join(module.OPTIONS) or "none"
-            raise SpecError.of(f"option of {name}", key, f"known options: {known}")
-    graph: ModelGraph = module.build(**options)
-    return graph
-
-
-def _model_task(spec: str) -> str:
-    return str(catalog.load("model", catalog.split_spec(spec)[0]).TASK)
-
-
-@lru_cache(maxsize=32)
-def _device(name: str) -> DeviceProfile:
-    return load_device(name)
-
-
-@lru_cache(maxsize=32)
-def _scores(graph: ModelGraph, task: str) -> ScoreTable | None:
-    path = data_cache() / "fisher" / f"{graph.name}-{task}.npz"
-    try:
-        return ScoreTable.load(path, graph)
-    except (MissingDataError, SpecError):
-        return None
-
-
-@lru_cache(maxsize=32)
-def _runs(graph: ModelGraph, task: str) -> tuple[MeasuredRun, ...]:
-    ledger = Ledger(data_cache() / "runs" / f"{graph.name}-{task}.jsonl")
-    return tuple(run for run in ledger.read() if run.model.digest == graph.digest)
-
-
-@lru_cache(maxsize=32)
-def _calibration(graph: ModelGraph, task: str) -> Calibration | None:
-    try:
-        return calibrate_runs(graph, _runs(graph, task), _scores(graph, task))
-    except CalibrationError:
-        return None

@@ -44,7 +44,9 @@ def apply_choices(
     graph: ModelGraph | None = None,
     scores: ScoreTable | None = None,
 ) -> list[dict[str, object]]:
-    """The same for the layers of a policy alone."""
+    """The same for the layers of a policy alone; a layer of another size is refused first."""
+    for choice in choices:
+        _check_size(_submodule(module, choice.name), choice)
     for handle in _HOOKS.pop(module, []):
         handle.remove()
     handles: list[RemovableHandle] = []
@@ -103,6 +105,18 @@ def apply_to_copy(
     return trained_parameters(
         apply_choices(student, choices_of(policy), graph=graph, scores=scores)
     )
+
+
+def _check_size(layer: nn.Module, choice: LayerChoice) -> None:
+    """SpecError when a layer does not have the slices a document counts."""
+    axis = {"Conv2d": "channels", "Linear": "features"}.get(type(layer).__name__)
+    whole = getattr(layer, f"{choice.channel_axis}_{axis}", None)
+    if choice.slices and whole != choice.slice_count:
+        raise SpecError.of(
+            f"{choice.name}.slice_count",
+            choice.slice_count,
+            f"{whole} {choice.channel_axis}put channels, as the module has",
+        )
 
 
 def _free(

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from explorer.cli.shared import WRONG_USE_EXIT, AsJson, app, console, show, write
-from explorer.device import DeviceProfile
+from explorer.device import DeviceProfile, read_text
 from explorer.document import PolicyDocument, parse_document
 from explorer.errors import ExplorerError, SpecError
 from explorer.export import (
@@ -80,14 +80,10 @@ def _validate(path: Path) -> dict[str, Any]:
     }
     row: dict[str, Any] = {"file": str(path), "kind": "", "valid": False, "problem": ""}
     try:
-        text = path.read_text("utf-8")
+        text = read_text(path)
         row["kind"] = schema_kind(path, text)
         readers[row["kind"]](text)
         row["valid"] = True
-    except OSError as error:
-        row["problem"] = f"{path}: cannot be read: {error.strerror}"
-    except UnicodeDecodeError:
-        row["problem"] = f"{path}: not UTF-8 text"
     except ExplorerError as error:
         row["problem"] = str(error)
     return row

@@ -13,6 +13,7 @@ from explorer.accuracy.records import Ledger
 from explorer.cli.shared import AsJson, Model, Policy, app, print_rows, show
 from explorer.errors import CalibrationError, SpecError
 from explorer.paths import data_cache
+from explorer.search.loop import LARGEST_SEED
 from explorer.session import Session
 
 TaskArgument = Annotated[str, typer.Argument(help="a task by name")]
@@ -33,9 +34,12 @@ def fisher(
 
     if episodes < 1:
         raise SpecError.of("episodes", episodes, "a whole number from 1")
+    if not 0 <= seed <= LARGEST_SEED:
+        raise SpecError.of("seed", seed, f"a whole number from 0 to {LARGEST_SEED}")
     session = Session(model=model, task=task, policy="none")
-    table = task_scores(session.graph, task, episodes=episodes, seed=seed)
     path = out or data_cache() / "fisher" / f"{session.graph.name}-{task}.npz"
+    _check_writable(path)
+    table = task_scores(session.graph, task, episodes=episodes, seed=seed)
     table.save(path)
     potential = table.layer_fisher()
     rows = [
@@ -63,6 +67,10 @@ def measure(
 
     if episodes < 1:
         raise SpecError.of("episodes", episodes, "a whole number from 1")
+    if not 0 <= seed <= LARGEST_SEED:
+        raise SpecError.of("seed", seed, f"a whole number from 0 to {LARGEST_SEED}")
+    if ledger is not None:
+        _check_writable(ledger)
     session = Session(model=model, task=task).with_policy(policy)
     with Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress:
         bar = progress.add_task("fine-tuning", total=episodes)
@@ -95,3 +103,13 @@ def calibrate(model: Model, task: TaskArgument, as_json: AsJson = False) -> None
         )
     row = asdict(evidence) | {"reason_against": evidence.reason_against}
     show([row] if as_json else [{"": k, "value": v} for k, v in row.items()], as_json)
+
+
+def _check_writable(path: Path) -> None:
+    """Before the work, not after: SpecError when a result could not be kept."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab"):
+            pass
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be written: {error.strerror}") from None

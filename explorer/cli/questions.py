@@ -1,9 +1,14 @@
 """Questions: list, cost, compare, search."""
 
 import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import Progress
@@ -31,6 +36,7 @@ from explorer.cli.shared import (
 from explorer.device import load_device
 from explorer.errors import SpecError
 from explorer.search.candidates import CandidateTable
+from explorer.search.control import SearchControl
 from explorer.session import Session
 from explorer.units import format_bytes, format_joules, format_seconds
 
@@ -57,6 +63,7 @@ def list_entries(
 
 @app.command()
 def cost(
+    context: typer.Context,
     model: Model,
     device: Device,
     policy: Policy = "full",
@@ -86,6 +93,8 @@ def cost(
         accounting=accounting,
         reserve_bytes=reserve,
     )
+    if policy.endswith(".json"):
+        session = _with_document_setup(context, session)
     answer = session.cost()
     if as_json:
         print(answer.to_json(layers=layers))
@@ -101,6 +110,19 @@ def cost(
             console.print(warning, style="yellow")
     if fail_if_misfit and not answer.fits_all:
         raise typer.Exit(MISFIT_EXIT)
+
+
+def _with_document_setup(context: typer.Context, session: Session) -> Session:
+    """The setup of a policy document, where the command line does not say otherwise."""
+    document = session.with_policy(session.policy)
+    given = {
+        name: getattr(session, name)
+        for name in ("batch", "micro_batch", "norm", "optimizer", "precision")
+        if str(context.get_parameter_source(name)).endswith("COMMANDLINE")
+    }
+    if "batch" in given:
+        given.setdefault("micro_batch", None)
+    return replace(document, **given)
 
 
 @app.command()
@@ -166,7 +188,7 @@ def compare(
         policy="none",
         reserve_bytes=reserve,
     )
-    table = session.compare()
+    table = session.problem.place(session.compare())
     if as_json:
         rows = json.loads(table.to_frame().to_json(orient="records"))
         for row in rows:
@@ -199,6 +221,8 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Search what to train: accuracy or proxy, peak RAM and energy at once."""
+    if study is not None and not study.strip():
+        raise SpecError.of("study", study, "a name")
     if join and study is None:
         raise SpecError.of("join", True, "only with --study")
     session = Session(
@@ -214,7 +238,11 @@ def search(
         reserve_bytes=reserve,
         memory_limit_bytes=memory_limit,
     )
-    with Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress:
+    control = SearchControl()
+    with (
+        _stopping(control),
+        Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress,
+    ):
         bar = progress.add_task("search", total=trials)
         front = session.search(
             trials,
@@ -224,7 +252,11 @@ def search(
             study=study,
             storage=storage,
             on_batch=lambda done, *_: progress.update(bar, completed=done),
+            control=control,
         )
+    if front.trial_count < trials:
+        again = "; the same command goes on" if study else ""
+        Console(stderr=True).print(f"stopped after {front.trial_count} of {trials} trials{again}")
     if out is None and not as_json:
         print_front(front.table.take(front.rows))
         return
@@ -236,6 +268,16 @@ def search(
     else:
         print_front(front.table.take(front.rows))
         console.print(f"{len(front.table)} candidates written to {out}")
+
+
+@contextmanager
+def _stopping(control: SearchControl) -> Iterator[None]:
+    """The first Ctrl-C ends the search after its running batch, and what was found is kept."""
+    before = signal.signal(signal.SIGINT, lambda *_: control.stop())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _summary(kind: str, name: str) -> str:
@@ -253,6 +295,7 @@ def print_table(table: CandidateTable, title: str) -> None:
             {
                 "policy": label,
                 table.score_name: f"{table.score[row]:.3f} ({table.score_kind[row].word})",
+                "accuracy (measured)": _measured(table, row),
                 "peak RAM": format_bytes(float(table.peak_live_bytes[row])),
                 "above inference": format_bytes(float(table.training_extra_bytes[row])),
                 "step": format_seconds(float(table.step_time_s[row])),
@@ -267,5 +310,10 @@ def print_front(table: CandidateTable) -> None:
     """The front, and by how much the closest is over when nothing fits."""
     print_table(table, f"front of {len(table)}")
     if not table.feasible.any():
-        over = float(table.violations.max(axis=1).min())
-        console.print(f"nothing fits: the closest is over by {over:.1%} of the level", style="red")
+        least = format_bytes(float(table.peak_live_bytes.min()))
+        console.print(f"nothing fits: the closest needs {least} of RAM", style="red")
+
+
+def _measured(table: CandidateTable, row: int) -> str:
+    accuracy, error = table.worth.measured[row], table.worth.measured_error[row]
+    return f"{accuracy:.1%} ± {error:.1%}" if np.isfinite(accuracy) else ""

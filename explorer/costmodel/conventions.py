@@ -50,7 +50,9 @@ def recount(graph: ModelGraph, costs: CostReport, accounting: str) -> CostReport
     peak = np.sum(parts, axis=0)
     columns |= {
         "peak_live_bytes": peak,
-        "training_extra_bytes": peak - columns["workspace_bytes"],
+        "training_extra_bytes": peak - columns["workspace_bytes"]
+        if accounting == "tinytrain"
+        else zero + np.nan,
         "arena_bytes": zero + np.nan,
     }
     kept = {name: getattr(costs, name) for name in CostReport.columns() if name not in columns}

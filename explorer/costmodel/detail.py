@@ -1,5 +1,6 @@
 """One design in full: fit, per-layer rows, intervals and where each number comes from."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,14 +62,18 @@ def report(
     reserve_bytes: int = 0,
     accounting: str = DEVICE,
 ) -> Cost:
-    """The first design of a batch in full, its arena placed under our own accounting."""
+    """The first design of a batch in full, its arena placed.
+
+    Under another accounting MACs and memory are that one's; whether it fits, the time and
+    the per-layer rows stay our own.
+    """
     row = np.array([0])
-    costs = evaluate(graph, device, designs.take(row))
+    costs = place_rows(graph, device, evaluate(graph, device, designs.take(row)), row)
+    own = cost_of_row(graph, device, costs, 0, reserve_bytes)
     if accounting == DEVICE:
-        costs = place_rows(graph, device, costs, row)
-    else:
-        costs = recount(graph, costs, accounting)
-    return cost_of_row(graph, device, costs, 0, reserve_bytes, accounting)
+        return own
+    other = cost_of_row(graph, device, recount(graph, costs, accounting), 0, reserve_bytes)
+    return replace(other, accounting=accounting, fits=own.fits)
 
 
 def cost_of_row(
@@ -77,9 +82,8 @@ def cost_of_row(
     costs: CostReport,
     row: int,
     reserve_bytes: int = 0,
-    accounting: str = DEVICE,
 ) -> Cost:
-    """One row of a report in full; per-layer rows are the device's under any accounting."""
+    """One row of a report in full."""
     designs = costs.designs.take(np.array([row]))
     setup = designs.setup
     return Cost(
@@ -95,7 +99,7 @@ def cost_of_row(
             "precision": setup.precision,
             "update_timing": setup.update_timing,
         },
-        accounting=accounting,
+        accounting=DEVICE,
         macs={
             name.removesuffix("_macs"): float(getattr(costs, name)[row]) for name in MACS_COLUMNS
         },

@@ -21,7 +21,8 @@ from explorer.units import BoolArray, FloatArray, IntArray
 if TYPE_CHECKING:
     import pandas as pd
 
-WORTH = "accuracy"
+ACCURACY = "accuracy"
+PROXY_SCORE = "proxy_score"
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -113,7 +114,9 @@ class CandidateTable:
     def values(self) -> FloatArray:
         """Objective values in natural units [P, M]."""
         columns = [
-            self.score if objective.name == WORTH else getattr(self.costs, objective.name)
+            self.score
+            if objective.name in (ACCURACY, PROXY_SCORE)
+            else getattr(self.costs, objective.name)
             for objective in self.objectives
         ]
         return np.stack(columns, axis=1)
@@ -159,7 +162,7 @@ class CandidateTable:
     def to_frame(self) -> "pd.DataFrame":
         """One row a candidate, units in the column names."""
         frame = self.costs.to_frame()
-        frame.insert(1, WORTH if self.worth.is_accuracy else "proxy_score", self.score)
+        frame.insert(1, ACCURACY if self.worth.is_accuracy else PROXY_SCORE, self.score)
         frame.insert(2, "score_kind", [kind.word for kind in self.score_kind])
         frame["measured_accuracy"] = self.worth.measured
         frame["measured_standard_error"] = self.worth.measured_error

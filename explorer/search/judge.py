@@ -19,7 +19,7 @@ from explorer.design import DesignBatch, LayerAxes, TrainingSetup, UpdatePolicy
 from explorer.device import load_device
 from explorer.graph import ModelGraph
 from explorer.provenance import Kind
-from explorer.search.candidates import WORTH, Worth
+from explorer.search.candidates import ACCURACY, Worth
 from explorer.units import BoolArray, FloatArray
 
 DesignKey = tuple[bytes, bytes, bytes, bool, str]
@@ -46,7 +46,7 @@ class Judge:
     def name(self) -> str:
         """Name of the axis."""
         if self.calibration is not None:
-            return WORTH
+            return ACCURACY
         proxy = NULL_PROXY if self.table is None else PROXY_NAMES[self.criterion]
         return f"proxy score: {proxy}"
 

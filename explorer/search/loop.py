@@ -122,13 +122,18 @@ def _open_study(
     directions = [optuna.study.StudyDirection.MINIMIZE] * len(problem.objectives)
     if place is None:
         return optuna.create_study(directions=directions, sampler=sampler)
-    study = optuna.create_study(
-        study_name=place.name,
-        storage=_storage(place),
-        directions=directions,
-        sampler=sampler,
-        load_if_exists=True,
-    )
+    try:
+        study = optuna.create_study(
+            study_name=place.name,
+            storage=_storage(place),
+            directions=directions,
+            sampler=sampler,
+            load_if_exists=True,
+        )
+    except Exception as error:
+        where = place.storage or f"{place.name}.journal"
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise SpecError(f"study {place.name}: {where} cannot be opened: {reason}") from error
     asked = json.dumps(question, sort_keys=True)
     before = study.user_attrs.get(QUESTION)
     if before is None:

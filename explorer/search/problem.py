@@ -11,7 +11,7 @@ from explorer.costmodel.report import CostReport
 from explorer.design import DesignBatch
 from explorer.device import DeviceProfile
 from explorer.graph import ModelGraph
-from explorer.search.candidates import WORTH, CandidateTable
+from explorer.search.candidates import ACCURACY, PROXY_SCORE, CandidateTable
 from explorer.search.front import Objective, anchored
 from explorer.search.judge import Judge
 from explorer.units import FloatArray
@@ -48,7 +48,7 @@ class Problem:
         costs = evaluate(graph, device, anchors)
         worth = judge.worth(anchors, costs)
         objectives = (
-            anchored(WORTH, "1", "max", worth.value),
+            anchored(ACCURACY if worth.is_accuracy else PROXY_SCORE, "1", "max", worth.value),
             anchored(MEMORY, "byte", "min", costs.peak_live_bytes),
             anchored(ENERGY, "J", "min", costs.step_energy_j),
         )
@@ -71,6 +71,11 @@ class Problem:
             labels=tuple(labels) if labels is not None else ("",) * len(designs),
             objectives=self.objectives,
         )
+
+    def place(self, table: CandidateTable) -> CandidateTable:
+        """The same table with every arena placed, and judged by it."""
+        costs = place_rows(self.graph, self.device, table.costs, np.arange(len(table)))
+        return replace(table, costs=costs, violations=self._violations(costs))
 
     def settle(self, table: CandidateTable) -> CandidateTable:
         """The same table with the arena of its front placed, and judged by it.

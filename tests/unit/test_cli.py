@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -216,3 +218,73 @@ def test_module_and_script_agree():
     command = [sys.executable, "-m", "explorer", "compare", "digits-cnn", "gap9", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert {row["policy"] for row in json.loads(done.stdout)} >= {"none", "full", "last-layer"}
+
+
+TEXTS = {
+    "nan.json": '{"schema_version": NaN}',
+    "twice.json": '{"schema_version": 1, "schema_version": 1}',
+    "true.json": '{"schema_version": true}',
+    "deep.json": "[" * 50_000,
+    "deep.toml": "a=" + "[" * 50_000,
+    "bool.toml": catalog.read("device", "gap9").replace("clock_hz = 370e6", "clock_hz = true"),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_hostile_documents_are_one_sentence(terminal, tmp_path, name):
+    path = tmp_path / name
+    path.write_text(TEXTS[name])
+    code, _, err = terminal("validate", str(path))
+    assert code == 2
+    assert name in sentence(err)
+
+
+@pytest.mark.parametrize("use", [("--policy", "x.json"), ("x.toml",)])
+def test_bytes_that_are_no_text_are_one_sentence(terminal, tmp_path, monkeypatch, use):
+    monkeypatch.chdir(tmp_path)
+    for name in ("x.json", "x.toml"):
+        (tmp_path / name).write_bytes(bytes(range(256)))
+    device = () if use == ("x.toml",) else ("gap9",)
+    code, _, err = terminal("cost", "digits-cnn", *device, *use)
+    assert code == 2
+    assert "UTF-8" in sentence(err)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        ("--study", "no-such-folder/name"),
+        ("--study", "k", "--storage", "foo://x"),
+        ("--study", "k", "--storage", "sqlite:////no-such-folder/x.db"),
+        ("--study", " "),
+        ("--storage", "sqlite://"),
+    ],
+)
+def test_a_study_that_cannot_be_opened_is_one_sentence(terminal, tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = terminal("search", "digits-cnn", "gap9", "--trials", "5", *place)
+    assert code == 2
+    assert "study" in sentence(err)
+
+
+def test_a_ledger_that_cannot_be_written_is_refused_before_the_work(terminal, tmp_path):
+    code, _, err = terminal("measure", "digits-cnn", "digits", "--ledger", str(tmp_path))
+    assert code == 2
+    assert "cannot be written" in sentence(err)
+
+
+def test_ctrl_c_keeps_what_a_search_found(tmp_path):
+    out = tmp_path / "front.json"
+    command = [sys.executable, "-m", "explorer", "search", "digits-cnn", "gap9"]
+    process = subprocess.Popen(
+        [*command, "--trials", "1000000", "--out", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(4)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "stopped after" in err
+    assert json.loads(out.read_text())["candidates"]

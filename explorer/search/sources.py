@@ -1,0 +1,63 @@
+"""What a session works on: entries of the catalogue and what was measured of them, kept."""
+
+from functools import lru_cache
+
+from explorer import catalog
+from explorer.accuracy.calibrate import Calibration
+from explorer.accuracy.records import Ledger, MeasuredRun
+from explorer.accuracy.scores import ScoreTable
+from explorer.device import DeviceProfile, load_device
+from explorer.errors import CalibrationError, MissingDataError, SpecError
+from explorer.graph import ModelGraph
+from explorer.paths import data_cache
+from explorer.search.judge import calibrate_runs
+
+
+@lru_cache(maxsize=32)
+def model_graph(spec: str) -> ModelGraph:
+    """A network from the catalogue by `name` or `name:key=value`, in its own norm."""
+    name, options = catalog.split_spec(spec)
+    module = catalog.load("model", name)
+    for key in options:
+        if key not in module.OPTIONS:
+            known = ", ".join(module.OPTIONS) or "none"
+            raise SpecError.of(f"option of {name}", key, f"known options: {known}")
+    graph: ModelGraph = module.build(**options)
+    return graph
+
+
+def model_task(spec: str) -> str:
+    """The task a network is compared on unless another is asked for."""
+    return str(catalog.load("model", catalog.split_spec(spec)[0]).TASK)
+
+
+@lru_cache(maxsize=32)
+def device_profile(name: str) -> DeviceProfile:
+    """A device by name or by path to a TOML."""
+    return load_device(name)
+
+
+@lru_cache(maxsize=32)
+def score_table(graph: ModelGraph, task: str) -> ScoreTable | None:
+    """Channel scores from `data_cache/fisher`, or None where there are none of this network."""
+    path = data_cache() / "fisher" / f"{graph.name}-{task}.npz"
+    try:
+        return ScoreTable.load(path, graph)
+    except (MissingDataError, SpecError):
+        return None
+
+
+@lru_cache(maxsize=32)
+def measured_runs(graph: ModelGraph, task: str) -> tuple[MeasuredRun, ...]:
+    """Runs of this very network from the ledger in `data_cache/runs`."""
+    ledger = Ledger(data_cache() / "runs" / f"{graph.name}-{task}.jsonl")
+    return tuple(run for run in ledger.read() if run.model.digest == graph.digest)
+
+
+@lru_cache(maxsize=32)
+def calibration_of(graph: ModelGraph, task: str) -> Calibration | None:
+    """A calibration on the ledger, or None with too few runs; judge its evidence before use."""
+    try:
+        return calibrate_runs(graph, measured_runs(graph, task), score_table(graph, task))
+    except CalibrationError:
+        return None

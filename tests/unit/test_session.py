@@ -1,0 +1,97 @@
+"""The session: one question, changed step by step; documents bring their setup along."""
+
+import json
+import pickle
+
+import pytest
+
+from explorer import apply_policy, load_policy
+from explorer.cli import run
+from explorer.errors import SpecError
+from explorer.session import ALWAYS_APPLICABLE, FIRST_POLICY, Session
+
+
+def test_the_default_policy_is_one_that_applies():
+    assert Session().policy == FIRST_POLICY
+    assert Session(model="digits-cnn").policy == ALWAYS_APPLICABLE
+    assert Session().with_model("digits-cnn").policy == ALWAYS_APPLICABLE
+    free = Session(policy="free:blocks.3.depthwise=0.5").with_model("digits-cnn")
+    assert free.cost().trained_parameters > 0
+
+
+def test_a_session_is_a_value():
+    session = Session(model="digits-cnn", policy="last-k:k=2", batch=4)
+    session.cost()
+    session.compare()
+    again = pickle.loads(pickle.dumps(session))
+    assert again == session
+    assert again.cost().to_json() == session.cost().to_json()
+
+
+@pytest.mark.parametrize("value", [None, 3, ["full"]])
+def test_what_is_no_text_is_refused(value):
+    with pytest.raises(SpecError, match="policy"):
+        Session().with_policy(value)
+    with pytest.raises(SpecError, match="model"):
+        Session().with_model(value)
+
+
+@pytest.fixture
+def document(tmp_path):
+    session = Session(
+        model="digits-cnn",
+        policy="last-k:k=3",
+        batch=8,
+        micro_batch=2,
+        optimizer="adam",
+        precision="fp16",
+    )
+    path = tmp_path / "policy.json"
+    path.write_text(session.export().to_json(), "utf-8")
+    return path, session.cost()
+
+
+def test_a_policy_document_brings_its_setup(document):
+    path, cost = document
+    again = Session(model="digits-cnn").with_policy(str(path)).cost()
+    assert again.setup == cost.setup
+    assert again.memory == cost.memory
+    elsewhere = Session(model="digits-cnn", device="stm32f746").with_policy(str(path)).cost()
+    assert elsewhere.setup["precision"] == "int8"
+    assert elsewhere.setup["optimizer"] == "adam"
+
+
+def test_the_terminal_takes_the_documents_setup_unless_told_otherwise(document, capsys):
+    path, cost = document
+    assert run(["cost", "digits-cnn", "gap9", "--policy", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["setup"] == cost.setup
+    command = ["cost", "digits-cnn", "gap9", "--policy", str(path), "--optimizer", "sgd", "--json"]
+    assert run(command) == 0
+    setup = json.loads(capsys.readouterr().out)["setup"]
+    assert setup == cost.setup | {"optimizer": "sgd"}
+
+
+def test_a_document_does_not_touch_a_module_of_other_sizes(document):
+    from explorer.accuracy.torch_bridge import build_module
+
+    other = build_module(Session(model="mcunet-5fps").graph)
+    before = {name: parameter.requires_grad for name, parameter in other.named_parameters()}
+    with pytest.raises(SpecError, match="slice_count"):
+        apply_policy(other, load_policy(document[0]))
+    after = {name: parameter.requires_grad for name, parameter in other.named_parameters()}
+    assert before == after
+
+
+@pytest.mark.parametrize("accounting", ["tinytrain", "tiny-training", "torch-eager"])
+def test_whether_it_fits_is_always_our_own_answer(accounting):
+    own = Session(policy="last-layer", batch=100)
+    other = Session(policy="last-layer", batch=100, accounting=accounting)
+    assert other.cost().fits == own.cost().fits
+    assert other.cost().memory["peak_live_bytes"] != own.cost().memory["peak_live_bytes"]
+    assert other.cost().accounting == accounting
+
+
+def test_a_proxy_is_an_objective_under_its_own_name():
+    front = Session(model="mcunet-5fps").search(25)
+    names = [objective.name for objective in front.table.objectives]
+    assert names == ["proxy_score", "peak_live_bytes", "step_energy_j"]
