@@ -274,17 +274,23 @@ def test_a_ledger_that_cannot_be_written_is_refused_before_the_work(terminal, tm
 
 
 def test_ctrl_c_keeps_what_a_search_found(tmp_path):
-    out = tmp_path / "front.json"
+    out, journal = tmp_path / "front.json", tmp_path / "kept.journal"
     command = [sys.executable, "-m", "explorer", "search", "digits-cnn", "gap9"]
     process = subprocess.Popen(
-        [*command, "--trials", "1000000", "--out", str(out)],
+        [*command, "--trials", "1000000", "--study", "kept", "--out", str(out)],
+        cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    time.sleep(4)
+    deadline = time.monotonic() + 120
+    while not (journal.is_file() and journal.stat().st_size > 20_000):
+        assert process.poll() is None
+        assert time.monotonic() < deadline, "the search did not start"
+        time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert "stopped after" in err
+    assert "the same command goes on" in err
     assert json.loads(out.read_text())["candidates"]
