@@ -4,7 +4,7 @@ Frozen: every change is a new Session, so a face holds nothing else.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -225,8 +225,15 @@ class Session:
         return report(self.graph, self.profile, designs, self.reserve_bytes)
 
     def export(self, table: CandidateTable | None = None, row: int = 0) -> PolicyDocument:
-        """A candidate, or the chosen policy, as a policy document."""
+        """A candidate, or the chosen policy, as a policy document.
+
+        SpecError when the table is of another network or has no such row.
+        """
         table = self.chosen() if table is None else table
+        if table.designs.axes.names != self._context.axes.names:
+            raise SpecError(f"table: its candidates are not of {self.graph.name}")
+        if not 0 <= row < len(table):
+            raise SpecError.of("row", row, f"0 to {len(table) - 1}")
         return policy_document(
             self.graph,
             self.profile,
@@ -349,13 +356,14 @@ class Session:
 
     def _question(self, space: str) -> dict[str, object]:
         return {
-            "model": self.graph.digest,
-            "device": device_digest(self.profile),
+            "model": f"{self.graph.name} ({self.graph.digest})",
+            "device": f"{self.profile.name} ({device_digest(self.profile)})",
             "task": self.task_name,
             "space": space,
-            "setup": repr(self._setup()),
+            **asdict(self._setup()),
             "worth": self.problem.judge.name,
-            "limits": [self.reserve_bytes, self.memory_limit_bytes],
+            "reserve_bytes": self.reserve_bytes,
+            "memory_limit_bytes": self.memory_limit_bytes,
         }
 
     def _repr_html_(self) -> str:

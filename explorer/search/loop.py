@@ -139,8 +139,18 @@ def _open_study(
     if before is None:
         study.set_user_attr(QUESTION, asked)
     elif before != asked:
-        raise SpecError(f"study {place.name}: it asks {before}, not {asked}; take another name")
+        raise SpecError(f"study {place.name}: {_difference(before, question)}; take another name")
     return study
+
+
+def _difference(before: str, question: Mapping[str, Any]) -> str:
+    """What an existing study asks otherwise: `device was gap9, is stm32h743`."""
+    known: dict[str, Any] = json.loads(before)
+    return ", ".join(
+        f"{name} was {known.get(name)}, is {value}"
+        for name, value in question.items()
+        if known.get(name) != value
+    )
 
 
 def _storage(place: StudyPlace) -> Any:

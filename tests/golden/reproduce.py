@@ -8,7 +8,7 @@ from explorer.costmodel.tables import layer_table
 from explorer.session import Session
 
 FOLDER = Path(__file__).parent
-FILES = ("networks", "tinytrain", "sparse_update")
+FILES = ("networks", "tinytrain", "sparse_update", "engine")
 UNITS = {"MiB": 2**20, "KiB": 2**10, "M": 1e6, "1": 1}
 
 
@@ -37,13 +37,17 @@ def golden_rows() -> list[Golden]:
 
 def _rows(name: str) -> list[Golden]:
     table = tomllib.loads((FOLDER / f"{name}.toml").read_text("utf-8"))
-    return [_reproduce(name, row, table.get("accounting", "device")) for row in table["row"]]
+    return [_reproduce(name, row, table) for row in table["row"]]
 
 
-def _reproduce(name: str, row: dict, accounting: str) -> Golden:
+def _reproduce(name: str, row: dict, table: dict) -> Golden:
     policy = row.get("policy", "none")
     session = Session(
-        model=row["model"], policy=policy, batch=row.get("batch", 1), accounting=accounting
+        model=row["model"],
+        device=table.get("device", "gap9"),
+        policy=policy,
+        batch=row.get("batch", 1),
+        accounting=table.get("accounting", "device"),
     )
     unit = row.get("unit", "1")
     value = _value(session, row["quantity"]) / UNITS[unit]

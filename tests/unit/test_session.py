@@ -95,3 +95,12 @@ def test_a_proxy_is_an_objective_under_its_own_name():
     front = Session(model="mcunet-5fps").search(25)
     names = [objective.name for objective in front.table.objectives]
     assert names == ["proxy_score", "peak_live_bytes", "step_energy_j"]
+
+
+def test_a_candidate_of_another_network_or_row_is_refused():
+    table = Session(model="digits-cnn").compare()
+    with pytest.raises(SpecError, match="mcunet-5fps"):
+        Session(model="mcunet-5fps").export(table, 0)
+    for row in (-1, len(table)):
+        with pytest.raises(SpecError, match="row"):
+            Session(model="digits-cnn").export(table, row)
