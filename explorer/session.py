@@ -89,6 +89,7 @@ class Session:
             raise SpecError.of("reserve", self.reserve_bytes, "bytes from 0")
         if self.memory_limit_bytes is not None and self.memory_limit_bytes < 1:
             raise SpecError.of("memory_limit", self.memory_limit_bytes, "bytes from 1")
+        model_graph(self.model)
         self._setup()
         if self.task is not None:
             catalog.load("task", self.task)

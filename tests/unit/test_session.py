@@ -7,7 +7,7 @@ import pytest
 
 from explorer import apply_policy, load_policy
 from explorer.cli import run
-from explorer.errors import SpecError
+from explorer.errors import SpecError, UnknownNameError
 from explorer.session import ALWAYS_APPLICABLE, FIRST_POLICY, Session
 
 
@@ -104,3 +104,12 @@ def test_a_candidate_of_another_network_or_row_is_refused():
     for row in (-1, len(table)):
         with pytest.raises(SpecError, match="row"):
             Session(model="digits-cnn").export(table, row)
+
+
+def test_an_unknown_network_is_refused_at_once():
+    with pytest.raises(UnknownNameError, match="mcunet-5fps"):
+        Session(model="mcunet-5fp")
+    with pytest.raises(UnknownNameError, match="mcunet-5fps"):
+        Session().with_model("mcunet-5fp")
+    with pytest.raises(SpecError, match="width"):
+        Session().with_model("mcunet-5fps:width=2")
