@@ -4,8 +4,9 @@ Answers come from asking the same question again with one thing changed, so they
 can never differ from what the cost model says.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from explorer import catalog
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 LARGEST_MICRO_BATCH = 4096
 BATCH_NORM = "bn"
+POLICIES = ("last-k:k=8", "last-k:k=4", "last-k:k=2", "last-layer", "bias-only:last=12")
 
 
 class Question(Protocol):
@@ -112,29 +114,16 @@ class Advice:
         """The changes, one row each."""
         import pandas as pd
 
-        return pd.DataFrame(
-            [{name: getattr(change, name) for name in Change.__slots__} for change in self.changes]
-        )
+        return pd.DataFrame([asdict(change) for change in self.changes])
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON surface of `explorer advise`."""
         return {
-            "fits": [
-                {
-                    "level": fit.level,
-                    "needed_bytes": fit.needed_bytes,
-                    "usable_bytes": fit.usable_bytes,
-                    "fits": fit.fits,
-                }
-                for fit in self.fits
-            ],
+            "fits": [fit.to_dict() for fit in self.fits],
             "largest_micro_batch": self.largest_micro_batch_count,
             "smallest_device": self.smallest_device,
             "devices": list(self.devices),
-            "changes": [
-                {name: getattr(change, name) for name in Change.__slots__}
-                for change in self.changes
-            ],
+            "changes": [asdict(change) for change in self.changes],
         }
 
 
@@ -144,13 +133,13 @@ def advise(question: Question) -> Advice:
     Pairs of changes are tried only where no single one makes a misfit fit.
     """
     now = question.cost()
-    singles = list(_single_changes(question))
-    changes = [_compare(setting, now, changed.cost()) for setting, changed in singles]
+    singles = list(_answered_changes(question))
+    changes = [_compare(setting, now, then) for setting, _, then in singles]
     if not now.fits_all and not any(change.fits for change in changes):
         pairs = (
-            _compare(f"{first}, {second}", now, changed.cost())
-            for first, once in singles
-            for second, changed in _single_changes(once)
+            _compare(f"{first}, {second}", now, then)
+            for first, once, _ in singles
+            for second, _, then in _answered_changes(once)
             if first.split("=")[0] < second.split("=")[0]
         )
         changes += [pair for pair in pairs if pair.fits]
@@ -189,35 +178,38 @@ def _largest_micro_batch(question: Question) -> int:
 
 def _fitting_devices(question: Question) -> Iterator[str]:
     sizes = {name: load_device(name) for name in catalog.names("device")}
-    for name in sorted(sizes, key=lambda name: _ram_bytes(sizes[name])):
+    for name in sorted(sizes, key=lambda name: sizes[name].ram.usable_bytes):
         if question.with_precision(None).with_device(name).cost().fits_all:
             yield name
 
 
-def _ram_bytes(device: DeviceProfile) -> int:
-    return sum(level.usable_bytes for level in device.memory if level.holds == "data")
+def _answered_changes(question: Question) -> Iterator[tuple[str, Question, Cost]]:
+    """Single changes with their answers; those the policy does not allow are left out."""
+    for setting, change in _single_changes(question):
+        try:
+            changed = change()
+            yield setting, changed, changed.cost()
+        except SpecError:
+            continue
 
 
-def _single_changes(question: Question) -> Iterator[tuple[str, Question]]:
+def _single_changes(question: Question) -> Iterator[tuple[str, Callable[[], Question]]]:
     micro = question.micro_batch or question.batch
     for smaller in sorted({1, micro // 4, micro // 2}):
         if 0 < smaller < micro and question.batch % smaller == 0:
-            yield f"micro_batch={smaller}", question.with_batch(question.batch, smaller)
+            yield f"micro_batch={smaller}", partial(question.with_batch, question.batch, smaller)
     norm = question.cost().setup["norm"]
     if norm != "none":
         for other in NORMS:
             if other not in (norm, "none", BATCH_NORM):
-                yield f"norm={other}", question.with_norm(other)
+                yield f"norm={other}", partial(question.with_norm, other)
     for optimizer, states in OPTIMIZER_STATES.items():
         if states < OPTIMIZER_STATES[question.optimizer]:
-            yield f"optimizer={optimizer}", question.with_optimizer(optimizer)
+            yield f"optimizer={optimizer}", partial(question.with_optimizer, optimizer)
     for precision in question.profile.kernels:
-        yield f"precision={precision}", question.with_precision(precision)
-    for policy in ("last-k:k=8", "last-k:k=4", "last-k:k=2", "last-layer", "bias-only:last=12"):
-        try:
-            yield f"policy={policy}", question.with_policy(policy)
-        except SpecError:
-            continue
+        yield f"precision={precision}", partial(question.with_precision, precision)
+    for policy in POLICIES:
+        yield f"policy={policy}", partial(question.with_policy, policy)
 
 
 def _compare(setting: str, now: Cost, then: Cost) -> Change:

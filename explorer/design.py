@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from explorer.device import PRECISIONS
-from explorer.errors import SpecError
+from explorer.errors import SpecError, check_whole
 from explorer.graph import NORMS, ModelGraph
 from explorer.units import BoolArray, FloatArray, IntArray
 
@@ -151,6 +151,17 @@ class UpdatePolicy:
         )
 
 
+def nothing(axes: LayerAxes) -> UpdatePolicy:
+    """All layers frozen."""
+    frozen = np.zeros(len(axes.names), dtype=bool)
+    return UpdatePolicy.of("none", axes, slices=frozen * 1, update_bias=frozen)
+
+
+def everything(axes: LayerAxes) -> UpdatePolicy:
+    """All layers trained: weights, biases and norms."""
+    return UpdatePolicy.of("full", axes, slices=axes.out_channels, update_bias=axes.has_bias)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSetup:
     """How a step is run: one update of `micro_batch * accumulation_steps` samples.
@@ -168,9 +179,7 @@ class TrainingSetup:
 
     def __post_init__(self) -> None:
         for field in ("micro_batch", "accumulation_steps"):
-            value = getattr(self, field)
-            if not 1 <= value <= LARGEST_BATCH:
-                raise SpecError.of(field, value, f"a whole number from 1 to {LARGEST_BATCH}")
+            check_whole(field, getattr(self, field), 1, LARGEST_BATCH)
         for field, allowed in (
             ("optimizer", OPTIMIZERS),
             ("precision", PRECISIONS),
@@ -191,8 +200,7 @@ class TrainingSetup:
     @classmethod
     def of_batch(cls, batch: int, micro_batch: int | None = None, **rest: str) -> "TrainingSetup":
         """Split an effective batch into micro-batches; it must divide without rest."""
-        if not 1 <= batch <= LARGEST_BATCH:
-            raise SpecError.of("batch", batch, f"a whole number from 1 to {LARGEST_BATCH}")
+        check_whole("batch", batch, 1, LARGEST_BATCH)
         micro = batch if micro_batch is None else micro_batch
         if micro < 1 or batch % micro:
             raise SpecError.of("micro_batch", micro, f"a divisor of the batch, {batch}")
@@ -231,10 +239,14 @@ class DesignBatch:
     @property
     def update_ratio(self) -> FloatArray:
         """Share of weight slices trained [P, L]."""
-        axes = self.axes
-        channels = np.where(self.axis_in[:, None], axes.in_channels, axes.out_channels)
-        ratio: FloatArray = self.slices / channels
+        ratio: FloatArray = self.slices / self.slice_counts
         return ratio
+
+    @property
+    def slice_counts(self) -> IntArray:
+        """Slices of each layer along the axis each design chooses by [P, L]."""
+        axes = self.axes
+        return np.where(self.axis_in[:, None], axes.in_channels, axes.out_channels)
 
     @classmethod
     def of(

@@ -142,6 +142,16 @@ class DeviceProfile(_Document):
         """The memory level for `data` or for `weights`, if there is one."""
         return next((level for level in self.memory if level.holds == holds), None)
 
+    @property
+    def ram(self) -> MemoryLevel:
+        """The one level that holds data."""
+        return next(level for level in self.memory if level.holds == "data")
+
+    @property
+    def runs_from_flash(self) -> bool:
+        """Whether frozen weights stay in a level of their own."""
+        return self.level("weights") is not None
+
     def kernels_for(self, precision: str) -> Kernels:
         """Rates of a precision; SpecError lists those the device has."""
         for known, kernels in self.kernels.items():

@@ -25,6 +25,13 @@ class SpecError(ExplorerError, ValueError):
         return cls(f"{field}: got {came!r}, allowed: {allowed}")
 
 
+def check_whole(field: str, value: int, low: int, high: int | None = None) -> None:
+    """SpecError unless a whole number is within its bounds."""
+    if value < low or (high is not None and value > high):
+        bounds = f"from {low}" if high is None else f"from {low} to {high}"
+        raise SpecError.of(field, value, f"a whole number {bounds}")
+
+
 class UnknownNameError(ExplorerError, LookupError):
     """No entry of that name."""
 

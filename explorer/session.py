@@ -20,7 +20,7 @@ from explorer.costmodel.detail import report
 from explorer.costmodel.evaluate import MemoryMap, evaluate, memory_map
 from explorer.costmodel.report import Cost
 from explorer.costmodel.tables import layer_table
-from explorer.design import DesignBatch, TrainingSetup, UpdatePolicy
+from explorer.design import DesignBatch, TrainingSetup, UpdatePolicy, everything, nothing
 from explorer.device import DeviceProfile
 from explorer.document import PolicyDocument, load_policy
 from explorer.errors import SpecError
@@ -29,12 +29,7 @@ from explorer.family import FamilyInfo, PolicyContext, build_policy, families, k
 from explorer.graph import ModelGraph, normalised
 from explorer.search.candidates import CandidateTable, ParetoFront
 from explorer.search.control import SearchControl
-from explorer.search.judge import (
-    Judge,
-    everything,
-    measured_accuracies,
-    nothing,
-)
+from explorer.search.judge import Judge, measured_accuracies
 from explorer.search.loop import OnBatch, StudyPlace, explore
 from explorer.search.problem import Problem
 from explorer.search.sources import (
@@ -327,8 +322,6 @@ class Session:
     @cached_property
     def _context(self) -> PolicyContext:
         table = layer_table(self.graph)
-        level = self.profile.level("data")
-        assert level is not None
 
         def screen(policies: Sequence[UpdatePolicy]) -> tuple[FloatArray, FloatArray]:
             designs = DesignBatch.of(table.axes, policies, self._setup())
@@ -342,7 +335,7 @@ class Session:
             forward_macs=table.forward_macs,
             layer_fisher=None if self.scores is None else self.scores.layer_fisher(),
             screen=screen,
-            usable_bytes=float(level.usable_bytes - self.reserve_bytes),
+            usable_bytes=float(self.profile.ram.usable_bytes - self.reserve_bytes),
         )
 
     def _space(self, name: str) -> SearchSpace:

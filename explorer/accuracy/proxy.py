@@ -14,8 +14,6 @@ from explorer.accuracy.scores import ScoreTable
 from explorer.design import CHANNEL_AXES, DesignBatch
 from explorer.units import FloatArray
 
-CRITERIA = ("gradient", "fisher")
-
 
 def proxy_scores(table: ScoreTable, designs: DesignBatch, criterion: str) -> FloatArray:
     """Score of each design [P] under a criterion; higher is better."""

@@ -205,7 +205,7 @@ def _choice_label(view: View) -> str:
 
 def _budget(view: View) -> Budget:
     session = view.session
-    level = next(level for level in session.profile.memory if level.holds == "data")
+    level = session.profile.ram
     limit_bytes = float(level.usable_bytes - session.reserve_bytes)
     source = view.cost.provenance.get(f"fits.{level.name}.usable_bytes")
     kind = f" ({source.kind})" if source else ""

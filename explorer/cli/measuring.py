@@ -1,6 +1,7 @@
 """Measuring: fisher, measure, calibrate. Torch is imported when a command runs."""
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ from rich.progress import Progress
 
 from explorer.accuracy.records import Ledger
 from explorer.cli.shared import AsJson, Model, Policy, app, print_rows, show
-from explorer.errors import CalibrationError, SpecError
+from explorer.errors import CalibrationError, SpecError, check_whole
 from explorer.paths import data_cache
 from explorer.search.loop import LARGEST_SEED
 from explorer.session import Session
@@ -32,10 +33,8 @@ def fisher(
     """Channel scores of a network on a task, from one backward pass an episode."""
     from explorer.accuracy.fisher import task_scores
 
-    if episodes < 1:
-        raise SpecError.of("episodes", episodes, "a whole number from 1")
-    if not 0 <= seed <= LARGEST_SEED:
-        raise SpecError.of("seed", seed, f"a whole number from 0 to {LARGEST_SEED}")
+    check_whole("episodes", episodes, 1)
+    check_whole("seed", seed, 0, LARGEST_SEED)
     session = Session(model=model, task=task, policy="none")
     path = out or data_cache() / "fisher" / f"{session.graph.name}-{task}.npz"
     _check_writable(path)
@@ -65,10 +64,8 @@ def measure(
     """Really fine-tune a policy on episodes of a task, and report its accuracy."""
     from explorer.accuracy.finetune import measure as run_measure
 
-    if episodes < 1:
-        raise SpecError.of("episodes", episodes, "a whole number from 1")
-    if not 0 <= seed <= LARGEST_SEED:
-        raise SpecError.of("seed", seed, f"a whole number from 0 to {LARGEST_SEED}")
+    check_whole("episodes", episodes, 1)
+    check_whole("seed", seed, 0, LARGEST_SEED)
     if ledger is not None:
         _check_writable(ledger)
     session = Session(model=model, task=task).with_policy(policy)
@@ -106,10 +103,11 @@ def calibrate(model: Model, task: TaskArgument, as_json: AsJson = False) -> None
 
 
 def _check_writable(path: Path) -> None:
-    """Before the work, not after: SpecError when a result could not be kept."""
+    """Before the work, not after: SpecError when a result could not be kept there."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab"):
-            pass
     except OSError as error:
         raise SpecError(f"{path}: cannot be written: {error.strerror}") from None
+    target = path if path.exists() else path.parent
+    if path.is_dir() or not os.access(target, os.W_OK):
+        raise SpecError(f"{path}: cannot be written: not a writable file")

@@ -127,6 +127,7 @@ def _with_document_setup(context: typer.Context, session: Session) -> Session:
 
 @app.command()
 def advise(
+    context: typer.Context,
     model: Model,
     device: Device,
     policy: Policy = "full",
@@ -150,6 +151,8 @@ def advise(
         policy=policy,
         reserve_bytes=reserve,
     )
+    if policy.endswith(".json"):
+        session = _with_document_setup(context, session)
     advice = session.advise()
     if as_json:
         print(json.dumps(advice.to_dict(), indent=2))

@@ -36,17 +36,15 @@ def place(
     np.fill_diagonal(rivals, False)
     bound = _most_alive(sizes, births, deaths) + alignment_bytes
     lives = deaths - births
-    best = _first_fit(np.lexsort((births, -lives, -sizes)), sizes, rivals, alignment_bytes)
-    for start in (np.lexsort((births, -lives, -sizes)), np.lexsort((-sizes, -lives))):
-        order = start
+    plans: list[ArenaPlan] = []
+    for order in (np.lexsort((births, -lives, -sizes)), np.lexsort((-sizes, -lives))):
         for _ in range(ROUNDS):
-            if _height(best, sizes) <= bound:
-                break
             offsets = _first_fit(order, sizes, rivals, alignment_bytes)
-            if _height(offsets, sizes) < _height(best, sizes):
-                best = offsets
+            plans.append(ArenaPlan(offsets=offsets, arena_bytes=int((offsets + sizes).max())))
+            if plans[-1].arena_bytes <= bound:
+                return plans[-1]
             order = _promoted(order, int(np.argmax(offsets + sizes)), rivals)
-    return ArenaPlan(offsets=best, arena_bytes=_height(best, sizes))
+    return min(plans, key=lambda plan: plan.arena_bytes)
 
 
 def _first_fit(
@@ -74,10 +72,6 @@ def _promoted(order: IntArray, buffer: int, rivals: BoolArray) -> IntArray:
     rest = order[order != buffer]
     alive = np.flatnonzero(rivals[buffer][rest])
     return np.insert(rest, alive[0] if len(alive) else 0, buffer)
-
-
-def _height(offsets: IntArray, sizes: IntArray) -> int:
-    return int((offsets + sizes).max())
 
 
 def _most_alive(sizes: IntArray, births: IntArray, deaths: IntArray) -> int:

@@ -27,7 +27,7 @@ from explorer.costmodel.tables import LayerTable, layer_table
 from explorer.design import DesignBatch
 from explorer.errors import SpecError
 from explorer.graph import ModelGraph
-from explorer.units import BITS_PER_BYTE, FloatArray
+from explorer.units import BITS_PER_BYTE, BoolArray, FloatArray
 
 DEVICE = "device"
 WORD_BYTES = 4
@@ -38,23 +38,17 @@ Convention = Callable[[LayerTable, DesignBatch], Columns]
 
 
 def recount(graph: ModelGraph, costs: CostReport, accounting: str) -> CostReport:
-    """The same designs under a named accounting; time and energy stay the device's."""
-    if accounting == DEVICE:
-        return costs
+    """The same designs under one of CONVENTIONS; time and energy stay the device's.
+
+    Bytes above inference are unknown (nan) where a convention does not define inference.
+    """
     if accounting not in CONVENTIONS:
-        raise SpecError.of("accounting", accounting, ", ".join(ACCOUNTINGS))
-    table = layer_table(graph)
-    zero = np.zeros(len(costs))
-    columns = dict.fromkeys(_RECOUNTED, zero) | CONVENTIONS[accounting](table, costs.designs)
-    parts = [columns[name] for name in _PARTS]
-    peak = np.sum(parts, axis=0)
-    columns |= {
-        "peak_live_bytes": peak,
-        "training_extra_bytes": peak - columns["workspace_bytes"]
-        if accounting == "tinytrain"
-        else zero + np.nan,
-        "arena_bytes": zero + np.nan,
-    }
+        raise SpecError.of("accounting", accounting, ", ".join(CONVENTIONS))
+    unknown = np.full(len(costs), np.nan)
+    columns = dict.fromkeys(_RECOUNTED, np.zeros(len(costs)))
+    columns |= {"training_extra_bytes": unknown, "arena_bytes": unknown}
+    columns |= CONVENTIONS[accounting](layer_table(graph), costs.designs)
+    columns["peak_live_bytes"] = np.sum([columns[name] for name in _PARTS], axis=0)
     kept = {name: getattr(costs, name) for name in CostReport.columns() if name not in columns}
     return CostReport(designs=costs.designs, **kept, **columns)
 
@@ -65,19 +59,21 @@ def _tinytrain(table: LayerTable, designs: DesignBatch) -> Columns:
     share = weights / table.weight_count
     complete = np.all(np.where(sizes["is_conv"], share, 1.0) == 1.0, axis=1)
     trains = (weights > 0) & (sizes["is_conv"] > 0)
-    behind_first = np.cumsum(trains, axis=1) - trains > 0
-    input_grad = (behind_first | complete[:, None]) @ sizes["macs"]
+    input_grad = (_behind_first(trains) | complete[:, None]) @ sizes["macs"]
     updated = (weights * sizes["is_conv"]).sum(axis=1)
     batch = designs.setup.effective_batch
     inference = np.max(sizes["inputs"] + sizes["outputs"] // sizes["groups"])
     kept = sizes["inputs"].sum() + sizes["outputs"].sum() + sizes["activated"].sum()
+    saved_bytes = np.where(complete, kept * batch * WORD_BYTES, 0.0)
+    words = 2 + ADAM_STATES
     return {
         "input_grad_macs": input_grad,
         "weight_grad_macs": share @ sizes["macs"],
         "weight_bytes": updated * WORD_BYTES,
         "gradient_bytes": updated * WORD_BYTES,
         "optimizer_bytes": updated * WORD_BYTES * ADAM_STATES,
-        "saved_activation_bytes": np.where(complete, kept * batch * WORD_BYTES, 0.0),
+        "saved_activation_bytes": saved_bytes,
+        "training_extra_bytes": updated * WORD_BYTES * words + saved_bytes,
         "workspace_bytes": np.where(complete, 0.0, inference * WORD_BYTES),
     }
 
@@ -90,10 +86,9 @@ def _tiny_training(table: LayerTable, designs: DesignBatch) -> Columns:
     by_input = designs.axis_in[:, None] | table.depthwise
     inputs = np.where(by_input, share, trains) * sizes["inputs"]
     bias = designs.update_bias & table.axes.has_bias
-    behind_first = np.cumsum(trains | bias, axis=1) - (trains | bias) > 0
     head_inputs = float(table.axes.out_channels[-1])
     return {
-        "input_grad_macs": behind_first @ sizes["macs"],
+        "input_grad_macs": _behind_first(trains | bias) @ sizes["macs"],
         "weight_grad_macs": share @ sizes["macs"],
         "weight_bytes": weights.sum(axis=1) + bias @ (WORD_BYTES * table.bias_count),
         "saved_activation_bytes": inputs.sum(axis=1)
@@ -116,6 +111,12 @@ def _torch_eager(table: LayerTable, designs: DesignBatch) -> Columns:
         "weight_grad_macs": complete @ table.forward_macs,
         "saved_activation_bytes": eager_saved_bytes(table.graph, designs),
     }
+
+
+def _behind_first(trains: BoolArray) -> BoolArray:
+    """Layers behind the first that trains [P, L]."""
+    behind: BoolArray = np.greater(np.cumsum(trains, axis=1), trains)
+    return behind
 
 
 def _conv_sizes(table: LayerTable) -> Columns:

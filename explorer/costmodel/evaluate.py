@@ -63,9 +63,7 @@ def arena_plan(
 ) -> tuple[list[tuple[Buffer, int]], int]:
     """Buffers of the first design with their offsets in bytes, and the arena's size."""
     life = life_table(graph, designs.setup)
-    buffers = buffers_of(
-        life, designs, designs.setup, weights_in_flash=device.level("weights") is not None
-    )
+    buffers = buffers_of(life, designs, designs.setup, weights_in_flash=device.runs_from_flash)
     plan = place(
         np.array([buffer.size_bytes for buffer in buffers], dtype=np.int64),
         np.array([buffer.birth for buffer in buffers], dtype=np.int64),
@@ -106,13 +104,13 @@ def live_profile(
         life.schedule.table,
         trained,
         designs.setup,
-        weights_in_flash=device.level("weights") is not None,
+        weights_in_flash=device.runs_from_flash,
     )
     return live + _constant_bytes(fixed, designs.setup)[:, None], life.schedule.step_labels
 
 
 def _chunks(count: int) -> list[tuple[int, int]]:
-    starts = range(0, max(count, 1), CHUNK)
+    starts = range(0, count, CHUNK)
     return [(start, min(start + CHUNK, count)) for start in starts]
 
 
@@ -136,12 +134,10 @@ def _evaluate_chunk(graph: ModelGraph, device: DeviceProfile, designs: DesignBat
     input_grad = passes[:, table.op_index] @ table.forward_macs
     weight_grad = trained[:, :layer_count] @ positions
     forward = np.full(len(designs), table.forward_macs.sum())
-    fixed = parameter_bytes(
-        table, trained, setup, weights_in_flash=device.level("weights") is not None
-    )
+    fixed = parameter_bytes(table, trained, setup, weights_in_flash=device.runs_from_flash)
     constant = _constant_bytes(fixed, setup)
     peak = peak_bytes(life, values, trained) + constant
-    resting = fixed["weight_bytes"] if device.level("weights") is None else 0.0
+    resting = 0.0 if device.runs_from_flash else fixed["weight_bytes"]
     inference = life.inference_bytes + resting
     time_s = operator_times(table, device, designs, passes, trained).sum(axis=1)
     step_macs = (forward + input_grad + weight_grad) * setup.effective_batch

@@ -15,7 +15,7 @@ from explorer.costmodel.schedule import BufferRule, Feature, Schedule, schedule_
 from explorer.costmodel.tables import LayerTable
 from explorer.design import OPTIMIZER_STATES, DesignBatch, TrainingSetup
 from explorer.graph import ModelGraph
-from explorer.units import FloatArray, IntArray, bytes_of
+from explorer.units import BITS_PER_BYTE, FloatArray, IntArray, bytes_of
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -56,15 +56,9 @@ class Buffer:
 
 def trained_counts(table: LayerTable, designs: DesignBatch) -> FloatArray:
     """Trained weights, biases and norm scales of each layer [P, 3L]."""
-    axes = table.axes
-    per_slice = np.where(
-        designs.axis_in[:, None],
-        table.weight_count / axes.in_channels,
-        table.weight_count / axes.out_channels,
-    )
     return np.concatenate(
         [
-            designs.slices * per_slice,
+            designs.slices * (table.weight_count / designs.slice_counts),
             designs.update_bias * table.bias_count,
             designs.update_norm * table.norm_count,
         ],
@@ -201,15 +195,15 @@ def parameter_bytes(
     total = _stored_bytes(table.weight_count.sum(), setup) + float(
         bytes_of(table.graph.parameter_count - table.weight_count.sum(), form.bias_bits)
     )
-    trained_bytes = (weight_count * form.weight_bits + other_count * form.bias_bits) / 8
-    gradients = trained * form.weight_gradient_bits / 8
+    trained_bytes = (weight_count * form.weight_bits + other_count * form.bias_bits) / BITS_PER_BYTE
+    gradients = trained * form.weight_gradient_bits / BITS_PER_BYTE
     by_layer = gradients.reshape(len(trained), 3, layer_count).sum(axis=1)
     deferred = setup.update_timing == "deferred"
     state_count = OPTIMIZER_STATES[setup.optimizer] * (weight_count + other_count)
     return {
         "weight_bytes": trained_bytes if weights_in_flash else np.full(len(trained), total),
         "flash_bytes": total - trained_bytes if weights_in_flash else np.zeros(len(trained)),
-        "optimizer_bytes": state_count * form.state_bits / 8,
+        "optimizer_bytes": state_count * form.state_bits / BITS_PER_BYTE,
         "gradient_bytes": by_layer.sum(axis=1) if deferred else by_layer.max(axis=1),
     }
 
@@ -284,7 +278,7 @@ def _needs(features: dict[Feature, int], layer_count: int) -> FloatArray:
 
 def _fused_gradients(schedule: Schedule, form: Form) -> FloatArray:
     """Bytes per trained weight, bias and norm scale while its gradient exists [3L, T]."""
-    size = form.weight_gradient_bits / 8
+    size = form.weight_gradient_bits / BITS_PER_BYTE
     table = schedule.table
     layer_count = len(table.axes.names)
     live = np.zeros((3 * layer_count, schedule.step_count))

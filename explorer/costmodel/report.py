@@ -100,6 +100,15 @@ class Fit:
         """Not a byte over."""
         return self.needed_bytes <= self.usable_bytes
 
+    def to_dict(self) -> dict[str, Any]:
+        """As in the JSON surface."""
+        return {
+            "level": self.level,
+            "needed_bytes": _plain(self.needed_bytes),
+            "usable_bytes": _plain(self.usable_bytes),
+            "fits": self.fits,
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
@@ -157,15 +166,7 @@ class Cost:
             "accounting": self.accounting,
             "macs": {name: _plain(value) for name, value in self.macs.items()},
             "memory": {name: _plain(value) for name, value in self.memory.items()},
-            "fits": [
-                {
-                    "level": fit.level,
-                    "needed_bytes": _plain(fit.needed_bytes),
-                    "usable_bytes": _plain(fit.usable_bytes),
-                    "fits": fit.fits,
-                }
-                for fit in self.fits
-            ],
+            "fits": [fit.to_dict() for fit in self.fits],
             "step": {"time_s": self.step_time_s, "energy_j": self.step_energy_j},
             "sample": {
                 "time_s": self.step_time_s / self.batch,

@@ -5,7 +5,6 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import prod
 
 import numpy as np
 
@@ -94,11 +93,6 @@ def layer_table(graph: ModelGraph) -> LayerTable:
         passes=passes.T.astype(np.float64),
         pass_column=pass_column,
     )
-
-
-def input_elements(graph: ModelGraph) -> int:
-    """Elements of one input sample."""
-    return prod(graph.input_shape)
 
 
 def _macs(graph: ModelGraph, name: str) -> int:

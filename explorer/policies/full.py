@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 
-import numpy as np
-
-from explorer.design import UpdatePolicy
+from explorer.design import UpdatePolicy, everything
 from explorer.family import Option, PolicyContext
 
 SUMMARY = "every weight, bias and norm trains"
@@ -23,6 +21,4 @@ def known(context: PolicyContext) -> list[str]:
 
 def build(context: PolicyContext, options: Mapping[str, str]) -> UpdatePolicy:
     """All slices of all layers."""
-    axes = context.axes
-    everything = np.ones(len(axes.names), dtype=bool)
-    return UpdatePolicy.of("full", axes, slices=axes.out_channels, update_bias=everything)
+    return everything(context.axes)

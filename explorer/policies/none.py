@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 
-import numpy as np
-
-from explorer.design import UpdatePolicy
+from explorer.design import UpdatePolicy, nothing
 from explorer.family import Option, PolicyContext
 
 SUMMARY = "nothing trains; inference only"
@@ -23,5 +21,4 @@ def known(context: PolicyContext) -> list[str]:
 
 def build(context: PolicyContext, options: Mapping[str, str]) -> UpdatePolicy:
     """All layers frozen."""
-    frozen = np.zeros(len(context.axes.names), dtype=bool)
-    return UpdatePolicy.of("none", context.axes, slices=frozen * 1, update_bias=frozen)
+    return nothing(context.axes)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from explorer.design import UpdatePolicy
+from explorer.design import UpdatePolicy, everything
 from explorer.errors import SpecError
 from explorer.family import Option, PolicyContext, number
 from explorer.units import BoolArray, FloatArray
@@ -59,8 +59,7 @@ def build(context: PolicyContext, options: Mapping[str, str]) -> UpdatePolicy:
             selection="fisher",
         )
 
-    everything = UpdatePolicy.of(family, axes, slices=axes.out_channels, update_bias=axes.has_bias)
-    budget_macs = share * context.screen([everything])[1][0]
+    budget_macs = share * context.screen([everything(axes)])[1][0]
     chosen = frozen.copy()
     for layer in np.argsort(-_scores(context), kind="stable"):
         tried = chosen.copy()

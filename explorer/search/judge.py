@@ -15,7 +15,7 @@ from explorer.accuracy.records import MeasuredRun
 from explorer.accuracy.scores import ScoreTable
 from explorer.costmodel.evaluate import evaluate
 from explorer.costmodel.report import CostReport
-from explorer.design import DesignBatch, LayerAxes, TrainingSetup, UpdatePolicy
+from explorer.design import DesignBatch, LayerAxes, TrainingSetup, everything
 from explorer.device import load_device
 from explorer.graph import ModelGraph
 from explorer.provenance import Kind
@@ -85,23 +85,9 @@ class Judge:
         return share
 
 
-def nothing(axes: LayerAxes) -> UpdatePolicy:
-    """All layers frozen."""
-    frozen = np.zeros(len(axes.names), dtype=bool)
-    return UpdatePolicy.of("none", axes, slices=frozen * 1, update_bias=frozen)
-
-
-def everything(axes: LayerAxes) -> UpdatePolicy:
-    """All layers trained."""
-    return UpdatePolicy.of("full", axes, slices=axes.out_channels, update_bias=axes.has_bias)
-
-
 def design_keys(designs: DesignBatch) -> list[DesignKey]:
     """What makes rows the same design; how channels are chosen counts where it can matter."""
-    channels = np.where(
-        designs.axis_in[:, None], designs.axes.in_channels, designs.axes.out_channels
-    )
-    cut: BoolArray = (designs.slices > 0) & (designs.slices < channels)
+    cut: BoolArray = (designs.slices > 0) & (designs.slices < designs.slice_counts)
     partial: list[bool] = np.any(cut, axis=1).tolist()
     return [
         (

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer import catalog
-from explorer.errors import SpecError
+from explorer.errors import SpecError, check_whole
 from explorer.search.candidates import CandidateTable, ParetoFront, concatenate
 from explorer.search.control import SearchControl
 from explorer.search.front import normalised_values
@@ -55,10 +55,8 @@ def explore(
     `known` policies join the candidates as they are; `on_batch(done, total, table,
     hypervolume)` is called after every batch. The same seed gives the same trials.
     """
-    if trials < 0:
-        raise SpecError.of("trials", trials, "a whole number from 0")
-    if not 0 <= seed <= LARGEST_SEED:
-        raise SpecError.of("seed", seed, f"a whole number from 0 to {LARGEST_SEED}")
+    check_whole("trials", trials, 0)
+    check_whole("seed", seed, 0, LARGEST_SEED)
     study = _open_study(catalog.load("sampler", sampler).make(seed), problem, question, place)
     table, done = _told(study, problem, space, known)
     if not done:

@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from explorer.costmodel.ops import kernel_kind
 from explorer.design import DesignBatch, LayerAxes, TrainingSetup
 from explorer.errors import SpecError
 from explorer.graph import ModelGraph
@@ -155,6 +156,6 @@ class SearchSpace:
 
 def _kind(graph: ModelGraph, name: str) -> str:
     layer = graph[name]
-    if layer.groups > 1 and layer.groups == layer.out_shape[0]:
+    if kernel_kind(layer) == "depthwise":
         return "depthwise"
     return "expand" if layer.out_shape[0] > graph.in_channels(layer) else "project"

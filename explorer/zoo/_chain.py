@@ -1,7 +1,5 @@
 """A small vocabulary for writing networks down: a Chain remembers the last tensor."""
 
-from math import prod
-
 from explorer.graph import INPUT, NORM_OP_OF, LayerSpec, ModelGraph
 from explorer.provenance import Source
 
@@ -89,11 +87,6 @@ class Chain:
     def graph(self, name: str, source: Source) -> ModelGraph:
         """The finished, checked graph."""
         return ModelGraph(name, self.input_shape, tuple(self._layers), source)
-
-    @property
-    def elements(self) -> int:
-        """Elements at the end, one sample."""
-        return prod(self.shape)
 
     def _same(self, name: str, op: str, *, groups: int = 1, block: str) -> None:
         self._append(

@@ -273,6 +273,15 @@ def test_a_ledger_that_cannot_be_written_is_refused_before_the_work(terminal, tm
     assert "cannot be written" in sentence(err)
 
 
+def test_a_table_that_was_not_made_leaves_no_file(terminal, tmp_path, monkeypatch):
+    monkeypatch.delenv("EXPLORER_DATA", raising=False)
+    out = tmp_path / "table.npz"
+    code, _, err = terminal("fisher", "mcunet-5fps", "omniglot", "--out", str(out))
+    assert code == 2
+    assert "EXPLORER_DATA" in sentence(err)
+    assert not out.exists()
+
+
 def test_ctrl_c_keeps_what_a_search_found(tmp_path):
     out, journal = tmp_path / "front.json", tmp_path / "kept.journal"
     command = [sys.executable, "-m", "explorer", "search", "digits-cnn", "gap9"]

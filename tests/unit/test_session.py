@@ -71,6 +71,13 @@ def test_the_terminal_takes_the_documents_setup_unless_told_otherwise(document, 
     assert setup == cost.setup | {"optimizer": "sgd"}
 
 
+def test_advice_is_on_the_documents_setup(document, capsys):
+    path, cost = document
+    assert run(["advise", "digits-cnn", "gap9", "--policy", str(path), "--json"]) == 0
+    fits = json.loads(capsys.readouterr().out)["fits"]
+    assert [fit["needed_bytes"] for fit in fits] == [fit.needed_bytes for fit in cost.fits]
+
+
 def test_a_document_does_not_touch_a_module_of_other_sizes(document):
     from explorer.accuracy.torch_bridge import build_module
 
