@@ -18,6 +18,7 @@ from explorer.units import BoolArray, IntArray, format_bytes, format_joules
 
 CHOICE = "choice"
 LIST_CAP = 24
+MEASURED_PRECISION = "fp32"  # what our trainer computes in, whatever setup is asked about
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,8 @@ class Selection:
             return words
         error = float(self.table.worth.measured_error[self.row])
         return (
-            f"{words}; accuracy on {self.session.task_name} {measured:.1%} ± {error:.1%} (measured)"
+            f"{words}; accuracy on {self.session.task_name} "
+            f"{measured:.1%} ± {error:.1%} (measured, trained in {MEASURED_PRECISION})"
         )
 
 

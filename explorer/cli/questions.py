@@ -298,7 +298,7 @@ def print_table(table: CandidateTable, title: str) -> None:
             {
                 "policy": label,
                 table.score_name: f"{table.score[row]:.3f} ({table.score_kind[row].word})",
-                "accuracy (measured)": _measured(table, row),
+                "accuracy (measured, fp32)": _measured(table, row),
                 "peak RAM": format_bytes(float(table.peak_live_bytes[row])),
                 "above inference": format_bytes(float(table.training_extra_bytes[row])),
                 "step": format_seconds(float(table.step_time_s[row])),

@@ -609,7 +609,7 @@ def test_details_name_the_measured_accuracy_beside_a_proxy():
     session = Session(model="digits-cnn", policy="last-layer")
     selection = Selection(session=session, label="last-layer", table=session.chosen(), row=0)
     assert "proxy score" in selection.worth_words
-    assert "% (measured)" in selection.worth_words
+    assert "% (measured, trained in fp32)" in selection.worth_words
     unmeasured = session.with_policy("free:first_conv=0.5")
     words = Selection(session=unmeasured, label="x", table=unmeasured.chosen(), row=0).worth_words
     assert "measured" not in words
