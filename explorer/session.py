@@ -6,6 +6,7 @@ Frozen: every change is a new Session, so a face holds nothing else.
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from explorer.costmodel.evaluate import MemoryMap, evaluate, memory_map
 from explorer.costmodel.report import Cost
 from explorer.costmodel.tables import layer_table
 from explorer.design import DesignBatch, TrainingSetup, UpdatePolicy, everything, nothing
-from explorer.device import DeviceProfile
+from explorer.device import DeviceProfile, read_text
 from explorer.document import PolicyDocument, load_policy
 from explorer.errors import SpecError
 from explorer.export import FrontDocument, device_digest, front_document, policy_document
@@ -41,6 +42,7 @@ from explorer.search.sources import (
     score_table,
 )
 from explorer.search.space import SearchSpace
+from explorer.tiny_training import read_config, spec_of
 from explorer.units import FloatArray
 
 if TYPE_CHECKING:
@@ -55,7 +57,8 @@ ALWAYS_APPLICABLE = "last-k:k=4"
 class Session:
     """A question: what is asked about, and under which setup.
 
-    `device` may be a path to a TOML, `policy` a spec or a path to a policy JSON. `task`,
+    `device` may be a path to a TOML, `policy` a spec, or a path to a policy JSON or to a
+    YAML of tiny-training. `task`,
     `norm`, `precision` None mean the model's task, the network's own norm, the device's
     precision; the policy `default` is a published scheme where there is one.
     `reserve_bytes` of RAM belong to the application.
@@ -172,7 +175,10 @@ class Session:
         """What the chosen policy trains; SpecError or UnknownNameError when it cannot."""
         if self.policy.endswith(".json"):
             return load_policy(self.policy).policy(self.graph)
-        return build_policy(self._context, self.policy)
+        spec = self.policy
+        if spec.endswith((".yaml", ".yml")):
+            spec = spec_of(read_config(read_text(Path(spec)), spec), self.graph)
+        return build_policy(self._context, spec)
 
     def policies(self) -> list[FamilyInfo]:
         """Policy families with their options, and why some do not apply."""

@@ -1,5 +1,6 @@
 """Files: export, validate; and the notebook."""
 
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import typer
 
 from explorer.cli.shared import WRONG_USE_EXIT, AsJson, app, console, show, write
 from explorer.device import DeviceProfile, read_text
-from explorer.document import PolicyDocument, parse_document
+from explorer.document import PolicyDocument, load_policy, parse_document
 from explorer.errors import ExplorerError, SpecError
 from explorer.export import (
     PICKS,
@@ -21,29 +22,62 @@ from explorer.export import (
     schema_kind,
 )
 from explorer.session import Session
+from explorer.tiny_training import Exported, config_of
+
+TINY_TRAINING = "tiny-training"
+FORMATS = ("policy", TINY_TRAINING)
 
 
 @app.command()
 def export(
-    front: Annotated[Path, typer.Argument(help="a front document of `search --out`")],
-    out: Annotated[Path, typer.Option(help="write the policy document here")],
+    source: Annotated[
+        Path, typer.Argument(metavar="FRONT", help="a front of `search --out`, or a policy")
+    ],
+    out: Annotated[Path, typer.Option(help="write it here")],
     which: Annotated[
         str, typer.Option("--pick", help=f"{', '.join(PICKS)}, or an index in candidates")
     ] = "knee",
+    form: Annotated[str, typer.Option("--format", help=", ".join(FORMATS))] = FORMATS[0],
     as_json: AsJson = False,
 ) -> None:
-    """One candidate of a front as a policy document."""
-    document = load_front(front)
-    candidate = pick(document, which)
-    asked = Session(
-        model=document.model.name, task=document.task, norm=candidate.setup.norm, policy="none"
-    )
-    policy = policy_of_candidate(document, candidate, asked.graph, asked.scores)
-    write(out, policy.to_json())
+    """One candidate of a front as a policy document, or as another tool reads it.
+
+    `tiny-training` is the YAML of mit-han-lab/tiny-training; channels it cannot name go to a
+    JSON beside it.
+    """
+    if form not in FORMATS:
+        raise SpecError.of("format", form, ", ".join(FORMATS))
+    policy = _policy_in(source, which)
+    text = policy.to_json()
+    if form == TINY_TRAINING:
+        exported = _tiny_training(policy)
+        text = exported.config.to_yaml()
+        if exported.channels:
+            write(out.with_suffix(".channels.json"), json.dumps(exported.channels, indent=2) + "\n")
+        for note in exported.notes:
+            print(f"note: {note}", file=sys.stderr)
+    write(out, text)
     if as_json:
         print(policy.to_json(), end="")
     else:
         console.print(f"{policy.family} with {len(policy.layers)} trained layers: {out}")
+
+
+def _policy_in(source: Path, which: str) -> PolicyDocument:
+    """The policy of a document, or the picked candidate of a front."""
+    if schema_kind(source, read_text(source)) == "policy":
+        return load_policy(source)
+    document = load_front(source)
+    candidate = pick(document, which)
+    asked = Session(
+        model=document.model.name, task=document.task, norm=candidate.setup.norm, policy="none"
+    )
+    return policy_of_candidate(document, candidate, asked.graph, asked.scores)
+
+
+def _tiny_training(document: PolicyDocument) -> Exported:
+    graph = Session(model=document.model.name, norm=document.setup.norm, policy="none").graph
+    return config_of(document.policy(graph), graph)
 
 
 @app.command()
