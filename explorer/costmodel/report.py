@@ -140,6 +140,7 @@ class Cost:
     step_energy_j: float
     batch: int
     trained_parameters: int
+    session: dict[str, Any]
     provenance: dict[str, Estimate]
     layer_rows: tuple[dict[str, Any], ...]
     warnings: tuple[str, ...] = ()
@@ -173,6 +174,7 @@ class Cost:
                 "energy_j": self.step_energy_j / self.batch,
             },
             "trained_parameters": self.trained_parameters,
+            "session": self.session,
             "provenance": {path: entry.to_dict() for path, entry in self.provenance.items()},
         }
         if self.warnings:
@@ -206,6 +208,13 @@ class Cost:
             ),
             ("time of a step", format_seconds(self.step_time_s)),
             ("energy of a step", format_joules(self.step_energy_j)),
+            (
+                f"a session of {self.session['steps']:,} steps",
+                f"{format_seconds(self.session['time_s'])}, "
+                f"{format_joules(self.session['energy_j'])}, "
+                f"{format_bytes(self.session['sample_bytes'])} of samples",
+            ),
+            ("of it, to select", format_seconds(self.session["selection_time_s"])),
         ]
 
     def _repr_html_(self) -> str:

@@ -47,7 +47,7 @@ def test_cost_prints_the_promised_object(terminal):
     assert code == 0
     assert set(answer) == {
         "model", "device", "policy", "setup", "accounting", "macs", "memory", "fits", "step",
-        "sample", "trained_parameters", "provenance", "layers",
+        "sample", "trained_parameters", "session", "provenance", "layers",
     }  # fmt: skip
     assert set(answer["macs"]) == {"forward", "input_grad", "weight_grad"}
     assert set(answer["memory"]) == set(MEMORY_COLUMNS)
