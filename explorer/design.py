@@ -240,7 +240,7 @@ class DesignBatch:
     def trains(self) -> BoolArray:
         """Whether anything is updated [P]."""
         anything = (self.slices > 0) | self.update_bias | self.update_norm
-        trains: BoolArray = anything.any(axis=1)
+        trains: BoolArray = np.any(anything, axis=1)
         return trains
 
     @property

@@ -113,7 +113,9 @@ def cost(
         print_rows([{"": label, "value": text} for label, text in answer.summary()], title)
         entry = answer.provenance["step.time_s"]
         low, high = format_seconds(entry.low or 0.0), format_seconds(entry.high or 0.0)
-        console.print(f"time and energy are {entry.kind}: {low} to {high} a step", style="dim")
+        console.print(
+            f"time and energy are {entry.kind}: {low} to {high} a step (90 %)", style="dim"
+        )
         if layers:
             print_rows(answer.to_dict(layers=True)["layers"], "layers")
         if compared is not None:

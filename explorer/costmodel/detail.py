@@ -183,12 +183,16 @@ def _untested(device: DeviceProfile, designs: DesignBatch) -> list[str]:
     """Which of the figures shown no published measurement of the device can test."""
     precision = designs.setup.precision
     unused = "inference time" if designs.trains[0] else "training time"
-    listed = [names for known, names in device.untested.items() if known == precision]
-    names = [name for names in listed for name in names if name != unused]
+    names = [
+        name
+        for known, named in device.untested.items()
+        for name in named
+        if known == precision and name != unused
+    ]
     if not names:
         return []
-    words = " or the ".join(names)
-    return [f"no published measurement can test the {words} of {device.name} in {precision}"]
+    listed = " or the ".join(names)
+    return [f"no published measurement can test the {listed} of {device.name} in {precision}"]
 
 
 def _provenance(

@@ -2,7 +2,8 @@
 
 A layer's pass takes `max(MACs / rate, weight bytes / stream) + activation traffic +
 overhead`; dX and dW take the same, divided by the device's measured or judged speed
-ratio, dW in proportion to what trains. Element operations (norms, masks, optimizer)
+ratio, dW in proportion to what trains. A rate is that of a layer's kind of kernel, or of
+thin convolutions where a device has one; so is the ratio. Element operations (norms, masks, optimizer)
 have their own rate. Energy is active power times time plus energy per MAC.
 """
 
@@ -21,7 +22,6 @@ from explorer.units import BITS_PER_BYTE, BoolArray, FloatArray
 
 UPDATE_PASSES = 3  # read weight, read gradient, write weight
 STATE_PASSES = 2  # read and write one optimizer state
-
 
 Rates = Mapping[str, FloatArray]  # numbers of a profile by field name, [] or, drawn, [N]
 
