@@ -3,8 +3,8 @@
 A layer's pass takes `max(MACs / rate, weight bytes / stream) + activation traffic +
 overhead`; dX and dW take the same, divided by the device's measured or judged speed
 ratio, dW in proportion to what trains. A rate is that of a layer's kind of kernel, or of
-thin convolutions where a device has one; so is the ratio. Element operations (norms, masks, optimizer)
-have their own rate. Energy is active power times time plus energy per MAC.
+thin convolutions where a device has one; so is the ratio. Element operations (norms,
+masks, optimizer) have their own rate. Energy is active power times time plus energy per MAC.
 """
 
 from collections.abc import Mapping
