@@ -237,6 +237,13 @@ class DesignBatch:
         return len(self.slices)
 
     @property
+    def trains(self) -> BoolArray:
+        """Whether anything is updated [P]."""
+        anything = (self.slices > 0) | self.update_bias | self.update_norm
+        trains: BoolArray = np.any(anything, axis=1)
+        return trains
+
+    @property
     def update_ratio(self) -> FloatArray:
         """Share of weight slices trained [P, L]."""
         ratio: FloatArray = self.slices / self.slice_counts

@@ -22,6 +22,7 @@ PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 Name = Annotated[str, Field(min_length=1)]
 PRECISIONS = ("fp32", "fp16", "int8")
 Precision = Literal["fp32", "fp16", "int8"]
+Quantity = Literal["inference time", "training time", "energy"]
 
 
 class _Document(BaseModel):
@@ -66,16 +67,21 @@ class Kernels(_Document):
     """Sustained rates of one precision on one device.
 
     `*_grad_speed_ratio` is the speed of dX or dW per MAC relative to forward,
-    `trainer_speed_ratio` that of training kernels relative to inference ones.
+    `trainer_speed_ratio` that of training kernels relative to inference ones. A profile
+    may give thin convolutions (costmodel/ops.py says which) a rate of their own, and thin
+    or depthwise layers one ratio of their own for both dX and dW.
     """
 
     conv_macs_per_cycle: Positive
     pointwise_macs_per_cycle: Positive
     depthwise_macs_per_cycle: Positive
     linear_macs_per_cycle: Positive
+    thin_macs_per_cycle: Positive | None = None
     elements_per_cycle: Positive
     input_grad_speed_ratio: Positive
     weight_grad_speed_ratio: Positive
+    depthwise_grad_speed_ratio: Positive | None = None
+    thin_grad_speed_ratio: Positive | None = None
     trainer_speed_ratio: Positive = 1.0
     layer_overhead_cycles: NotNegative
     weight_bytes_per_s: Positive
@@ -85,7 +91,10 @@ class Kernels(_Document):
 
 
 class DeviceProfile(_Document):
-    """One board. `clock_hz` and `active_cores` are those the kernel rates refer to."""
+    """One board. `clock_hz` and `active_cores` are those the kernel rates refer to.
+
+    `untested` names what no published measurement of the board can test in a precision.
+    """
 
     name: Name
     summary: str
@@ -98,11 +107,15 @@ class DeviceProfile(_Document):
     kernels: dict[Precision, Kernels]
     source: tuple[SourceBlock, ...]
     note: str = ""
+    untested: dict[Precision, tuple[Quantity, ...]] = {}
 
     @model_validator(mode="after")
     def _complete(self) -> "DeviceProfile":
         if self.default_precision not in self.kernels:
             raise ValueError(f"kernels.{self.default_precision} is missing (default_precision)")
+        for precision in self.untested:
+            if precision not in self.kernels:
+                raise ValueError(f"untested.{precision}: there is no kernels.{precision}")
         if sum(level.holds == "data" for level in self.memory) != 1:
             raise ValueError("memory: exactly one level with holds = 'data'")
         bare = [path for path in self.numbers() if self.find_source(path) is None]
@@ -129,14 +142,19 @@ class DeviceProfile(_Document):
         yield from _numeric_paths(given, "")
 
     def find_source(self, path: str) -> Source | None:
-        """The source covering a number: the longest matching path or prefix."""
+        """The source covering a number."""
+        block = self.find_block(path)
+        return block.source if block else None
+
+    def find_block(self, path: str) -> SourceBlock | None:
+        """The block covering a number: the longest matching path or prefix."""
         best: tuple[int, SourceBlock] | None = None
         for block in self.source:
             for field in block.fields:
                 covers = path == field or path.startswith(f"{field}.")
                 if covers and (best is None or len(field) > best[0]):
                     best = (len(field), block)
-        return best[1].source if best else None
+        return best[1] if best else None
 
     def level(self, holds: str) -> MemoryLevel | None:
         """The memory level for `data` or for `weights`, if there is one."""

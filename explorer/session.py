@@ -16,11 +16,13 @@ from explorer.accuracy.calibrate import Calibration
 from explorer.accuracy.proxy import layer_scores
 from explorer.accuracy.scores import ScoreTable
 from explorer.advice import Advice, advise
+from explorer.costmodel.adaptation import SAMPLES, Plan
 from explorer.costmodel.conventions import ACCOUNTINGS
 from explorer.costmodel.detail import report
 from explorer.costmodel.evaluate import MemoryMap, evaluate, memory_map
 from explorer.costmodel.report import Cost
 from explorer.costmodel.tables import layer_table
+from explorer.costmodel.uncertainty import Against, Spending, step_spending
 from explorer.design import DesignBatch, TrainingSetup, UpdatePolicy, everything, nothing
 from explorer.device import DeviceProfile, read_text
 from explorer.document import PolicyDocument, load_policy
@@ -61,7 +63,8 @@ class Session:
     YAML of tiny-training. `task`,
     `norm`, `precision` None mean the model's task, the network's own norm, the device's
     precision; the policy `default` is a published scheme where there is one.
-    `reserve_bytes` of RAM belong to the application.
+    `reserve_bytes` of RAM belong to the application. An adaptation is `steps` weight updates
+    over `samples` kept samples; None means 40 passes over them.
     """
 
     model: str = "mcunet-5fps"
@@ -76,6 +79,8 @@ class Session:
     accounting: str = "device"
     reserve_bytes: int = 0
     memory_limit_bytes: int | None = None
+    steps: int | None = None
+    samples: int = SAMPLES
 
     def __post_init__(self) -> None:
         for field in ("model", "device", "policy"):
@@ -89,6 +94,7 @@ class Session:
             raise SpecError.of("memory_limit", self.memory_limit_bytes, "bytes from 1")
         model_graph(self.model)
         self._setup()
+        self._plan()
         if self.task is not None:
             catalog.load("task", self.task)
         if self.policy == DEFAULT_POLICY:
@@ -157,7 +163,15 @@ class Session:
             self._batch([self.chosen_policy]),
             self.reserve_bytes,
             self.accounting,
+            self._plan(),
         )
+
+    def against(self, other: "Session") -> Against:
+        """How likely a sample trains faster, and with less energy, than another question's.
+
+        The same device errs for both alike, two devices each in their own way.
+        """
+        return Against.of(self._sample_spending(), other._sample_spending(), other.policy)
 
     def compare(self) -> CandidateTable:
         """Every known policy that applies, one row each, labelled by its spec."""
@@ -224,7 +238,7 @@ class Session:
     def candidate_cost(self, table: CandidateTable, row: int) -> Cost:
         """One candidate's cost in full."""
         designs = table.designs.take(np.array([row]))
-        return report(self.graph, self.profile, designs, self.reserve_bytes)
+        return report(self.graph, self.profile, designs, self.reserve_bytes, plan=self._plan())
 
     def export(self, table: CandidateTable | None = None, row: int = 0) -> PolicyDocument:
         """A candidate, or the chosen policy, as a policy document.
@@ -321,6 +335,14 @@ class Session:
         if self.norm is not None:
             rest["norm"] = self.norm
         return TrainingSetup.of_batch(self.batch, self.micro_batch, **rest)
+
+    def _plan(self) -> Plan:
+        return Plan(steps=self.steps, samples=self.samples)
+
+    def _sample_spending(self) -> Spending:
+        designs = self._batch([self.chosen_policy])
+        step = step_spending(self.graph, self.profile, designs)
+        return step.times(1 / designs.setup.effective_batch)
 
     def _batch(self, policies: Sequence[UpdatePolicy]) -> DesignBatch:
         return DesignBatch.of(self._context.axes, policies, self._setup())

@@ -38,12 +38,14 @@ UNIT_ENDINGS = (
 PURE_NUMBERS = {
     # whole numbers that count what their name says
     "batch", "micro_batch", "episodes", "seed", "stride", "groups", "ways", "shots", "steps",
-    "slices", "slice_counts", "active_cores", "trained_parameters", "birth", "death", "views",
+    "samples", "passes", "slices", "slice_counts", "active_cores", "trained_parameters", "birth",
+    "death", "views",
     "schema_version", "cost_model_version", "low", "high", "layer", "row", "label_index",
     # pure numbers of statistics, and natural values whose unit stands beside them
     "accuracy", "accuracy_before", "accuracies", "standard_error", "standard_error_gain", "nll",
     "nll_before", "rates", "learning_rate", "value", "reference", "scale", "hypervolume", "tau",
-    "reliability", "ceiling_tau", "lead_low", "coverage", "mean_error", "half_width", "intercept",
+    "reliability", "ceiling_tau", "lead_low", "coverage", "p_faster",
+    "p_less_energy", "mean_error", "half_width", "intercept",
     "channels", "pixel_maximum", "max_shift", "start", "query_count", "corrupt_lines",
     # trials, elementwise passes, and pixels and opacity of what is drawn
     "done", "total", "gained_at", "forward_passes", "backward_passes", "left", "right", "bottom",

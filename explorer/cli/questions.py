@@ -4,7 +4,7 @@ import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +33,7 @@ from explorer.cli.shared import (
     show,
     write,
 )
+from explorer.costmodel.adaptation import SAMPLES
 from explorer.device import load_device
 from explorer.errors import SpecError
 from explorer.search.candidates import CandidateTable
@@ -75,6 +76,11 @@ def cost(
     accounting: Accounting = "device",
     task: Task = None,
     reserve: Reserve = 0,
+    steps: Annotated[
+        int | None, typer.Option(help="weight updates of a session; else 40 passes")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="samples kept for a session")] = SAMPLES,
+    against: Annotated[str | None, typer.Option(help="another policy to compare with")] = None,
     layers: Annotated[bool, typer.Option(help="also one row per layer")] = False,
     fail_if_misfit: Annotated[bool, typer.Option(help="exit 3 when it does not fit")] = False,
     as_json: AsJson = False,
@@ -92,20 +98,32 @@ def cost(
         policy=policy,
         accounting=accounting,
         reserve_bytes=reserve,
+        steps=steps,
+        samples=samples,
     )
     if policy.endswith(".json"):
         session = _with_document_setup(context, session)
     answer = session.cost()
+    compared = None if against is None else session.against(session.with_policy(against))
     if as_json:
-        print(answer.to_json(layers=layers))
+        extra = {} if compared is None else {"against": asdict(compared)}
+        print(json.dumps(answer.to_dict(layers=layers) | extra, indent=2))
     else:
         title = f"{answer.model} on {answer.device}, {answer.policy}, {answer.setup['precision']}"
         print_rows([{"": label, "value": text} for label, text in answer.summary()], title)
         entry = answer.provenance["step.time_s"]
         low, high = format_seconds(entry.low or 0.0), format_seconds(entry.high or 0.0)
-        console.print(f"time and energy are {entry.kind}: {low} to {high} a step", style="dim")
+        console.print(
+            f"time and energy are {entry.kind}: {low} to {high} a step (90 %)", style="dim"
+        )
         if layers:
             print_rows(answer.to_dict(layers=True)["layers"], "layers")
+        if compared is not None:
+            console.print(
+                f"{compared.time_ratio:.3g} times as long as {compared.policy}; "
+                f"faster with probability {compared.p_faster:.2f}, "
+                f"less energy with {compared.p_less_energy:.2f}"
+            )
         for warning in answer.warnings:
             console.print(warning, style="yellow")
     if fail_if_misfit and not answer.fits_all:

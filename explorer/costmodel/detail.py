@@ -1,23 +1,26 @@
 """One design in full: fit, per-layer rows, intervals and where each number comes from."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from explorer.costmodel.adaptation import DEFAULT_PLAN, WHY, Plan, adaptation
 from explorer.costmodel.conventions import DEVICE, recount
 from explorer.costmodel.evaluate import evaluate, place_rows
 from explorer.costmodel.lifetimes import feature_values, life_table, trained_counts
 from explorer.costmodel.report import MACS_COLUMNS, MEMORY_COLUMNS, Cost, CostReport, Estimate, Fit
-from explorer.costmodel.timing import operator_times, step_energy
+from explorer.costmodel.timing import operator_times, rates_of, step_energy
+from explorer.costmodel.uncertainty import Spending, step_spending
 from explorer.design import DesignBatch
-from explorer.device import DeviceProfile, MemoryLevel
+from explorer.device import DeviceProfile, Kernels, MemoryLevel
 from explorer.graph import ModelGraph
 from explorer.provenance import Kind, weakest
 from explorer.units import FloatArray
 
 NOT_SPEED = {"active_power_w", "energy_j_per_mac"}
-TRAINING_ONLY = {"input_grad_speed_ratio", "weight_grad_speed_ratio", "trainer_speed_ratio"}
+TRAINING_ONLY = {name for name in Kernels.model_fields if name.endswith("speed_ratio")}
 
 
 def ram_bytes(costs: CostReport) -> FloatArray:
@@ -61,6 +64,7 @@ def report(
     designs: DesignBatch,
     reserve_bytes: int = 0,
     accounting: str = DEVICE,
+    plan: Plan = DEFAULT_PLAN,
 ) -> Cost:
     """The first design of a batch in full, its arena placed.
 
@@ -69,10 +73,10 @@ def report(
     """
     row = np.array([0])
     costs = place_rows(graph, device, evaluate(graph, device, designs.take(row)), row)
-    own = cost_of_row(graph, device, costs, 0, reserve_bytes)
+    own = cost_of_row(graph, device, costs, 0, reserve_bytes, plan)
     if accounting == DEVICE:
         return own
-    other = cost_of_row(graph, device, recount(graph, costs, accounting), 0, reserve_bytes)
+    other = cost_of_row(graph, device, recount(graph, costs, accounting), 0, reserve_bytes, plan)
     return replace(other, accounting=accounting, fits=own.fits)
 
 
@@ -82,10 +86,18 @@ def cost_of_row(
     costs: CostReport,
     row: int,
     reserve_bytes: int = 0,
+    plan: Plan = DEFAULT_PLAN,
 ) -> Cost:
     """One row of a report in full."""
     designs = costs.designs.take(np.array([row]))
     setup = designs.setup
+    step = step_spending(graph, device, designs)
+    session = adaptation(graph, device, designs, step, plan)
+    spendings = {
+        "step": step,
+        "sample": step.times(1 / setup.effective_batch),
+        "session": session.spending,
+    }
     return Cost(
         model=graph.name,
         device=device.name,
@@ -109,9 +121,10 @@ def cost_of_row(
         step_energy_j=float(costs.step_energy_j[row]),
         batch=setup.effective_batch,
         trained_parameters=int(costs.trained_parameter_count[row]),
-        provenance=_provenance(device, costs, row),
+        session=session.to_dict(),
+        provenance=_provenance(device, costs, row, spendings),
         layer_rows=tuple(_layer_rows(graph, device, designs)),
-        warnings=tuple(_warnings(graph, designs)),
+        warnings=(*_warnings(graph, designs), *_untested(device, designs)),
     )
 
 
@@ -127,28 +140,28 @@ def _layer_rows(
     saved = feature_values(life, designs)[0] @ life.layer_saved_bytes
     layer_of = {int(op): index for index, op in enumerate(table.op_index)}
     ratio = designs.update_ratio[0]
+    forward = np.zeros(len(graph.layers))
+    forward[table.op_index] = table.forward_macs
+    weight_grad = np.zeros(len(graph.layers))
+    positions = table.forward_macs / table.weight_count
+    weight_grad[table.op_index] = trained[0, : len(positions)] * positions
+    input_grad = forward * passes[0]
+    step_macs = (forward + input_grad + weight_grad) * designs.setup.effective_batch
+    energy_j = step_energy(rates_of(device, designs.setup.precision), times, step_macs)
     rows: list[dict[str, Any]] = []
     for op, layer in enumerate(graph.layers):
         at = layer_of.get(op)
-        macs = 0.0 if at is None else float(table.forward_macs[at])
-        weight_grad = 0.0
-        if at is not None:
-            weight_grad = float(trained[0, at] * table.forward_macs[at] / table.weight_count[at])
-        step_macs = macs + macs * passes[0, op] + weight_grad
-        step_macs *= designs.setup.effective_batch
         rows.append(
             {
                 "name": layer.name,
                 "op": layer.op,
                 "trained_ratio": 0.0 if at is None else float(ratio[at]),
-                "forward_macs": macs,
-                "input_grad_macs": macs * float(passes[0, op]),
-                "weight_grad_macs": weight_grad,
+                "forward_macs": float(forward[op]),
+                "input_grad_macs": float(input_grad[op]),
+                "weight_grad_macs": float(weight_grad[op]),
                 "saved_bytes": 0.0 if at is None else float(saved[at]),
                 "time_s": float(times[op]),
-                "energy_j": float(
-                    step_energy(device, designs.setup, times[op : op + 1], np.array([step_macs]))[0]
-                ),
+                "energy_j": float(energy_j[op]),
             }
         )
     return rows
@@ -166,7 +179,25 @@ def _warnings(graph: ModelGraph, designs: DesignBatch) -> list[str]:
     return []
 
 
-def _provenance(device: DeviceProfile, costs: CostReport, row: int) -> dict[str, Estimate]:
+def _untested(device: DeviceProfile, designs: DesignBatch) -> list[str]:
+    """Which of the figures shown no published measurement of the device can test."""
+    precision = designs.setup.precision
+    unused = "inference time" if designs.trains[0] else "training time"
+    names = [
+        name
+        for known, named in device.untested.items()
+        for name in named
+        if known == precision and name != unused
+    ]
+    if not names:
+        return []
+    listed = " or the ".join(names)
+    return [f"no published measurement can test the {listed} of {device.name} in {precision}"]
+
+
+def _provenance(
+    device: DeviceProfile, costs: CostReport, row: int, spendings: Mapping[str, Spending]
+) -> dict[str, Estimate]:
     """Counts are exact under stated assumptions; time and energy carry the profile's spread."""
     precision = costs.designs.setup.precision
     learns = bool(costs.trained_parameter_count[row] > 0)
@@ -176,8 +207,6 @@ def _provenance(device: DeviceProfile, costs: CostReport, row: int) -> dict[str,
     speed = ["clock_hz", *(f"kernels.{precision}.{name}" for name in sorted(kernels))]
     sources = [source for path in speed if (source := device.find_source(path))]
     power = device.find_source(f"kernels.{precision}.active_power_w")
-    time_spread = max((source.plus_minus_ratio for source in sources), default=0.0)
-    power_spread = power.plus_minus_ratio if power else 0.0
     kind = weakest(source.kind for source in sources)
     energy_kind = weakest([kind, power.kind if power else Kind.MODELLED])
     cites = "; ".join(dict.fromkeys(source.cite for source in sources))
@@ -190,17 +219,15 @@ def _provenance(device: DeviceProfile, costs: CostReport, row: int) -> dict[str,
         "memory.workspace_bytes": Estimate(
             kind="assumed", low=None, high=None, source="direct kernels, no im2col buffer"
         ),
+        "session": Estimate(kind="assumed", low=None, high=None, source=WHY),
     }
-    energy_spread = float(np.hypot(time_spread, power_spread))
-    for name, value, spread, word, cite in (
-        ("time_s", costs.step_time_s[row], time_spread, kind.word, cites),
-        ("energy_j", costs.step_energy_j[row], energy_spread, energy_kind.word, cites),
-    ):
-        for scope, share in (("step", 1), ("sample", costs.designs.setup.effective_batch)):
-            low, high = value / share / (1 + spread), value / share * (1 + spread)
-            entries[f"{scope}.{name}"] = Estimate(
-                kind=word, low=float(low), high=float(high), source=cite
-            )
+    for scope, spending in spendings.items():
+        for name, spread, known in (
+            ("time_s", spending.time_s, kind),
+            ("energy_j", spending.energy_j, energy_kind),
+        ):
+            low, high = spread.interval()
+            entries[f"{scope}.{name}"] = Estimate(kind=known.word, low=low, high=high, source=cites)
     for level in device.memory:
         usable = device.find_source(f"memory.{level.name}.usable_bytes")
         if usable:

@@ -20,7 +20,7 @@ from explorer.costmodel.lifetimes import (
     trained_counts,
 )
 from explorer.costmodel.report import CostReport
-from explorer.costmodel.timing import operator_times, step_energy
+from explorer.costmodel.timing import operator_times, rates_of, step_energy
 from explorer.design import DesignBatch, TrainingSetup
 from explorer.device import DeviceProfile
 from explorer.graph import ModelGraph
@@ -129,10 +129,7 @@ def _evaluate_chunk(graph: ModelGraph, device: DeviceProfile, designs: DesignBat
     trained = trained_counts(table, designs)
     values = feature_values(life, designs)
     passes = table.gradient_passes(table.active_sites(designs))
-    layer_count = len(table.axes.names)
-    positions = table.forward_macs / table.weight_count
-    input_grad = passes[:, table.op_index] @ table.forward_macs
-    weight_grad = trained[:, :layer_count] @ positions
+    input_grad, weight_grad = table.macs(passes, trained)
     forward = np.full(len(designs), table.forward_macs.sum())
     fixed = parameter_bytes(table, trained, setup, weights_in_flash=device.runs_from_flash)
     constant = _constant_bytes(fixed, setup)
@@ -152,7 +149,7 @@ def _evaluate_chunk(graph: ModelGraph, device: DeviceProfile, designs: DesignBat
         training_extra_bytes=peak - inference,
         arena_bytes=np.full(len(designs), np.nan),
         step_time_s=time_s,
-        step_energy_j=step_energy(device, setup, time_s, step_macs),
+        step_energy_j=step_energy(rates_of(device, setup.precision), time_s, step_macs),
         trained_parameter_count=trained.sum(axis=1),
         **fixed,
     )

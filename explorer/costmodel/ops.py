@@ -16,6 +16,9 @@ from math import prod
 from explorer.errors import UnsupportedOpError
 from explorer.graph import LayerSpec, ModelGraph
 
+THIN_CHANNELS = 16
+LONG_KERNEL = 16
+
 MacsRule = Callable[[ModelGraph, LayerSpec], int]
 
 
@@ -92,3 +95,17 @@ def kernel_kind(layer: LayerSpec) -> str:
     if layer.groups > 1 and layer.groups == layer.out_shape[0]:
         return "depthwise"
     return "pointwise" if layer.kernel == (1, 1) else "conv"
+
+
+def is_thin(graph: ModelGraph, layer: LayerSpec) -> bool:
+    """Whether a convolution runs along one axis with little to reuse.
+
+    Few channels on either side, or depthwise with many taps. What is measured of these
+    (GAP9, EEG and EOG networks) ran along time, so convolutions over an image, such as
+    the first layer of a vision network, do not count (assumed).
+    """
+    if layer.op != "conv2d" or min(layer.kernel) > 1 or layer.kernel == (1, 1):
+        return False
+    if kernel_kind(layer) == "depthwise" and max(layer.kernel) >= LONG_KERNEL:
+        return True
+    return min(layer.out_shape[0], graph.in_channels(layer)) <= THIN_CHANNELS

@@ -112,7 +112,11 @@ class Fit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """Provenance of one number: its kind, its interval and who says so."""
+    """Provenance of one number: its kind, its interval and who says so.
+
+    The interval of a time or an energy holds 90 % of the draws of the device's numbers, that
+    of a memory limit is one standard deviation to either side.
+    """
 
     kind: str
     low: float | None
@@ -140,6 +144,7 @@ class Cost:
     step_energy_j: float
     batch: int
     trained_parameters: int
+    session: dict[str, Any]
     provenance: dict[str, Estimate]
     layer_rows: tuple[dict[str, Any], ...]
     warnings: tuple[str, ...] = ()
@@ -173,6 +178,7 @@ class Cost:
                 "energy_j": self.step_energy_j / self.batch,
             },
             "trained_parameters": self.trained_parameters,
+            "session": self.session,
             "provenance": {path: entry.to_dict() for path, entry in self.provenance.items()},
         }
         if self.warnings:
@@ -189,6 +195,8 @@ class Cost:
 
     def summary(self) -> list[tuple[str, str]]:
         """Label and value of what an engineer asks first, in order."""
+        chosen_s = self.session["selection_time_s"]
+        choosing = f", {format_seconds(chosen_s)} of it to choose channels" if chosen_s else ""
         fit_lines = []
         for fit in self.fits:
             over = fit.needed_bytes - fit.usable_bytes
@@ -206,6 +214,12 @@ class Cost:
             ),
             ("time of a step", format_seconds(self.step_time_s)),
             ("energy of a step", format_joules(self.step_energy_j)),
+            (
+                f"a session of {self.session['steps']:,} steps",
+                f"{format_seconds(self.session['time_s'])}{choosing}, "
+                f"{format_joules(self.session['energy_j'])}, "
+                f"{format_bytes(self.session['sample_bytes'])} of samples",
+            ),
         ]
 
     def _repr_html_(self) -> str:

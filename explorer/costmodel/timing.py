@@ -2,10 +2,12 @@
 
 A layer's pass takes `max(MACs / rate, weight bytes / stream) + activation traffic +
 overhead`; dX and dW take the same, divided by the device's measured or judged speed
-ratio, dW in proportion to what trains. Element operations (norms, masks, optimizer)
-have their own rate. Energy is active power times time plus energy per MAC.
+ratio, dW in proportion to what trains. A rate is that of a layer's kind of kernel, or of
+thin convolutions where a device has one; so is the ratio. Element operations (norms,
+masks, optimizer) have their own rate. Energy is active power times time plus energy per MAC.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,20 +23,31 @@ from explorer.units import BITS_PER_BYTE, BoolArray, FloatArray
 UPDATE_PASSES = 3  # read weight, read gradient, write weight
 STATE_PASSES = 2  # read and write one optimizer state
 
+Rates = Mapping[str, FloatArray]  # numbers of a profile by field name, [] or, drawn, [N]
+
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class PassTimes:
-    """Seconds of one micro-batch pass.
+    """Seconds of one micro-batch pass; drawn rates put their N in front of each shape.
 
     Per operator [O]: `forward_s`, `input_grad_s`; per weighted layer [L]: `weight_grad_s`
-    for all slices. `overhead_s` [L] is the part of dW that does not shrink with the share.
+    for all slices. `overhead_s` [L] is the part of dW that does not shrink with the share;
+    `element_s` [1] one element operation.
     """
 
     forward_s: FloatArray
     input_grad_s: FloatArray
     weight_grad_s: FloatArray
     overhead_s: FloatArray
-    element_s: float
+    element_s: FloatArray
+
+
+@lru_cache(maxsize=32)
+def rates_of(device: DeviceProfile, precision: str) -> Rates:
+    """The profile's own numbers, each of shape []; SpecError lists its precisions."""
+    given = device.kernels_for(precision).model_dump(exclude_none=True)
+    whole = {"clock_hz": device.clock_hz, "active_cores": device.active_cores}
+    return {name: np.array(value, np.float64) for name, value in {**whole, **given}.items()}
 
 
 @lru_cache(maxsize=64)
@@ -42,22 +55,26 @@ def pass_times(
     table: LayerTable, device: DeviceProfile, setup: TrainingSetup, *, training: bool
 ) -> PassTimes:
     """Times on a device; training kernels differ from inference ones by their ratio."""
-    kernels = device.kernels_for(setup.precision)
+    return times_at(table, setup, rates_of(device, setup.precision), training=training)
+
+
+def times_at(table: LayerTable, setup: TrainingSetup, rates: Rates, *, training: bool) -> PassTimes:
+    """Times at these rates, for all draws at once."""
     form = FORMS[setup.precision]
-    cycles_per_s = device.clock_hz * device.active_cores
+    rate = {name: value[..., None] for name, value in rates.items()}
+    cycles_per_s = rate["clock_hz"] * rate["active_cores"]
     if training:
-        cycles_per_s *= kernels.trainer_speed_ratio
+        cycles_per_s = cycles_per_s * rate["trainer_speed_ratio"]
     batch = setup.micro_batch
-    macs_per_cycle = np.array([getattr(kernels, f"{kind}_macs_per_cycle") for kind in table.kind])
     work_s = np.maximum(
-        batch * table.forward_macs / (macs_per_cycle * cycles_per_s),
-        table.weight_count * form.weight_bits / BITS_PER_BYTE / kernels.weight_bytes_per_s,
+        batch * table.forward_macs / (_by_kernel(table, rates, "macs_per_cycle") * cycles_per_s),
+        table.weight_count * form.weight_bits / BITS_PER_BYTE / rate["weight_bytes_per_s"],
     )
     activation_bytes = batch * table.element_count * form.activation_bits / BITS_PER_BYTE
-    overhead_s = np.full(len(work_s), kernels.layer_overhead_cycles / device.clock_hz)
-    if kernels.activation_bytes_per_s is not None:
-        work_s += 2 * activation_bytes[table.op_index] / kernels.activation_bytes_per_s
-    element_s = 1.0 / (kernels.elements_per_cycle * cycles_per_s)
+    overhead_s = rate["layer_overhead_cycles"] / rate["clock_hz"]
+    if "activation_bytes_per_s" in rate:
+        work_s += 2 * activation_bytes[table.op_index] / rate["activation_bytes_per_s"]
+    element_s = 1.0 / (rate["elements_per_cycle"] * cycles_per_s)
     passes = np.array(
         [
             (RULES[layer.op].forward_passes, RULES[layer.op].backward_passes)
@@ -66,15 +83,28 @@ def pass_times(
     )
     forward_s = batch * table.element_count * passes[:, 0] * element_s
     input_grad_s = batch * table.element_count * passes[:, 1] * element_s
-    forward_s[table.op_index] += work_s + overhead_s
-    input_grad_s[table.op_index] += (work_s + overhead_s) / kernels.input_grad_speed_ratio
+    forward_s[..., table.op_index] += work_s + overhead_s
+    input_grad_s[..., table.op_index] += (work_s + overhead_s) / _by_kernel(
+        table, rates, "grad_speed_ratio", "input_grad_speed_ratio"
+    )
+    weight_grad_ratio = _by_kernel(table, rates, "grad_speed_ratio", "weight_grad_speed_ratio")
     return PassTimes(
         forward_s=forward_s,
         input_grad_s=input_grad_s,
-        weight_grad_s=work_s / kernels.weight_grad_speed_ratio,
-        overhead_s=overhead_s / kernels.weight_grad_speed_ratio,
+        weight_grad_s=work_s / weight_grad_ratio,
+        overhead_s=overhead_s / weight_grad_ratio,
         element_s=element_s,
     )
+
+
+def _by_kernel(table: LayerTable, rates: Rates, what: str, general: str = "") -> FloatArray:
+    """A rate of each layer's kernel [..., L]: its thin one, its kind's, or the general one."""
+    names = [
+        (*((f"thin_{what}",) if thin else ()), f"{kind}_{what}", general)
+        for kind, thin in zip(table.kind, table.thin, strict=True)
+    ]
+    first = [next(name for name in choices if name in rates) for choices in names]
+    return np.stack([rates[name] for name in first], axis=-1)
 
 
 def operator_times(
@@ -91,7 +121,7 @@ def operator_times(
     setup = designs.setup
     booked = np.zeros((len(designs), len(table.element_count)))
     learns = trained.any(axis=1)
-    update_s = _update_seconds(table, setup, trained)
+    update = update_elements(table, setup, trained)
     for training in (False, True):
         rows = learns == training
         if not rows.any():
@@ -101,19 +131,16 @@ def operator_times(
         share = designs.update_ratio[rows]
         per_pass[:, table.op_index] += share * times.weight_grad_s + (share > 0) * times.overhead_s
         booked[rows] = per_pass * setup.accumulation_steps
-        booked[np.ix_(rows, table.op_index)] += update_s[rows] * times.element_s
+        booked[np.ix_(rows, table.op_index)] += update[rows] * times.element_s
     return booked
 
 
-def step_energy(
-    device: DeviceProfile, setup: TrainingSetup, time_s: FloatArray, step_macs: FloatArray
-) -> FloatArray:
-    """Joules of one step [P] from its seconds and its multiply-accumulates."""
-    kernels = device.kernels_for(setup.precision)
-    return kernels.active_power_w * time_s + kernels.energy_j_per_mac * step_macs
+def step_energy(rates: Rates, time_s: FloatArray, step_macs: FloatArray) -> FloatArray:
+    """Joules of steps from their seconds and their multiply-accumulates."""
+    return rates["active_power_w"] * time_s + rates["energy_j_per_mac"] * step_macs
 
 
-def _update_seconds(table: LayerTable, setup: TrainingSetup, trained: FloatArray) -> FloatArray:
+def update_elements(table: LayerTable, setup: TrainingSetup, trained: FloatArray) -> FloatArray:
     """Element operations of the weight update of each layer [P, L]."""
     layer_count = len(table.axes.names)
     per_layer = trained.reshape(len(trained), 3, layer_count).sum(axis=1)

@@ -44,7 +44,7 @@ GRAPHS = (
 DEVICES = catalog.names("device")
 KERNELS = [(name, precision) for name in DEVICES for precision in load_device(name).kernels]
 ENERGY_RATES = {"active_power_w", "energy_j_per_mac"}
-BACKWARD_RATES = {"input_grad_speed_ratio", "weight_grad_speed_ratio", "trainer_speed_ratio"}
+BACKWARD_RATES = {name for name in Kernels.model_fields if name.endswith("speed_ratio")}
 COUNTED = tuple(
     name for name in CostReport.columns() if not name.startswith("step_") and name != "arena_bytes"
 )

@@ -47,7 +47,7 @@ def test_cost_prints_the_promised_object(terminal):
     assert code == 0
     assert set(answer) == {
         "model", "device", "policy", "setup", "accounting", "macs", "memory", "fits", "step",
-        "sample", "trained_parameters", "provenance", "layers",
+        "sample", "trained_parameters", "session", "provenance", "layers",
     }  # fmt: skip
     assert set(answer["macs"]) == {"forward", "input_grad", "weight_grad"}
     assert set(answer["memory"]) == set(MEMORY_COLUMNS)
@@ -59,6 +59,25 @@ def test_cost_prints_the_promised_object(terminal):
         assert entry["source"]
     low, high = (answer["provenance"]["step.time_s"][end] for end in ("low", "high"))
     assert low < answer["step"]["time_s"] < high
+
+
+def test_cost_of_a_session_and_against_another_policy(terminal):
+    arguments = ("cost", "digits-cnn", "pi-zero-2w", "--policy", "last-layer", "--steps", "6",
+                 "--samples", "3", "--against", "full")  # fmt: skip
+    answer = json.loads(terminal(*arguments, "--json")[1])
+    assert set(answer["session"]) == {
+        "steps", "samples", "time_s", "energy_j", "selection_time_s", "sample_bytes", "passes",
+    }  # fmt: skip
+    assert (answer["session"]["steps"], answer["session"]["passes"]) == (6, 2.0)
+    assert answer["session"]["time_s"] == pytest.approx(6 * answer["step"]["time_s"])
+    assert set(answer["against"]) == {"policy", "time_ratio", "p_faster", "p_less_energy"}
+    assert answer["against"]["p_faster"] == 1.0
+    code, out, _ = terminal(*arguments)
+    words = " ".join(out.split())
+    assert code == 0
+    assert "times as long as full; faster with probability 1.00" in words
+    assert "no published measurement can test the training time of pi-zero-2w" in words
+    assert "a session of 6 steps" in words
 
 
 def test_batch_splits_into_micro_batches(terminal):
@@ -100,6 +119,9 @@ BAD = [
     (("cost", "mcunet-5fps", "pi-zero-2w", "--precision", "fp16"), ("fp16", "fp32")),
     (("cost", "mcunet-5fps", "gap9", "--accounting", "mine"), ("mine", "device")),
     (("cost", "mcunet-5fps", "gap9", "--reserve", "-1"), ("-1", "0")),
+    (("cost", "mcunet-5fps", "gap9", "--steps", "0"), ("steps", "0")),
+    (("cost", "mcunet-5fps", "gap9", "--samples", "0"), ("samples", "0")),
+    (("cost", "mcunet-5fps", "gap9", "--against", "lastlayer"), ("lastlayer", "last-layer")),
     (("cost", "mcunet-5fps"), ("device", "issing")),
     (("list", "model"), ("model", "models")),
     (("search", "digits-cnn", "gap9", "--trials", "-5"), ("-5", "0")),

@@ -1,0 +1,191 @@
+"""How far time and energy may be off: the profile's numbers drawn from their spreads.
+
+A spread is a judged standard deviation relative to the value, so a number is drawn as
+`value * exp(z log(1 + spread))`, z standard normal and positive when the device is slower:
+what speeds a step up is divided, what lengthens or feeds it is multiplied.
+
+Numbers of one `[[source]]` err together, but not wholly. The spread of a fit is that of
+whole networks it predicts: part of it is the board's and moves every rate the same way,
+part is how the fit shared the time out between its rates. Neither part is published, so
+each has half of the variance (assumed): numbers of one source correlate by 0.5, of
+different sources not at all. Two policies on one board see the same draws, so that
+common errors cancel; two boards are drawn independently, even where a source is alike.
+
+Draws are Latin hypercubes of fixed seed: each z is a shuffle of the same N normal scores.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from zlib import crc32
+
+import numpy as np
+from scipy.special import ndtri
+
+from explorer.costmodel.lifetimes import trained_counts
+from explorer.costmodel.tables import LayerTable, layer_table
+from explorer.costmodel.timing import Rates, rates_of, step_energy, times_at, update_elements
+from explorer.design import DesignBatch, TrainingSetup
+from explorer.device import DeviceProfile, SourceBlock
+from explorer.graph import ModelGraph
+from explorer.units import BoolArray, FloatArray
+
+DRAWS = 1000
+COVERED = 0.9  # an interval runs from 5 to 95 % of the draws
+SHARED = 0.5  # of a source's variance
+SLOWS = {"layer_overhead_cycles", "active_power_w", "energy_j_per_mac"}  # all else speeds up
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Spread:
+    """A quantity of the profile itself, then of each draw [1 + N]."""
+
+    values: FloatArray
+
+    @property
+    def value(self) -> float:
+        """With the profile as it stands."""
+        return float(self.values[0])
+
+    def interval(self) -> tuple[float, float]:
+        """What 90 % of the draws lie in, and the value always."""
+        drawn = np.sort(self.values[1:])
+        out = round(len(drawn) * (1 - COVERED) / 2)
+        return min(self.value, float(drawn[out])), max(self.value, float(drawn[-1 - out]))
+
+    def chance_below(self, other: "Spread") -> float:
+        """Share of the draws in which this is less; a tie counts half."""
+        mine, theirs = self.values[1:], other.values[1:]
+        return float(np.mean(mine < theirs) + np.mean(mine == theirs) / 2)
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Spending:
+    """Seconds and joules of something, as spreads."""
+
+    time_s: Spread
+    energy_j: Spread
+
+    def times(self, count: float) -> "Spending":
+        """So many of it, or a share."""
+        return Spending(
+            time_s=Spread(self.time_s.values * count), energy_j=Spread(self.energy_j.values * count)
+        )
+
+    def plus(self, other: "Spending") -> "Spending":
+        """Both, one after the other, on one device."""
+        return Spending(
+            time_s=Spread(self.time_s.values + other.time_s.values),
+            energy_j=Spread(self.energy_j.values + other.energy_j.values),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Against:
+    """One choice against another, for a sample of either: `time_ratio` below 1 is faster."""
+
+    policy: str
+    time_ratio: float
+    p_faster: float
+    p_less_energy: float
+
+    @classmethod
+    def of(cls, mine: Spending, theirs: Spending, policy: str) -> "Against":
+        """From the spendings of both; `policy` is the other's."""
+        return cls(
+            policy=policy,
+            time_ratio=mine.time_s.value / theirs.time_s.value,
+            p_faster=mine.time_s.chance_below(theirs.time_s),
+            p_less_energy=mine.energy_j.chance_below(theirs.energy_j),
+        )
+
+
+@lru_cache(maxsize=32)
+def drawn_rates(device: DeviceProfile, precision: str) -> Rates:
+    """Numbers of a profile by field name, its own first and then N draws [1 + N]."""
+    return {
+        name: value * np.exp((1 if name in SLOWS else -1) * _log_factors(device, precision, name))
+        for name, value in rates_of(device, precision).items()
+    }
+
+
+def step_spending(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> Spending:
+    """One step of the first design."""
+    table = layer_table(graph)
+    setup = designs.setup
+    designs = designs.take(np.array([0]))
+    trained = trained_counts(table, designs)
+    passes = table.gradient_passes(table.active_sites(designs))
+    share = designs.update_ratio[0]
+    update = update_elements(table, setup, trained)[0].sum() / setup.accumulation_steps
+    input_grad, weight_grad = table.macs(passes, trained)
+    micro_batch = _spending(
+        table,
+        device,
+        setup,
+        features=(passes[0], share, share > 0, [update]),
+        macs=table.forward_macs.sum() + input_grad[0] + weight_grad[0],
+        training=bool(trained.any()),
+    )
+    return micro_batch.times(setup.accumulation_steps)
+
+
+def backward_spending(
+    table: LayerTable, device: DeviceProfile, setup: TrainingSetup, passes: BoolArray
+) -> Spending:
+    """One micro-batch forward and back, `passes` [O], for gradients of activations alone."""
+    nothing = np.zeros(len(table.kind))
+    macs = table.forward_macs.sum() + passes[table.op_index] @ table.forward_macs
+    features = (passes, nothing, nothing, [0.0])
+    return _spending(table, device, setup, features=features, macs=macs, training=True)
+
+
+def _spending(
+    table: LayerTable,
+    device: DeviceProfile,
+    setup: TrainingSetup,
+    *,
+    features: Iterable[FloatArray | BoolArray | list[float]],
+    macs: float,
+    training: bool,
+) -> Spending:
+    """One micro-batch; `macs` of one sample, `features` as the columns of `_seconds`."""
+    column = np.concatenate([[1.0], *features])
+    time_s = _seconds(table, device, setup, training=training) @ column
+    rates = drawn_rates(device, setup.precision)
+    energy_j = step_energy(rates, time_s, np.array(setup.micro_batch * macs))
+    return Spending(time_s=Spread(time_s), energy_j=Spread(energy_j))
+
+
+@lru_cache(maxsize=16)
+def _seconds(
+    table: LayerTable, device: DeviceProfile, setup: TrainingSetup, *, training: bool
+) -> FloatArray:
+    """Seconds of a micro-batch by feature [1 + N, 2 + O + 2L].
+
+    Columns: the forward pass, dX of each operator, dW of each layer's whole weights, dW's
+    overhead of each layer, one element operation.
+    """
+    times = times_at(table, setup, drawn_rates(device, setup.precision), training=training)
+    forward_s = times.forward_s.sum(axis=1, keepdims=True)
+    columns = (times.input_grad_s, times.weight_grad_s, times.overhead_s, times.element_s)
+    return np.concatenate([forward_s, *columns], axis=1)
+
+
+def _log_factors(device: DeviceProfile, precision: str, name: str) -> FloatArray:
+    """By how much a number is worse in each draw [1 + N], as a logarithm; 0 first."""
+    whole = "clock_hz", "active_cores"
+    path = name if name in whole else f"kernels.{precision}.{name}"
+    block = device.find_block(path)
+    if block is None:
+        return np.zeros(1 + DRAWS)
+    common, own = _scores(device, block), _scores(device, path)
+    mixed = np.sqrt(SHARED) * common + np.sqrt(1 - SHARED) * own
+    return np.concatenate([[0.0], np.log1p(block.plus_minus_ratio) * mixed])
+
+
+def _scores(device: DeviceProfile, what: SourceBlock | str) -> FloatArray:
+    """Normal scores [N], shuffled for a source or a number of this device."""
+    label = what if isinstance(what, str) else f"{what.cite} {what.fields}"
+    shuffle = np.random.default_rng(crc32(f"{device.name}: {label}".encode()))
+    return ndtri((shuffle.permutation(DRAWS) + 0.5) / DRAWS)
