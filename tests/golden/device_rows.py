@@ -5,14 +5,13 @@ A board that ships with the package is judged by its shipped profile as it is; o
 a core. Nothing here belongs to a single row.
 """
 
-import csv
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
+from golden.device_profiles import profile_of
+from golden.device_table import Measurement, measurements
 from golden.networks.imagenet import IMAGENET
 from golden.networks.sketch import foreign_ops
 from golden.networks.tiny import TINY
@@ -28,11 +27,10 @@ from explorer.design import (
     everything,
     nothing,
 )
-from explorer.device import DeviceProfile, load_device
+from explorer.device import DeviceProfile
 from explorer.graph import ModelGraph
 from explorer.session import Session
 
-FOLDER = Path(__file__).parent
 NETWORKS = {**TINY, **IMAGENET}
 TINYENGINE = 1.12
 # Time of a stack relative to X-CUBE-AI 9 and 10, to which the shipped Cortex-M rates refer:
@@ -64,7 +62,7 @@ STACKS = {
 }
 # Forward and backward of the two trainers: the profile's backward is that of Tiny Training
 # Engine; TF-Lite Micro's two factors were fitted to its four rows.
-TRAINERS = {"Tiny Training Engine": (TINYENGINE, 1.0), "TF-Lite Micro": (12.8, 8.2)}
+TRAINERS = {"Tiny Training Engine": (TINYENGINE, 1.0), "TF-Lite Micro": (16.9, 5.8)}
 TRAINED = {
     "MobileNetV2-w0.35 sparse update": ("mbv2-w0.35", "sparse-update:scheme=99kb"),
     "MobileNetV2-w0.35 full update": ("mbv2-w0.35", "full"),
@@ -72,10 +70,6 @@ TRAINED = {
     "MCUNet-5fps full update": ("mcunet-5fps", "full"),
 }
 PULP_MACS_PER_CYCLE = 3.11  # of the fp16 ResNet8 step, in the note of its row
-UNTESTED = {
-    "radxa-zero": "no network and no power of this board is published",
-    "pi-zero-2w (training)": "the published tasks give no number of steps",
-}
 UNPUBLISHED = "only totals of this network are public to us, not its layers"
 THIN = "a thin 1-D network, which is not in the zoo yet"
 UNCLEAR = "network and clock are not in the source"
@@ -99,28 +93,6 @@ ORANGE_PI = "the one row of this board, and the stand-in for the Radxa Zero is m
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """One line of the table, numbers in SI units; None where nothing was published."""
-
-    line: int
-    board: str
-    clock_hz: float | None
-    cores: int
-    workload: str
-    phase: str
-    precision: str
-    macs: float | None
-    weights: float | None
-    batch: int
-    published: dict[str, float]
-    note: str
-
-    @property
-    def network(self) -> str:
-        return re.sub("_int8$| full train$| last layer only$", "", self.workload)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Prediction:
     """One published figure and the model's: seconds, joules, watts or a pure ratio.
 
@@ -129,7 +101,7 @@ class Prediction:
     """
 
     line: int
-    board: str
+    device: str
     precision: str
     phase: str
     workload: str
@@ -153,16 +125,10 @@ class Refusal:
     """A published figure that the model is not asked for, and why."""
 
     line: int
-    board: str
+    device: str
     workload: str
     quantity: str
     reason: str
-
-
-@cache
-def measurements() -> tuple[Measurement, ...]:
-    with (FOLDER / "device_measurements.csv").open(encoding="utf-8", newline="") as file:
-        return tuple(_measurement(line, row) for line, row in enumerate(csv.DictReader(file), 2))
 
 
 @cache
@@ -179,42 +145,13 @@ def refused_rows() -> list[Refusal]:
     return [answer for answer in answers() if isinstance(answer, Refusal)]
 
 
-def _measurement(line: int, row: dict[str, str]) -> Measurement:
-    scales = {
-        "latency": ("latency_ms_per_sample", 1e-3),
-        "energy": ("energy_mj_per_sample", 1e-3),
-        "power": ("power_mw", 1e-3),
-    }
-    published = {
-        name: float(row[column]) * scale
-        for name, (column, scale) in scales.items()
-        if row[column]
-    }
-    if "energy" in published:
-        del published["power"]  # the same figure: energy over latency
-    return Measurement(
-        line=line,
-        board=row["device"],
-        clock_hz=float(row["clock_mhz"]) * 1e6 if row["clock_mhz"] else None,
-        cores=int(row["cores"]),
-        workload=row["workload"],
-        phase=row["phase"],
-        precision=row["precision"],
-        macs=float(row["macs_per_sample"]) if row["macs_per_sample"] else None,
-        weights=float(row["params"]) if row["params"] else None,
-        batch=int(row["batch"] or 1),
-        published=published,
-        note=row["note"],
-    )
-
-
 def _answer(row: Measurement) -> Iterator[Prediction | Refusal]:
     latency: Callable[[DeviceProfile], float] | None = None
     for quantity, measured in row.published.items():
         if reason := _reason(row, quantity):
             yield Refusal(
                 line=row.line,
-                board=row.board,
+                device=row.device,
                 workload=row.workload,
                 quantity=quantity,
                 reason=reason,
@@ -246,7 +183,7 @@ def _prediction(
     profile, shipped = profile_of(row)
     return Prediction(
         line=row.line,
-        board=row.board,
+        device=row.device,
         precision=row.precision,
         phase=phase,
         workload=row.workload,
@@ -265,7 +202,12 @@ def _time_model(
         graph = NETWORKS["ResNet8 32"]()
         return "step MAC/cycle", PULP_MACS_PER_CYCLE, lambda device: _step_rate(graph, device)
     if row.workload in TRAINED:
-        return "training step", measured, lambda device: _trainer_seconds(row, device)
+        trainer = next(name for name in TRAINERS if name in row.note)
+        return (
+            f"training step, {trainer}",
+            measured,
+            lambda device: _trainer_seconds(row, trainer, device),
+        )
     if row.workload.endswith("full train"):
         other = f"{row.network} last layer only"
         base = next(x for x in measurements() if x.workload == other).published["latency"]
@@ -286,12 +228,10 @@ def _stack_factor(row: Measurement, device: DeviceProfile) -> float:
     return factors[max(matching, key=len)]
 
 
-def _trainer_seconds(row: Measurement, device: DeviceProfile) -> float:
+def _trainer_seconds(row: Measurement, trainer: str, device: DeviceProfile) -> float:
     model, policy = TRAINED[row.workload]
     session = Session(model=model, device="stm32f746", policy=policy, precision="int8")
-    forward, backward = next(
-        factors for trainer, factors in TRAINERS.items() if trainer in row.note
-    )
+    forward, backward = TRAINERS[trainer]
     setup = TrainingSetup(precision="int8")
     forward_s = step_seconds(session.graph, device, nothing, setup)
     step_s = step_seconds(session.graph, device, lambda _: session.chosen_policy, setup)
@@ -352,66 +292,3 @@ def step_seconds(
 @cache
 def network(workload: str) -> ModelGraph:
     return NETWORKS[workload]()
-
-
-def profile_of(row: Measurement) -> tuple[DeviceProfile, bool]:
-    """The profile that predicts a row, and whether it ships with the package as it is."""
-    board = re.sub(r" \(.*", "", row.board)
-    if board == "GAP9" and row.phase == "inference":
-        return _extra(f"gap9-ne16-{row.clock_hz / 1e6:.0f}"), False
-    if board == "Raspberry Pi Zero 2 W" and not row.phase:
-        return _pi_at(row.clock_hz, row.cores), False
-    if board == "STM32H747":
-        return _at_clock(load_device("stm32h743"), row.clock_hz), False
-    if board in SHIPPED and (row.cores != 1 or board not in THREADED):
-        return load_device(SHIPPED[board]), True
-    name = EXTRA[board]
-    return _extra(f"{name}-1t" if row.cores == 1 and board in THREADED else name), False
-
-
-SHIPPED = {
-    "GAP9": "gap9",
-    "STM32F746": "stm32f746",
-    "STM32H743": "stm32h743",
-    "STM32H7A3": "stm32h7a3",
-    "Raspberry Pi Zero 2 W": "pi-zero-2w",
-    "Raspberry Pi 5": "pi-zero-2w",
-    "Jetson Nano GPU": "jetson-nano",
-}
-EXTRA = {
-    "STM32L4R5": "stm32l4r5",
-    "STM32U575": "stm32u575",
-    "STM32N6": "stm32n6-npu",
-    "Raspberry Pi Zero 2 W": "pi-zero-2w",
-    "Raspberry Pi 3B+": "pi-3b-plus",
-    "Orange Pi Zero 2 H616": "h616",
-    "NanoPi R2S RK3328": "rk3328",
-    "Jetson Nano CPU": "jetson-nano-cpu",
-}
-THREADED = ("Raspberry Pi Zero 2 W", "Raspberry Pi 3B+", "Jetson Nano CPU")
-
-
-@cache
-def _extra(name: str) -> DeviceProfile:
-    if name == "jetson-nano-cpu-1t":
-        return _extra("jetson-nano-cpu").model_copy(update={"name": name, "active_cores": 1})
-    return load_device(str(FOLDER / "devices" / f"{name}.toml"))
-
-
-def _at_clock(profile: DeviceProfile, clock_hz: float) -> DeviceProfile:
-    """A microcontroller at another clock, its weight stream with it."""
-    ratio = clock_hz / profile.clock_hz
-    kernels = {
-        precision: rates.model_copy(update={"weight_bytes_per_s": rates.weight_bytes_per_s * ratio})
-        for precision, rates in profile.kernels.items()
-    }
-    update = {"name": f"{profile.name}-at-{clock_hz:.0f}", "clock_hz": clock_hz}
-    return profile.model_copy(update={**update, "kernels": kernels})
-
-
-def _pi_at(clock_hz: float, cores: int) -> DeviceProfile:
-    """Board power by the formula that the shipped profile quotes for 1 GHz and four cores."""
-    profile, ghz = load_device("pi-zero-2w"), clock_hz / 1e9
-    watts = 1e-3 * (775 + 628 * ghz + 235 * cores * ghz)
-    rates = profile.kernels["fp32"].model_copy(update={"active_power_w": watts})
-    return profile.model_copy(update={"kernels": {"fp32": rates}})

@@ -79,7 +79,9 @@ class Sketch:
     def linear(self, features: int) -> "Sketch":
         return self._append("linear", (features,), has_bias=True)
 
-    def pool(self, kernel: int = 3, stride: int = 2, padding: int = 0, up: bool = False) -> "Sketch":
+    def pool(
+        self, kernel: int = 3, stride: int = 2, padding: int = 0, up: bool = False
+    ) -> "Sketch":
         """`up` rounds the output size up, as Caffe does."""
         spans = [size + 2 * padding - kernel + up * (stride - 1) for size in self.shape[1:]]
         return self._append("pool", (self.channels, *[span // stride + 1 for span in spans]))
