@@ -35,6 +35,9 @@ def profile_of(row: Measurement) -> tuple[DeviceProfile, bool]:
     if board == "GAP9" and row.phase == "inference":
         return _extra(f"gap9-ne16-{row.clock_hz / 1e6:.0f}"), False
     if board == "Raspberry Pi Zero 2 W" and not row.phase:
+        shipped = load_device("pi-zero-2w")
+        if (row.clock_hz, row.cores) == (shipped.clock_hz, shipped.active_cores):
+            return shipped, True
         return _pi_at(row.clock_hz, row.cores), False
     if board == "STM32H747":
         return _at_clock(load_device("stm32h743"), row.clock_hz), False
@@ -55,7 +58,7 @@ def _at_clock(profile: DeviceProfile, clock_hz: float) -> DeviceProfile:
         precision: rates.model_copy(update={"weight_bytes_per_s": rates.weight_bytes_per_s * ratio})
         for precision, rates in profile.kernels.items()
     }
-    update = {"name": f"{profile.name}-at-{clock_hz:.0f}", "clock_hz": clock_hz}
+    update = {"name": f"{profile.name} at {clock_hz / 1e6:.0f} MHz", "clock_hz": clock_hz}
     return profile.model_copy(update={**update, "kernels": kernels})
 
 
@@ -64,4 +67,6 @@ def _pi_at(clock_hz: float, cores: int) -> DeviceProfile:
     profile, ghz = load_device("pi-zero-2w"), clock_hz / 1e9
     watts = 1e-3 * (775 + 628 * ghz + 235 * cores * ghz)
     rates = profile.kernels["fp32"].model_copy(update={"active_power_w": watts})
-    return profile.model_copy(update={"kernels": {"fp32": rates}})
+    return profile.model_copy(
+        update={"name": f"{profile.name}, power formula", "kernels": {"fp32": rates}}
+    )

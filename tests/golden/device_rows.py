@@ -18,7 +18,7 @@ from golden.networks.tiny import TINY
 
 from explorer.costmodel.lifetimes import trained_counts
 from explorer.costmodel.tables import layer_table
-from explorer.costmodel.timing import operator_times, step_energy
+from explorer.costmodel.timing import operator_times
 from explorer.design import (
     DesignBatch,
     LayerAxes,
@@ -260,12 +260,12 @@ def _last_layer(axes: LayerAxes) -> UpdatePolicy:
 def _energy(
     row: Measurement, time: float | Callable[[DeviceProfile], float]
 ) -> Callable[[DeviceProfile], float]:
-    setup = TrainingSetup(precision=row.precision)
-    macs = np.array([row.macs or 0.0])
+    """Power over the time, and what a profile charges for each multiply-accumulate."""
 
     def joules(device: DeviceProfile) -> float:
+        kernels = device.kernels_for(row.precision)
         seconds = time(device) if callable(time) else time
-        return float(step_energy(device, setup, np.array([seconds]), macs)[0])
+        return kernels.active_power_w * seconds + kernels.energy_j_per_mac * (row.macs or 0.0)
 
     return joules
 

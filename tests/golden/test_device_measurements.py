@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
-from golden.device_error import device_errors, untested
+from golden.device_error import FIT_ERROR, MEASURED, PREDICTED, TIME, device_errors, untested
 from golden.device_rows import (
     NETWORKS,
     REFUSED,
@@ -21,40 +21,7 @@ from golden.networks.sketch import FOREIGN_OPS, foreign_ops
 from explorer.costmodel.ops import RULES
 from explorer.costmodel.tables import layer_table
 
-TIME, MEASURED, PREDICTED = "inference", "energy, time measured", "energy, time predicted"
-TTE, TFLM = "training step, Tiny Training Engine", "training step, TF-Lite Micro"
-# Mean error in per cent that the fits behind the profiles had on these very rows. The fits knew
-# the operators of some networks by share only; ours have every layer, so a quarter is added.
-FIT_ERROR = {
-    ("GAP9", "int8", MEASURED): 9.6,
-    ("Jetson Nano CPU, 1 thread", "fp32", TIME): 19.2,
-    ("Jetson Nano CPU, 4 threads", "fp32", TIME): 19.2,
-    ("Jetson Nano GPU", "fp16", TIME): 24.3,
-    ("NanoPi R2S RK3328", "fp32", TIME): 8.4,
-    ("Orange Pi Zero 2 H616", "fp32", TIME): 9.5,
-    ("Raspberry Pi 3B+, 1 thread", "fp32", TIME): 7.9,
-    ("Raspberry Pi 3B+, 4 threads", "fp32", TIME): 6.8,
-    ("Raspberry Pi 5", "fp32", "step / forward"): 10.8,
-    ("Raspberry Pi Zero 2 W", "", "power"): 1.4,
-    ("Raspberry Pi Zero 2 W, 1 thread", "fp32", TIME): 14.7,
-    ("Raspberry Pi Zero 2 W, 4 threads", "fp32", TIME): 6.4,
-    ("STM32F746", "int8", TIME): 7.7,
-    ("STM32F746", "int8", TFLM): 9.4,
-    ("STM32F746", "int8", TTE): 2.8,
-    ("STM32H743", "int8", TIME): 6.2,
-    ("STM32H747", "int8", TIME): 7.7,
-    ("STM32H7A3", "fp32", TIME): 33.0,
-    ("STM32H7A3", "int8", MEASURED): 9.7,
-    ("STM32H7A3", "int8", PREDICTED): 17.0,
-    ("STM32H7A3", "int8", TIME): 11.1,
-    ("STM32L4R5", "int8", MEASURED): 4.5,
-    ("STM32L4R5", "int8", PREDICTED): 13.4,
-    ("STM32L4R5", "int8", TIME): 11.7,
-    ("STM32N6", "int8", TIME): 14.4,
-    ("STM32U575", "int8", MEASURED): 5.9,
-    ("STM32U575", "int8", PREDICTED): 15.3,
-    ("STM32U575", "int8", TIME): 14.2,
-}
+# The fits knew the operators of some networks by share only; ours have every layer.
 AIR = 1.25
 SATURATED = 2.0  # as many rates as rows: the fit is exact, and elements are counted on top
 CARRIED = AIR * 23.0  # rates of a like board, or one ratio: 23 % was found on held-out int8 rows
@@ -164,7 +131,7 @@ def test_a_row_can_be_predicted_with_a_changed_profile():
 
 def test_boards_without_a_row_are_named():
     named = {(name, precision): text for name, precision, text in untested()}
-    assert named["radxa-zero", "fp32"] == "inference time, training time, power"
+    assert named["radxa-zero", "fp32"] == "inference time, training time, energy"
     assert "training time" in named["pi-zero-2w", "fp32"]
     assert ("stm32h7a3", "int8") in named
     assert "inference" not in named["stm32h7a3", "int8"]
