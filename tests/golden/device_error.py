@@ -44,7 +44,7 @@ FIT_ERROR = {
 }
 # What a shipped profile predicts, and the beginnings of the phases that test it.
 QUESTIONS = {
-    "inference time": ("inference", "step"),
+    "inference time": ("inference",),
     "training time": ("training step", "step MAC"),
     "energy": ("energy", "power"),
 }
