@@ -5,6 +5,7 @@ A board that ships with the package is judged by its shipped profile as it is; o
 a core. Nothing here belongs to a single row.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -74,7 +75,7 @@ UNPUBLISHED = "only totals of this network are public to us, not its layers"
 THIN = "a thin 1-D network, which is not in the zoo yet"
 UNCLEAR = "network and clock are not in the source"
 SWAP = "the run waits for swap, and the profile has no idle power"
-# (part of the workload, quantity, why it is not predicted)
+# (pattern in board and workload, quantity, why it is not predicted)
 REFUSED = (
     ("mcunet-vww", "latency", UNPUBLISHED),
     ("mcunet-5fps-vww", "latency", UNPUBLISHED),
@@ -85,11 +86,11 @@ REFUSED = (
     ("MCUNet FullTrain", "power", SWAP),
     ("MobileNetV2 FullTrain", "power", SWAP),
     ("TinyTL", "power", SWAP),
-    ("last layer only", "latency", "the row that full training is divided by"),
+    ("Pi 5.*last layer only", "latency", "the row that full training is divided by"),
     ("idle", "power", "the profile has no idle power"),
+    ("Orange Pi Zero 2W.*CPU load", "power", "the stand-in for the Radxa Zero is made from it"),
     ("HPL fp64", "power", "fp64, and held back by the size of the memory"),
 )
-ORANGE_PI = "the one row of this board, and the stand-in for the Radxa Zero is made from it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,10 +170,8 @@ def _answer(row: Measurement) -> Iterator[Prediction | Refusal]:
 
 
 def _reason(row: Measurement, quantity: str) -> str:
-    if row.board.startswith("Orange Pi Zero 2W") and row.workload == "CPU load":
-        return ORANGE_PI
-    for part, refused, reason in REFUSED:
-        if part in row.workload and quantity == refused:
+    for pattern, refused, reason in REFUSED:
+        if quantity == refused and re.search(pattern, f"{row.board} {row.workload}"):
             return reason
     return ""
 
