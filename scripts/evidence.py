@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
+from golden.device_error import FIT_ERROR, DeviceError, device_errors, reasons, untested  # noqa: E402
 from golden.reproduce import Golden, golden_rows  # noqa: E402 - the tests' own rows
 
 from explorer.accuracy.records import Ledger  # noqa: E402
@@ -86,6 +87,20 @@ def calibration() -> str:
     )
 
 
+def devices() -> str:
+    """Error of the shipped profiles by precision and phase, and what no row can test."""
+    return f"{_error_table([row for row in device_errors() if row.shipped])}\n\n{_no_row()}"
+
+
+def devices_all() -> str:
+    """Error on every device of the table, and why some of its figures are not predicted."""
+    refused = _table(
+        ("why a published figure is not predicted", "figures"),
+        [(reason, str(count)) for reason, count in reasons()],
+    )
+    return f"{_error_table(device_errors())}\n\n{_no_row()}\n\n{refused}"
+
+
 def speed() -> str:
     """Cost model beside torch's own counter, in one run."""
     return _table(("what", "time", "ratio"), _results("cost_model.json"))
@@ -101,6 +116,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "golden-all": golden_all,
     "measured": measured,
     "calibration": calibration,
+    "devices": devices,
+    "devices-all": devices_all,
     "speed": speed,
     "browser": browser,
 }
@@ -121,6 +138,32 @@ def _golden_table(shown: list[Golden]) -> str:
         for row in shown
     ]
     return _table(head, rows)
+
+
+def _error_table(shown: list[DeviceError]) -> str:
+    head = (
+        "device", "precision", "phase", "profile", "rows", "mean error, %", "median bias, %",
+        "worst, %", "the fit's own, %",
+    )  # fmt: skip
+    rows = [
+        (
+            row.device,
+            row.precision or "any",
+            row.phase,
+            row.profile if row.shipped else f"{row.profile} (in the tests)",
+            str(row.row_count),
+            f"{100 * row.mean_error_ratio:.1f}",
+            f"{100 * row.median_bias_ratio:+.1f}",
+            f"{100 * row.worst_error_ratio:+.0f} ({row.worst_workload})",
+            str(FIT_ERROR.get(row.key, "")),
+        )
+        for row in shown
+    ]
+    return _table(head, rows)
+
+
+def _no_row() -> str:
+    return _table(("shipped profile", "precision", "no row can test its"), untested())
 
 
 def _known_specs(model: str, task: str) -> set[str]:
