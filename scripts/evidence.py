@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from golden.device_error import FIT_ERROR, DeviceError, device_errors, reasons, untested  # noqa: E402
+from golden.device_error import FIT_ERROR, DeviceError, coverage, device_errors, reasons, untested  # noqa: E402
 from golden.reproduce import Golden, golden_rows  # noqa: E402 - the tests' own rows
 
 from explorer.accuracy.records import Ledger  # noqa: E402
@@ -143,7 +143,7 @@ def _golden_table(shown: list[Golden]) -> str:
 def _error_table(shown: list[DeviceError]) -> str:
     head = (
         "device", "precision", "phase", "profile", "rows", "mean error, %", "median bias, %",
-        "worst, %", "the fit's own, %",
+        "worst, %", "the fit's own, %", "in the 90 % interval",
     )  # fmt: skip
     rows = [
         (
@@ -156,6 +156,7 @@ def _error_table(shown: list[DeviceError]) -> str:
             f"{100 * row.median_bias_ratio:+.1f}",
             f"{100 * row.worst_error_ratio:+.0f} ({row.worst_workload})",
             str(FIT_ERROR.get(row.key, "")),
+            "{} of {}".format(*coverage()[row.key]) if row.key in coverage() else "",
         )
         for row in shown
     ]

@@ -2,12 +2,16 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cache, lru_cache
 
 import numpy as np
 from golden.device_rows import Prediction, predicted_rows, refused_rows
 
 from explorer import catalog
-from explorer.device import load_device
+from explorer.costmodel.uncertainty import COVERED, drawn_rates
+from explorer.device import DeviceProfile, load_device
+
+DRAWS_TRIED = 100
 
 TIME, MEASURED, PREDICTED = "inference", "energy, time measured", "energy, time predicted"
 TTE, TFLM = "training step, Tiny Training Engine", "training step, TF-Lite Micro"
@@ -71,11 +75,12 @@ class DeviceError:
         return (self.device, self.precision, self.phase)
 
 
-def device_errors() -> list[DeviceError]:
+@cache
+def device_errors() -> tuple[DeviceError, ...]:
     groups: dict[tuple[str, str, str], list[Prediction]] = defaultdict(list)
     for row in predicted_rows():
         groups[row.device, row.precision, row.phase].append(row)
-    return [_summary(rows) for _, rows in sorted(groups.items())]
+    return tuple(_summary(rows) for _, rows in sorted(groups.items()))
 
 
 def untested() -> list[tuple[str, str, str]]:
@@ -122,3 +127,41 @@ def _summary(rows: list[Prediction]) -> DeviceError:
         worst_error_ratio=float(errors[worst]),
         worst_workload=rows[worst].workload,
     )
+
+
+@cache
+def coverage() -> dict[tuple[str, str, str], tuple[int, int]]:
+    """Of the figures that shipped profiles predict, how many lie in their interval, of how many.
+
+    The interval is what people are shown: COVERED of the profiles drawn from the spreads.
+    """
+    outside = 50 * (1 - COVERED)
+    counts: dict[tuple[str, str, str], tuple[int, int]] = {}
+    for row in predicted_rows():
+        if not row.shipped or not row.precision:
+            continue
+        values = [row.model(profile) for profile in drawn_profiles(row.profile, row.precision)]
+        low, high = np.percentile(values, [outside, 100 - outside])
+        inside, total = counts.get(key := (row.device, row.precision, row.phase), (0, 0))
+        counts[key] = (inside + bool(low <= row.measured <= high), total + 1)
+    return counts
+
+
+@lru_cache(maxsize=32)
+def drawn_profiles(profile: DeviceProfile, precision: str) -> list[DeviceProfile]:
+    """The first draws of a profile's numbers, as profiles."""
+    kernels, rates = profile.kernels[precision], drawn_rates(profile, precision)
+    given = [name for name in type(kernels).model_fields if name in rates]
+    return [
+        profile.model_copy(
+            update={
+                "clock_hz": float(rates["clock_hz"][draw]),
+                "kernels": {
+                    precision: kernels.model_copy(
+                        update={name: float(rates[name][draw]) for name in given}
+                    )
+                },
+            }
+        )
+        for draw in range(1, DRAWS_TRIED + 1)
+    ]

@@ -4,7 +4,15 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
-from golden.device_error import FIT_ERROR, MEASURED, PREDICTED, TIME, device_errors, untested
+from golden.device_error import (
+    FIT_ERROR,
+    MEASURED,
+    PREDICTED,
+    TIME,
+    coverage,
+    device_errors,
+    untested,
+)
 from golden.device_rows import (
     NETWORKS,
     REFUSED,
@@ -64,6 +72,13 @@ def test_mean_error_is_within_its_bound(error):
         assert 100 * error.mean_error_ratio > bound, f"within its bound now; take away: {reason}"
         pytest.xfail(reason)
     assert 100 * error.mean_error_ratio <= bound
+
+
+def test_intervals_hold_about_as_many_figures_as_they_say():
+    inside, total = np.sum(list(coverage().values()), axis=0)
+    print(f"{inside} of {total} measured figures lie in their 90 % interval")
+    assert total > 100
+    assert 0.8 <= inside / total <= 0.98
 
 
 def test_every_bound_is_of_a_phase_there_is():
