@@ -20,6 +20,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from explorer.adapters import ROLE, by_adapters
 from explorer.costmodel.eager import eager_saved_bytes
 from explorer.costmodel.lifetimes import parameter_bytes, trained_counts
 from explorer.costmodel.report import CostReport
@@ -47,7 +48,8 @@ def recount(graph: ModelGraph, costs: CostReport, accounting: str) -> CostReport
     unknown = np.full(len(costs), np.nan)
     columns = dict.fromkeys(_RECOUNTED, np.zeros(len(costs)))
     columns |= {"training_extra_bytes": unknown, "arena_bytes": unknown}
-    columns |= CONVENTIONS[accounting](layer_table(graph), costs.designs)
+    count = CONVENTIONS[accounting]
+    columns |= by_adapters(graph, costs.designs, lambda own, rows: count(layer_table(own), rows))
     columns["peak_live_bytes"] = np.sum([columns[name] for name in _PARTS], axis=0)
     kept = {name: getattr(costs, name) for name in CostReport.columns() if name not in columns}
     return CostReport(designs=costs.designs, **kept, **columns)
