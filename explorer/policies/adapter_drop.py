@@ -23,8 +23,10 @@ def reason_against(context: PolicyContext) -> str:
 
 
 def known(context: PolicyContext) -> list[str]:
-    """The three shares of TinyTrain's comparison."""
-    return [f"adapter-drop:share={share}" for share in KNOWN_SHARES]
+    """The shares of TinyTrain's comparison that leave different adapters, and some."""
+    count = len(adapter_blocks(context.graph))
+    shares = {_dropped(float(share), count): share for share in reversed(KNOWN_SHARES)}
+    return [f"adapter-drop:share={shares[n]}" for n in sorted(shares) if 0 < n < count]
 
 
 def build(context: PolicyContext, options: Mapping[str, str]) -> UpdatePolicy:
@@ -32,5 +34,9 @@ def build(context: PolicyContext, options: Mapping[str, str]) -> UpdatePolicy:
     text = options.get("share", OPTIONS["share"].default)
     share = number("share", text, 0.0, 1.0)
     count = len(adapter_blocks(context.graph))
-    dropped = floor(share * count + 0.5)
-    return tinytl.lite_residual(context, f"adapter-drop:share={text}", count - dropped)
+    kept = count - _dropped(share, count)
+    return tinytl.lite_residual(context, f"adapter-drop:share={text}", kept)
+
+
+def _dropped(share: float, count: int) -> int:
+    return floor(share * count + 0.5)
