@@ -57,14 +57,14 @@ class GroupNorm(nn.GroupNorm):
     """Group norm whose parameters may train on an input that has no gradient.
 
     Torch 2.13 crashes there (CPU, channels-last input), so such an input is copied to
-    the plain layout first.
+    the plain layout first, also one of a single position, which has both layouts.
     """
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalise, scale and offset."""
         trained = self.weight.requires_grad or self.bias.requires_grad
         if torch.is_grad_enabled() and trained and not images.requires_grad:
-            images = images.contiguous()
+            images = images.clone(memory_format=torch.contiguous_format)
         return super().forward(images)
 
 
