@@ -32,7 +32,7 @@ def build(context: PolicyContext, options: Mapping[str, str]) -> UpdatePolicy:
     """All biases, and the adapters of the last blocks."""
     count = len(adapter_blocks(context.graph))
     text = options.get("blocks", OPTIONS["blocks"].default)
-    kept = count if text == "all" else whole_number("blocks", text, 0, count)
+    kept = count if text == "all" else whole_number("blocks", text, 1, count)
     return lite_residual(context, "tinytl" if text == "all" else f"tinytl:blocks={text}", kept)
 
 
