@@ -214,10 +214,10 @@ def with_some_adapters(
 
 
 def small_graphs() -> tuple[ModelGraph, ...]:
-    """Every small graph, those with norms in each kind of norm."""
+    """Every small graph, those with norms in each kind of norm; one has adapters."""
     makers = (residual_net, depthwise_net, two_consumers, parallel_branches)
     made = [make(norm) for make in makers for norm in NORM_CHOICES]
-    return (conv_chain(), preactivation_net(), *made)
+    return (conv_chain(), preactivation_net(), adapted_nets("gn")[0], *made)
 
 
 def random_graph(rng: np.random.Generator) -> ModelGraph:

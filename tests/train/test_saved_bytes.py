@@ -320,7 +320,7 @@ def check(graph: ModelGraph, policy: UpdatePolicy, micro_batch: int, seed: int) 
     assert costs.trained_parameter_count.tolist() == [trained_count]
 
 
-# 4 random policies for each of 29 graphs, and both ends
+# 4 random policies for each of 30 graphs, and both ends
 @pytest.mark.parametrize(
     "graph", [*small_graphs(), *DIGITS, *adapted_nets()], ids=lambda graph: graph.name
 )
