@@ -51,6 +51,7 @@ def random_designs(session, count, seed=0):
         axis_in=np.zeros(count, dtype=bool),
         families=("random",) * count,
         selections=("first",) * count,
+        adapters=((),) * count,
         setup=TrainingSetup(),
     )
 

@@ -78,7 +78,8 @@ class UpdatePolicy:
     `slices` counts the trained weight slices along `channel_axis`, 0 is frozen.
     `update_bias` trains the layer's bias or, without one, its norm's offset;
     `update_norm` the norm's scale. `selection` says which slices: the first, the
-    best by a criterion, or `channels` lists them (one tuple a layer).
+    best by a criterion, or `channels` lists them (one tuple a layer). `adapters` names the
+    blocks that get a lite-residual adapter (explorer.adapters), which trains fully.
     """
 
     family: str
@@ -90,6 +91,7 @@ class UpdatePolicy:
     channel_axis: str = "out"
     selection: str = "first"
     channels: tuple[tuple[int, ...], ...] | None = None
+    adapters: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.channel_axis not in CHANNEL_AXES:
@@ -104,6 +106,8 @@ class UpdatePolicy:
         ):
             if not 0 <= taken <= whole:
                 raise SpecError.of(f"trained slices of {name}", taken, f"0 to {whole}")
+        if len(set(self.adapters)) != len(self.adapters):
+            raise SpecError.of(f"adapters of {self.family}", self.adapters, "each block once")
         if self.channels is not None:
             self._check_channels(self.channels)
 
@@ -132,6 +136,7 @@ class UpdatePolicy:
         update_norm: Sequence[bool] | BoolArray | None = None,
         channel_axis: str = "out",
         selection: str = "first",
+        adapters: tuple[str, ...] = (),
     ) -> "UpdatePolicy":
         """Fill in sizes; flags of biases and norms a layer does not have are dropped.
 
@@ -148,6 +153,7 @@ class UpdatePolicy:
             update_norm=tuple(bool(flag) for flag in norm & axes.has_norm),
             channel_axis=channel_axis,
             selection=selection,
+            adapters=adapters,
         )
 
 
@@ -220,8 +226,8 @@ class DesignBatch:
     """P designs of one graph as columns.
 
     `slices` int [P, L]; `update_bias`, `update_norm` bool [P, L]; `axis_in` bool [P]
-    (slices along input channels); `families`, `selections` str [P]. The setup is
-    shared by all rows.
+    (slices along input channels); `families`, `selections` str [P]; `adapters` [P] blocks
+    with an adapter. The setup is shared by all rows.
     """
 
     axes: LayerAxes
@@ -231,6 +237,7 @@ class DesignBatch:
     axis_in: BoolArray
     families: tuple[str, ...]
     selections: tuple[str, ...]
+    adapters: tuple[tuple[str, ...], ...]
     setup: TrainingSetup
 
     def __len__(self) -> int:
@@ -240,7 +247,7 @@ class DesignBatch:
     def trains(self) -> BoolArray:
         """Whether anything is updated [P]."""
         anything = (self.slices > 0) | self.update_bias | self.update_norm
-        trains: BoolArray = np.any(anything, axis=1)
+        trains: BoolArray = np.any(anything, axis=1) | np.array([bool(a) for a in self.adapters])
         return trains
 
     @property
@@ -275,6 +282,7 @@ class DesignBatch:
             axis_in=np.array([row.channel_axis == "in" for row in rows], dtype=bool),
             families=tuple(row.family for row in rows),
             selections=tuple(row.selection for row in rows),
+            adapters=tuple(row.adapters for row in rows),
             setup=setup,
         )
 
@@ -288,6 +296,7 @@ class DesignBatch:
             update_norm=self.update_norm[row],
             channel_axis="in" if self.axis_in[row] else "out",
             selection=self.selections[row],
+            adapters=self.adapters[row],
         )
 
     def __getitem__(self, row: int) -> Design:
@@ -304,4 +313,5 @@ class DesignBatch:
             axis_in=self.axis_in[index],
             families=tuple(self.families[row] for row in index),
             selections=tuple(self.selections[row] for row in index),
+            adapters=tuple(self.adapters[row] for row in index),
         )

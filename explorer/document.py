@@ -8,8 +8,9 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from explorer.adapters import adapted
 from explorer.design import LARGEST_BATCH, Design, LayerAxes, TrainingSetup, UpdatePolicy
 from explorer.device import Precision, first_problem, read_text
 from explorer.errors import SpecError
@@ -17,10 +18,18 @@ from explorer.graph import ModelGraph
 
 SCHEMA_VERSION: Literal[1] = 1
 
+
+def _each_once(blocks: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(blocks)) != len(blocks):
+        raise ValueError("each block only once")
+    return blocks
+
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 PositiveCount = Annotated[int, Field(ge=1)]
 BatchCount = Annotated[int, Field(ge=1, le=LARGEST_BATCH)]
+Adapters = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], AfterValidator(_each_once)]
 Selection = Literal["first", "fisher", "gradient", "magnitude", "random"]
 
 
@@ -116,7 +125,11 @@ class MadeWith(Document):
 
 
 class PolicyDocument(Document):
-    """A policy for one network, with the setup and what is predicted for a device."""
+    """A policy for one network, with the setup and what is predicted for a device.
+
+    `layers` are the network's own; `adapters` are the blocks with a lite-residual adapter,
+    which trains wholly.
+    """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     model: Named
@@ -125,6 +138,7 @@ class PolicyDocument(Document):
     family: str
     setup: SetupRecord
     layers: tuple[LayerChoice, ...]
+    adapters: Adapters = ()
     predicted: dict[str, Quantity] = Field(default_factory=dict)
     made_with: MadeWith
 
@@ -138,17 +152,21 @@ class PolicyDocument(Document):
         return self
 
     def policy(self, graph: ModelGraph) -> UpdatePolicy:
-        """The policy for a graph; SpecError when the document is for another network."""
+        """The policy for a graph; SpecError when the document is for another network.
+
+        So it is when a block of the network cannot have the adapter that the document says.
+        """
         if self.model.digest != graph.digest:
             raise SpecError(
                 f"model: the document is for {self.model.name} ({self.model.digest}), "
                 f"not for {graph.name} ({graph.digest})"
             )
-        return policy_of(self.family, self.layers, LayerAxes.of(graph))
+        adapted(graph, self.adapters)
+        return policy_of(self.family, self.layers, LayerAxes.of(graph), self.adapters)
 
 
 def choices_of(policy: UpdatePolicy) -> tuple[LayerChoice, ...]:
-    """The trained layers of a policy as document rows."""
+    """The network's own trained layers of a policy as document rows."""
     rows = []
     for index, name in enumerate(policy.layer_names):
         taken, whole = policy.slices[index], policy.slice_counts[index]
@@ -173,7 +191,12 @@ def choices_of(policy: UpdatePolicy) -> tuple[LayerChoice, ...]:
     return tuple(rows)
 
 
-def policy_of(family: str, layers: tuple[LayerChoice, ...], axes: LayerAxes) -> UpdatePolicy:
+def policy_of(
+    family: str,
+    layers: tuple[LayerChoice, ...],
+    axes: LayerAxes,
+    adapters: tuple[str, ...] = (),
+) -> UpdatePolicy:
     """Document rows back to a policy; SpecError on an unknown layer or another size."""
     axis = layers[0].channel_axis if layers else "out"
     whole = axes.channels(axis)
@@ -201,6 +224,7 @@ def policy_of(family: str, layers: tuple[LayerChoice, ...], axes: LayerAxes) -> 
         channel_axis=axis,
         selection=selection,
         channels=tuple(channels) if listed else None,
+        adapters=adapters,
     )
 
 
@@ -210,6 +234,7 @@ def design_record(design: Design) -> dict[str, object]:
         "family": design.policy.family,
         "setup": SetupRecord.of(design.setup).model_dump(),
         "layers": [row.model_dump(mode="json") for row in choices_of(design.policy)],
+        "adapters": design.policy.adapters,
     }
 
 

@@ -16,6 +16,7 @@ from explorer.design import Design
 from explorer.device import DeviceProfile, read_text
 from explorer.document import (
     SCHEMA_VERSION,
+    Adapters,
     Document,
     LayerChoice,
     MadeWith,
@@ -42,6 +43,7 @@ class PolicyRecord(Document):
 
     family: str
     layers: tuple[LayerChoice, ...]
+    adapters: Adapters = ()
 
 
 class AccuracyRecord(Document):
@@ -141,6 +143,7 @@ def policy_document(
         family=policy.family,
         setup=SetupRecord.of(design.setup),
         layers=with_channels(choices_of(policy), graph, scores),
+        adapters=policy.adapters,
         predicted=predicted,
         made_with=MadeWith(version=version(), cost_model_version=COST_MODEL_VERSION),
     )
@@ -232,6 +235,7 @@ def policy_of_candidate(
         family=candidate.policy.family,
         setup=candidate.setup,
         layers=with_channels(candidate.policy.layers, graph, scores),
+        adapters=candidate.policy.adapters,
         predicted=predicted,
         made_with=MadeWith(
             version=front.versions.get("ondevice-explorer", version()),
@@ -258,7 +262,9 @@ def _candidate(table: CandidateTable, row: int, problem: Problem) -> CandidateRe
     worth = table.worth
     return CandidateRecord(
         policy=PolicyRecord(
-            family=table.labels[row] or design.policy.family, layers=choices_of(design.policy)
+            family=table.labels[row] or design.policy.family,
+            layers=choices_of(design.policy),
+            adapters=design.policy.adapters,
         ),
         setup=SetupRecord.of(design.setup),
         cost=cost.to_dict(),

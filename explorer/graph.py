@@ -17,7 +17,8 @@ from explorer.provenance import Source
 WEIGHTED_OPS = ("conv2d", "linear")
 NORM_OPS = ("batchnorm", "groupnorm", "frozen_batchnorm")
 NORM_OP_OF = {"bn": "batchnorm", "gn": "groupnorm", "frozen-bn": "frozen_batchnorm"}
-SHAPED_OPS = (*WEIGHTED_OPS, *NORM_OPS, "relu", "relu6", "add", "global_avgpool")
+POOL_OPS = ("global_avgpool", "avgpool", "upsample")
+SHAPED_OPS = (*WEIGHTED_OPS, *NORM_OPS, "relu", "relu6", "add", *POOL_OPS)
 NORMS = (*NORM_OP_OF, "none")
 GROUPNORM_CHANNELS_PER_GROUP = 8
 INPUT = "input"
@@ -28,8 +29,9 @@ class LayerSpec:
     """One operator.
 
     `inputs` names the producers, `()` means the network input. `groups` of a
-    groupnorm is its number of groups. `block` and `role` label the place in the
-    network for block-wise policies and figures.
+    groupnorm is its number of groups; windows of an avgpool lie side by side and
+    `kernel` is their size; an upsample is bilinear to any size. `block` and `role` label
+    the place in the network for block-wise policies and figures.
     """
 
     name: str
@@ -99,6 +101,11 @@ class ModelGraph:
             expected = layer.out_shape if len(inputs[0]) == 1 else (0,)
         elif layer.op == "global_avgpool":
             expected = inputs[0][:1]
+        elif layer.op == "avgpool" and len(inputs[0]) == 3:
+            windows = zip(inputs[0][1:], layer.kernel, strict=True)
+            expected = (inputs[0][0], *(size // window for size, window in windows))
+        elif layer.op == "upsample" and len(inputs[0]) == len(layer.out_shape) == 3:
+            expected = (inputs[0][0], *layer.out_shape[1:])
         elif layer.op == "add" and any(shape != inputs[0] for shape in inputs):
             raise SpecError.of(f"{layer.name}.inputs", inputs, "equal shapes")
         if layer.op in SHAPED_OPS and layer.out_shape != expected:
@@ -199,13 +206,14 @@ def normalised(graph: ModelGraph, norm: str | None) -> ModelGraph:
             continue
         layers.append(replace(layer, inputs=inputs, has_bias=norm == "none"))
         if norm != "none":
-            behind = _norm_behind(layer, norm)
+            behind = norm_behind(layer, norm)
             layers.append(behind)
             renamed[layer.name] = behind.name
     return replace(graph, layers=tuple(layers))
 
 
-def _norm_behind(layer: LayerSpec, norm: str) -> LayerSpec:
+def norm_behind(layer: LayerSpec, norm: str) -> LayerSpec:
+    """The norm layer (bn, gn or frozen-bn) that reads a layer, named `NAME_norm`."""
     channels = layer.out_shape[0]
     groups = gcd(channels, max(1, channels // GROUPNORM_CHANNELS_PER_GROUP))
     return LayerSpec(

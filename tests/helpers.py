@@ -1,10 +1,12 @@
 """Small graphs, random policies and hypothesis strategies for the cost-model tests."""
 
+from dataclasses import replace
 from math import gcd
 
 import numpy as np
 from hypothesis import strategies as st
 
+from explorer.adapters import adapted, adapter_blocks
 from explorer.design import (
     CHANNEL_AXES,
     OPTIMIZERS,
@@ -161,11 +163,61 @@ def preactivation_net() -> ModelGraph:
     return net.graph("preactivation")
 
 
+def block_net(norm: str = "none") -> ModelGraph:
+    """Blocks of every kind an adapter meets: odd sides and channels, strides, a sum, side 1.
+
+    `b3` ends in an activation behind its sum, `b5` has two inputs, so no adapter.
+    """
+    net = Net(2, 9, 6)
+    stem = net.conv(INPUT, "stem", 6, kernel=3, norm=norm, act="relu6")
+    end = net.conv(stem, "b0_project", 4, norm=norm)
+    end = net.conv(end, "b1_expand", 10, norm=norm, act="relu6")
+    end = net.conv(end, "b1_depth", 10, kernel=3, stride=2, groups=10, norm=norm, act="relu6")
+    end = net.conv(end, "b1_project", 5, norm=norm)
+    inner = net.conv(end, "b2_dense", 5, kernel=3, norm=norm, act="relu6")
+    end = net.add("b2_add", end, inner)
+    inner = net.conv(end, "b3_dense", 5, kernel=3, norm=norm)
+    end = net.act(net.add("b3_add", end, inner), "b3_act", "relu")
+    wide = net.conv(end, "b4_depth", 5, kernel=3, stride=3, groups=5, norm=norm)
+    wide = net.conv(wide, "b4_project", 8, norm=norm)
+    both = net.conv(wide, "b5_left", 4), net.conv(wide, "side", 4)
+    end = net.conv(net.add("b5_add", *both), "b5_out", 8, norm=norm)
+    end = net.conv(end, "b6_dense", 8, kernel=3, stride=2, norm=norm, act="relu6")
+    end = net.conv(end, "b7_dense", 8, kernel=3, norm=norm)
+    net.linear(net.pool(end), "head", 3)
+    graph = net.graph(f"blocks-{norm}")
+    labelled = (
+        replace(layer, block=layer.name[:2] if layer.name[0] == "b" else "")
+        for layer in graph.layers
+    )
+    return replace(graph, layers=tuple(labelled))
+
+
+def adapted_nets(*norms: str) -> tuple[ModelGraph, ...]:
+    """The block net with all its adapters, and with some, in each kind of norm."""
+    made = []
+    for norm in norms or NORM_CHOICES:
+        graph = block_net(norm)
+        blocks = adapter_blocks(graph)
+        for kept in (blocks, blocks[1::2]):
+            name = f"adapted-{len(kept)}-{norm}"
+            made.append(replace(adapted(graph, kept), name=name))
+    return tuple(made)
+
+
+def with_some_adapters(
+    graph: ModelGraph, policy: UpdatePolicy, rng: np.random.Generator
+) -> UpdatePolicy:
+    """The policy with adapters on random blocks."""
+    blocks = adapter_blocks(graph)
+    return replace(policy, adapters=tuple(block for block in blocks if rng.random() < 0.5))
+
+
 def small_graphs() -> tuple[ModelGraph, ...]:
-    """Every small graph, those with norms in each kind of norm."""
+    """Every small graph, those with norms in each kind of norm; one has adapters."""
     makers = (residual_net, depthwise_net, two_consumers, parallel_branches)
     made = [make(norm) for make in makers for norm in NORM_CHOICES]
-    return (conv_chain(), preactivation_net(), *made)
+    return (conv_chain(), preactivation_net(), adapted_nets("gn")[0], *made)
 
 
 def random_graph(rng: np.random.Generator) -> ModelGraph:

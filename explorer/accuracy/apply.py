@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from explorer.accuracy.scores import ScoreTable
 from explorer.accuracy.torch_bridge import slice_mask
+from explorer.adapters import trained_parts
 from explorer.design import UpdatePolicy
 from explorer.document import LayerChoice, PolicyDocument, choices_of
 from explorer.errors import SpecError
@@ -29,12 +30,26 @@ def apply_policy(
 ) -> list[dict[str, object]]:
     """Make a module train what a document says; returns one optimiser group a layer.
 
+    Adapters must be in the module (`torch_bridge.adapted_module` puts them in); SpecError
+    where one is not.
+
     Layers are found as submodules of the same name. The norm of a layer is the one that
     `graph` puts behind it, or the submodule `NAME_norm`. Channels that the document names
     by a criterion are looked up in `scores`; `first` needs none. Use the groups with an
     optimiser without weight decay.
     """
-    return apply_choices(module, document.layers, graph=graph, scores=scores)
+    parts = [name for block in document.adapters for name in trained_parts(block)]
+    for name in parts:
+        if name not in dict(module.named_modules()):
+            raise SpecError(
+                f"adapters: the module has no {name}; put adapters in with "
+                f"explorer.accuracy.torch_bridge.adapted_module first"
+            )
+    groups = apply_choices(module, document.layers, graph=graph, scores=scores)
+    for name in parts:
+        part = module.get_submodule(name).requires_grad_(True)
+        groups.append({"name": name, "params": list(part.parameters())})
+    return groups
 
 
 def apply_choices(

@@ -31,7 +31,14 @@ from explorer.accuracy.fisher import score_table
 from explorer.accuracy.records import DesignRecord, MeasuredRun, Protocol, Tuning
 from explorer.accuracy.scores import ScoreTable
 from explorer.accuracy.tasks import TaskData, load_task
-from explorer.accuracy.torch_bridge import GraphModule, model_module, one_thread, state_digest
+from explorer.accuracy.torch_bridge import (
+    GraphModule,
+    adapted_module,
+    model_module,
+    one_thread,
+    state_digest,
+)
+from explorer.adapters import policy_with_adapters
 from explorer.design import Design, TrainingSetup, UpdatePolicy
 from explorer.document import Named
 from explorer.errors import ExplorerError, SpecError
@@ -75,6 +82,7 @@ def finetune(
     Without `scores`, channels chosen by a criterion are chosen on the episode's own
     support, as a device would.
     """
+    module, graph, policy = _with_adapters(module, graph, policy)
     start = first_trained_position(graph, policy)
     prefix = Prefix.of(module, episode, start)
     before = prefix.test(module)
@@ -113,6 +121,7 @@ def train_copy(
 
     Without `prefix` every step starts from the images; the losses are the same.
     """
+    module, graph, policy = _with_adapters(module, graph, policy)
     student, parameters = _student(module, graph, policy, episode, scores)
     if not parameters:
         return student, ()
@@ -138,6 +147,7 @@ def gradient_l1(
     scores: ScoreTable | None = None,
 ) -> float:
     """Sum of absolute loss gradients over the entries a policy trains, before any step."""
+    module, graph, policy = _with_adapters(module, graph, policy)
     student, parameters = _student(module, graph, policy, episode, scores)
     if not parameters:
         return 0.0
@@ -146,7 +156,11 @@ def gradient_l1(
 
 
 def first_trained_position(graph: ModelGraph, policy: UpdatePolicy) -> int:
-    """Position in `graph.layers` of the earliest layer with a trained entry, or their number."""
+    """Position of the earliest layer with a trained entry, or the number of layers.
+
+    Counted in the layers of the network with the policy's adapters.
+    """
+    graph, policy = policy_with_adapters(graph, policy)
     position = {layer.name: index for index, layer in enumerate(graph.layers)}
     for index, name in enumerate(graph.weighted):
         norm = graph.norm_of(name)
@@ -184,29 +198,32 @@ def measure(
         raise SpecError.of(f"input of task {task_name}", task.input_shape, f"{graph.input_shape}")
     network = model_module(graph) if module is None else module
     rules = task_protocol(task) if protocol is None else protocol
-    trains = first_trained_position(graph, policy) < len(graph.layers)
+    weights_digest = state_digest(network)
+    design = DesignRecord.of(measured_design(policy, rules))
+    network, wide, policy = _with_adapters(network, graph, policy)
+    trains = first_trained_position(wide, policy) < len(wide.layers)
     tick = _Ticker(episodes + trains * tuning_episodes * len(RATE_FACTORS), on_episode, cancelled)
     with one_thread():
         tuning = Tuning(episodes=0, rates=(), accuracies=())
         rate = 0.0
         if trains:
-            tuning = _tune(network, graph, policy, task, seed, tuning_episodes, rules, tick)
+            tuning = _tune(network, wide, policy, task, seed, tuning_episodes, rules, tick)
             rate = best_rate(dict(zip(tuning.rates, tuning.accuracies, strict=True)))
         results = []
         for index in range(episodes):
             tick.check()
             episode = _episode(task, seed, index, MEASURED_STREAM, rules)
             results.append(
-                finetune(network, graph, policy, episode, learning_rate=rate, steps=rules.steps)
+                finetune(network, wide, policy, episode, learning_rate=rate, steps=rules.steps)
             )
             tick.done()
     before = np.array([result.accuracy_before for result in results])
     after = np.array([result.accuracy for result in results])
     return MeasuredRun(
         model=Named(name=graph.name, digest=graph.digest),
-        weights_digest=state_digest(network),
+        weights_digest=weights_digest,
         task=task_name,
-        design=DesignRecord.of(measured_design(policy, rules)),
+        design=design,
         seed=seed,
         episodes=episodes,
         protocol=rules,
@@ -313,6 +330,13 @@ def _episode(task: TaskData, seed: int, index: int, stream: int, rules: Protocol
         shots=rules.shots,
         query_count=rules.query_count,
     )
+
+
+def _with_adapters(
+    module: GraphModule, graph: ModelGraph, policy: UpdatePolicy
+) -> tuple[GraphModule, ModelGraph, UpdatePolicy]:
+    """The network that has a policy's adapters; the same three when there are none."""
+    return adapted_module(module, policy.adapters), *policy_with_adapters(graph, policy)
 
 
 def _student(

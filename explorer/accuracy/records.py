@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING
 from pydantic import Field, ValidationError, model_validator
 
 from explorer.design import Design, LayerAxes, UpdatePolicy
-from explorer.document import Document, LayerChoice, Named, SetupRecord, design_record, policy_of
+from explorer.document import (
+    Adapters,
+    Document,
+    LayerChoice,
+    Named,
+    SetupRecord,
+    design_record,
+    policy_of,
+)
 from explorer.errors import SpecError
 from explorer.graph import ModelGraph
 
@@ -26,11 +34,12 @@ RunKey = tuple[str, str, str, int, int]
 
 
 class DesignRecord(Document):
-    """A design as a ledger row holds it: the policy's trained layers and the setup."""
+    """A design as a ledger row holds it: the policy's trained layers, adapters and the setup."""
 
     family: str
     setup: SetupRecord
     layers: tuple[LayerChoice, ...]
+    adapters: Adapters = ()
 
     @classmethod
     def of(cls, design: Design) -> "DesignRecord":
@@ -39,7 +48,7 @@ class DesignRecord(Document):
 
     def policy(self, graph: ModelGraph) -> UpdatePolicy:
         """The policy again, for the graph it was made for."""
-        return policy_of(self.family, self.layers, LayerAxes.of(graph))
+        return policy_of(self.family, self.layers, LayerAxes.of(graph), self.adapters)
 
 
 class Protocol(Document):

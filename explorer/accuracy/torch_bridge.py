@@ -17,9 +17,12 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from explorer.adapters import adapted, trained_parts
 from explorer.errors import MissingDataError, SpecError, UnsupportedOpError
 from explorer.graph import INPUT, LayerSpec, ModelGraph
 from explorer.paths import DATA_VARIABLE, data_cache, explorer_data
+
+ADAPTER_SEED = 0
 
 
 class Add(nn.Module):
@@ -54,14 +57,14 @@ class GroupNorm(nn.GroupNorm):
     """Group norm whose parameters may train on an input that has no gradient.
 
     Torch 2.13 crashes there (CPU, channels-last input), so such an input is copied to
-    the plain layout first.
+    the plain layout first, also one of a single position, which has both layouts.
     """
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalise, scale and offset."""
         trained = self.weight.requires_grad or self.bias.requires_grad
         if torch.is_grad_enabled() and trained and not images.requires_grad:
-            images = images.contiguous()
+            images = images.clone(memory_format=torch.contiguous_format)
         return super().forward(images)
 
 
@@ -89,6 +92,8 @@ _OPERATORS: dict[str, Callable[[ModelGraph, LayerSpec], nn.Module]] = {
     "relu6": lambda *_: nn.ReLU6(),
     "add": lambda *_: Add(),
     "global_avgpool": lambda *_: GlobalAveragePool(),
+    "avgpool": lambda _, layer: nn.AvgPool2d(layer.kernel),
+    "upsample": lambda _, layer: nn.Upsample(layer.out_shape[1:], mode="bilinear"),
 }
 
 
@@ -166,6 +171,23 @@ def build_module(graph: ModelGraph) -> GraphModule:
     """
     module = GraphModule(graph).eval()
     return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def adapted_module(module: GraphModule, blocks: tuple[str, ...]) -> GraphModule:
+    """The network with adapters on some blocks, on a copy of the module's weights.
+
+    As in TinyTL the scale of each adapter's last norm starts at 0, so the outputs are those
+    of `module`; the other weights are drawn from a fixed seed. Without blocks the module itself.
+    """
+    if not blocks:
+        return module
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(ADAPTER_SEED)
+        grown = build_module(adapted(module.graph, blocks))
+    grown.load_state_dict(grown.state_dict() | module.state_dict())
+    for block in blocks:
+        nn.init.zeros_(grown.get_parameter(f"{trained_parts(block)[-1]}.weight"))
+    return grown
 
 
 def slice_mask(weight: Tensor, groups: int, axis: str, channels: Sequence[int]) -> Tensor:

@@ -12,7 +12,7 @@ import typer
 from explorer.cli.shared import WRONG_USE_EXIT, AsJson, app, console, show, write
 from explorer.device import DeviceProfile, read_text
 from explorer.document import PolicyDocument, load_policy, parse_document
-from explorer.errors import ExplorerError, SpecError
+from explorer.errors import ExplorerError, SpecError, UnknownNameError
 from explorer.export import (
     PICKS,
     FrontDocument,
@@ -108,7 +108,7 @@ def lab(context: typer.Context) -> NoReturn:
 
 def _validate(path: Path) -> dict[str, Any]:
     readers: dict[str, Callable[[str], object]] = {
-        "policy": lambda text: parse_document(PolicyDocument, text, str(path)),
+        "policy": lambda text: _check_adapters(parse_document(PolicyDocument, text, str(path))),
         "front": lambda text: parse_document(FrontDocument, text, str(path)),
         "device": lambda text: DeviceProfile.from_toml(text, str(path)),
     }
@@ -121,3 +121,15 @@ def _validate(path: Path) -> dict[str, Any]:
     except ExplorerError as error:
         row["problem"] = str(error)
     return row
+
+
+def _check_adapters(document: PolicyDocument) -> None:
+    """SpecError when a network of the catalogue cannot have a document's adapters."""
+    if not document.adapters:
+        return
+    try:
+        graph = Session(model=document.model.name, norm=document.setup.norm, policy="none").graph
+    except UnknownNameError:
+        return
+    if graph.digest == document.model.digest:
+        document.policy(graph)

@@ -5,7 +5,9 @@
 gradient, two Adam moments), plus the peak of inference at batch 1 (a depthwise output
 divided by its groups) when training is partial, or batch times everything autograd
 keeps when all weights train. Biases, norms and heads do not count, and a layer that
-trains only its bias does not extend the chain of input gradients.
+trains only its bias does not extend the chain of input gradients. Networks with adapters
+count as the second kind (their published size says so): inputs of trained convolutions,
+and inputs of every norm and ReLU. Their published layout is unknown, the figures ours.
 
 `tiny-training` is that of the sparse-update schemes (Lin et al., NeurIPS 2022): int8
 inputs and weights touched, a bit per output of each layer whose bias trains.
@@ -20,6 +22,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from explorer.adapters import ROLE, by_adapters
 from explorer.costmodel.eager import eager_saved_bytes
 from explorer.costmodel.lifetimes import parameter_bytes, trained_counts
 from explorer.costmodel.report import CostReport
@@ -47,7 +50,8 @@ def recount(graph: ModelGraph, costs: CostReport, accounting: str) -> CostReport
     unknown = np.full(len(costs), np.nan)
     columns = dict.fromkeys(_RECOUNTED, np.zeros(len(costs)))
     columns |= {"training_extra_bytes": unknown, "arena_bytes": unknown}
-    columns |= CONVENTIONS[accounting](layer_table(graph), costs.designs)
+    count = CONVENTIONS[accounting]
+    columns |= by_adapters(graph, costs.designs, lambda own, rows: count(layer_table(own), rows))
     columns["peak_live_bytes"] = np.sum([columns[name] for name in _PARTS], axis=0)
     kept = {name: getattr(costs, name) for name in CostReport.columns() if name not in columns}
     return CostReport(designs=costs.designs, **kept, **columns)
@@ -61,10 +65,11 @@ def _tinytrain(table: LayerTable, designs: DesignBatch) -> Columns:
     trains = (weights > 0) & (sizes["is_conv"] > 0)
     input_grad = (_behind_first(trains) | complete[:, None]) @ sizes["macs"]
     updated = (weights * sizes["is_conv"]).sum(axis=1)
+    whole_batch = complete | bool(sizes["is_adapter"].any())
     batch = designs.setup.effective_batch
     inference = np.max(sizes["inputs"] + sizes["outputs"] // sizes["groups"])
-    kept = sizes["inputs"].sum() + sizes["outputs"].sum() + sizes["activated"].sum()
-    saved_bytes = np.where(complete, kept * batch * WORD_BYTES, 0.0)
+    kept = trains @ sizes["inputs"] + sizes["outputs"].sum() + sizes["activated"].sum()
+    saved_bytes = np.where(whole_batch, kept * batch * WORD_BYTES, 0.0)
     words = 2 + ADAM_STATES
     return {
         "input_grad_macs": input_grad,
@@ -74,7 +79,7 @@ def _tinytrain(table: LayerTable, designs: DesignBatch) -> Columns:
         "optimizer_bytes": updated * WORD_BYTES * ADAM_STATES,
         "saved_activation_bytes": saved_bytes,
         "training_extra_bytes": updated * WORD_BYTES * words + saved_bytes,
-        "workspace_bytes": np.where(complete, 0.0, inference * WORD_BYTES),
+        "workspace_bytes": np.where(whole_batch, 0.0, inference * WORD_BYTES),
     }
 
 
@@ -120,7 +125,10 @@ def _behind_first(trains: BoolArray) -> BoolArray:
 
 
 def _conv_sizes(table: LayerTable) -> Columns:
-    """Per weighted layer [L]: MACs (0 for a linear head), elements in and out, groups."""
+    """Per weighted layer [L]: MACs (0 for a linear head), elements in and out, groups.
+
+    `activated` are the outputs that a ReLU reads, perhaps through a norm.
+    """
     graph = table.graph
     layers = [graph[name] for name in graph.weighted]
     is_conv = np.array([float(layer.op == "conv2d") for layer in layers])
@@ -137,7 +145,9 @@ def _conv_sizes(table: LayerTable) -> Columns:
         * is_conv,
         "outputs": outputs * is_conv,
         "groups": np.array([float(layer.groups) for layer in layers]),
-        "activated": outputs * [layer.name in activated for layer in layers],
+        "activated": outputs
+        * [(graph.norm_of(layer.name) or layer.name) in activated for layer in layers],
+        "is_adapter": np.array([float(layer.role == ROLE) for layer in layers]),
     }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from explorer.adapters import with_adapters
 from explorer.costmodel.adaptation import DEFAULT_PLAN, WHY, Plan, adaptation
 from explorer.costmodel.conventions import DEVICE, recount
 from explorer.costmodel.evaluate import evaluate, place_rows
@@ -131,7 +132,8 @@ def cost_of_row(
 def _layer_rows(
     graph: ModelGraph, device: DeviceProfile, designs: DesignBatch
 ) -> list[dict[str, Any]]:
-    """One row per operator of the first design; columns sum to the totals."""
+    """One row per operator of the first design, adapters included; columns sum to the totals."""
+    graph, designs = with_adapters(graph, designs)
     life = life_table(graph, designs.setup)
     table = life.schedule.table
     trained = trained_counts(table, designs)

@@ -2,7 +2,7 @@
 
 Autograd saves the whole input of a convolution or a norm whenever the output needs a
 gradient, also when only dX is taken or only some channels train; the input of ReLU6 and
-the output of ReLU in full instead of one bit; two statistics for every one a norm needs.
+of an average pool and the output of ReLU in full; two statistics for every one a norm needs.
 Read off torch 2.13's saved-tensor hooks, which a test compares with to the byte.
 A tensor saved by several operators counts once; parameters and buffers do not count.
 """
@@ -19,7 +19,8 @@ from explorer.graph import INPUT, NORM_OPS, ModelGraph
 from explorer.units import BITS_PER_BYTE, BoolArray, FloatArray
 
 STATISTICS_KEPT = 2  # mean and reciprocal deviation
-SAVES_INPUT = ("conv2d", *NORM_OPS, "relu6")
+SAVES_INPUT = ("conv2d", *NORM_OPS)
+SAVES_PASSED_INPUT = ("relu6", "avgpool")  # only where its input needs a gradient
 SAVES_OUTPUT = ("relu",)
 
 
@@ -57,7 +58,9 @@ def _saved_tensors(graph: ModelGraph) -> tuple[FloatArray, FloatArray, FloatArra
         source = row[graph.producers(layer)[0]]
         output = _padded(table, op)
         if layer.op in SAVES_INPUT:
-            saved_by[source] |= _padded(table, source) if layer.op == "relu6" else output
+            saved_by[source] |= output
+        elif layer.op in SAVES_PASSED_INPUT:
+            saved_by[source] |= _padded(table, source)
         elif layer.op in SAVES_OUTPUT:
             saved_by[op] |= _padded(table, source)
         elif layer.op == "linear":

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from explorer.adapters import Columns, by_adapters, with_adapters
 from explorer.costmodel.arena import place
 from explorer.costmodel.lifetimes import (
     Buffer,
@@ -33,18 +34,11 @@ _BLAS = ThreadpoolController()
 
 
 def evaluate(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> CostReport:
-    """Costs of P designs of a graph (already in the setup's norm) on a device."""
-    if len(designs) <= SMALL:
-        return _evaluate_chunk(graph, device, designs)
-    with _BLAS.limit(limits=1, user_api="blas"):
-        parts = [
-            _evaluate_chunk(graph, device, designs.take(np.arange(start, stop)))
-            for start, stop in _chunks(len(designs))
-        ]
-    columns = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in CostReport.columns()
-    }
+    """Costs of P designs of a graph (already in the setup's norm) on a device.
+
+    Designs with adapters are evaluated on the network that has them.
+    """
+    columns = by_adapters(graph, designs, lambda *network: _columns(device, *network))
     return CostReport(designs=designs, **columns)
 
 
@@ -62,6 +56,7 @@ def arena_plan(
     graph: ModelGraph, device: DeviceProfile, designs: DesignBatch
 ) -> tuple[list[tuple[Buffer, int]], int]:
     """Buffers of the first design with their offsets in bytes, and the arena's size."""
+    graph, designs = with_adapters(graph, designs.take(np.array([0])))
     life = life_table(graph, designs.setup)
     buffers = buffers_of(life, designs, designs.setup, weights_in_flash=device.runs_from_flash)
     plan = place(
@@ -87,7 +82,7 @@ class MemoryMap:
 def memory_map(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> MemoryMap:
     """The first design's memory over its step."""
     placed, arena_bytes = arena_plan(graph, device, designs)
-    live, labels = live_profile(graph, device, designs)
+    live, labels = live_profile(graph, device, designs.take(np.array([0])))
     return MemoryMap(
         placed=tuple(placed), arena_bytes=arena_bytes, live_bytes=live[0], step_labels=labels
     )
@@ -96,7 +91,8 @@ def memory_map(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -
 def live_profile(
     graph: ModelGraph, device: DeviceProfile, designs: DesignBatch
 ) -> tuple[FloatArray, tuple[str, ...]]:
-    """Live bytes at every step [P, T] and what each step does."""
+    """Live bytes at every step [P, T] of designs with equal adapters, and what each step does."""
+    graph, designs = with_adapters(graph, designs)
     life = life_table(graph, designs.setup)
     trained = trained_counts(life.schedule.table, designs)
     live = live_bytes(life, feature_values(life, designs), trained)
@@ -122,7 +118,19 @@ def _constant_bytes(fixed: dict[str, FloatArray], setup: TrainingSetup) -> Float
     return constant
 
 
-def _evaluate_chunk(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> CostReport:
+def _columns(device: DeviceProfile, graph: ModelGraph, designs: DesignBatch) -> Columns:
+    """Columns [P] of a CostReport for designs without adapters."""
+    if len(designs) <= SMALL:
+        return _chunk_columns(device, graph, designs)
+    with _BLAS.limit(limits=1, user_api="blas"):
+        parts = [
+            _chunk_columns(device, graph, designs.take(np.arange(start, stop)))
+            for start, stop in _chunks(len(designs))
+        ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _chunk_columns(device: DeviceProfile, graph: ModelGraph, designs: DesignBatch) -> Columns:
     setup = designs.setup
     life = life_table(graph, setup)
     table = life.schedule.table
@@ -138,18 +146,16 @@ def _evaluate_chunk(graph: ModelGraph, device: DeviceProfile, designs: DesignBat
     inference = life.inference_bytes + resting
     time_s = operator_times(table, device, designs, passes, trained).sum(axis=1)
     step_macs = (forward + input_grad + weight_grad) * setup.effective_batch
-    return CostReport(
-        designs=designs,
-        forward_macs=forward,
-        input_grad_macs=input_grad,
-        weight_grad_macs=weight_grad,
-        saved_activation_bytes=values @ life.saved_bytes,
-        workspace_bytes=np.zeros(len(designs)),
-        peak_live_bytes=peak,
-        training_extra_bytes=peak - inference,
-        arena_bytes=np.full(len(designs), np.nan),
-        step_time_s=time_s,
-        step_energy_j=step_energy(rates_of(device, setup.precision), time_s, step_macs),
-        trained_parameter_count=trained.sum(axis=1),
-        **fixed,
-    )
+    return fixed | {
+        "forward_macs": forward,
+        "input_grad_macs": input_grad,
+        "weight_grad_macs": weight_grad,
+        "saved_activation_bytes": values @ life.saved_bytes,
+        "workspace_bytes": np.zeros(len(designs)),
+        "peak_live_bytes": peak,
+        "training_extra_bytes": peak - inference,
+        "arena_bytes": np.full(len(designs), np.nan),
+        "step_time_s": time_s,
+        "step_energy_j": step_energy(rates_of(device, setup.precision), time_s, step_macs),
+        "trained_parameter_count": trained.sum(axis=1),
+    }

@@ -296,11 +296,12 @@ def _fused_gradients(schedule: Schedule, form: Form) -> FloatArray:
 
 
 def _possible_peaks(live: FloatArray) -> IntArray:
-    """Steps no other step is at least as high as in every coefficient."""
-    steps = live.T
-    order = np.argsort(-steps.sum(axis=1), kind="stable")
+    """Steps no other step is at least as high as in every coefficient, none of them negative."""
+    order = np.argsort(-live.sum(axis=0), kind="stable")
     kept: list[int] = []
     for step in order:
-        if not any(np.all(steps[other] >= steps[step]) for other in kept):
+        alive = np.flatnonzero(live[:, step])
+        covered = live[alive][:, np.array(kept, np.int64)] >= live[alive, step, None]
+        if not covered.all(axis=0).any():
             kept.append(int(step))
     return np.array(sorted(kept))

@@ -77,6 +77,8 @@ RULES = {
     ),
     "add": OpRule(is_sum=True, forward_passes=1),
     "global_avgpool": OpRule(forward_passes=1, backward_passes=1),
+    "avgpool": OpRule(forward_passes=4, backward_passes=4),  # four inputs an output
+    "upsample": OpRule(forward_passes=4, backward_passes=4),  # four neighbours an output
 }
 
 

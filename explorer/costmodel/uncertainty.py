@@ -22,6 +22,7 @@ from zlib import crc32
 import numpy as np
 from scipy.special import ndtri
 
+from explorer.adapters import with_adapters
 from explorer.costmodel.lifetimes import trained_counts
 from explorer.costmodel.tables import LayerTable, layer_table
 from explorer.costmodel.timing import Rates, rates_of, step_energy, times_at, update_elements
@@ -111,9 +112,9 @@ def drawn_rates(device: DeviceProfile, precision: str) -> Rates:
 
 def step_spending(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> Spending:
     """One step of the first design."""
+    graph, designs = with_adapters(graph, designs.take(np.array([0])))
     table = layer_table(graph)
     setup = designs.setup
-    designs = designs.take(np.array([0]))
     trained = trained_counts(table, designs)
     passes = table.gradient_passes(table.active_sites(designs))
     share = designs.update_ratio[0]

@@ -179,6 +179,7 @@ def concatenate(tables: list[CandidateTable]) -> CandidateTable:
         setup=first.designs.setup,
         families=tuple(name for table in tables for name in table.designs.families),
         selections=tuple(name for table in tables for name in table.designs.selections),
+        adapters=tuple(blocks for table in tables for blocks in table.designs.adapters),
         **{
             name: np.concatenate([getattr(table.designs, name) for table in tables])
             for name in ("slices", "update_bias", "update_norm", "axis_in")

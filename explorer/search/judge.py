@@ -22,7 +22,7 @@ from explorer.provenance import Kind
 from explorer.search.candidates import ACCURACY, Worth
 from explorer.units import BoolArray, FloatArray
 
-DesignKey = tuple[bytes, bytes, bytes, bool, str]
+DesignKey = tuple[bytes, bytes, bytes, bool, str, tuple[str, ...]]
 ANY_DEVICE = "gap9"
 NULL_PROXY = "backward MACs"
 PROXY_NAMES = {"gradient": "gradient norm", "fisher": "Fisher shares"}
@@ -96,6 +96,7 @@ def design_keys(designs: DesignBatch) -> list[DesignKey]:
             designs.update_norm[row].tobytes(),
             bool(designs.axis_in[row]) and partial[row],
             designs.selections[row] if partial[row] else "",
+            designs.adapters[row],
         )
         for row in range(len(designs))
     ]

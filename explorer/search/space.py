@@ -110,6 +110,7 @@ class SearchSpace:
             axis_in=np.zeros(count, dtype=bool),
             families=("search",) * count,
             selections=(self.selection,) * count,
+            adapters=((),) * count,
             setup=self.setup,
         )
 

@@ -6,13 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from explorer import catalog
+from explorer.adapters import policy_with_adapters
 from explorer.costmodel.evaluate import evaluate, live_profile
 from explorer.design import TrainingSetup
 from explorer.graph import INPUT, ModelGraph, normalised
 from tests.helpers import (
     NORM_CHOICES,
     Net,
+    adapted_nets,
     batch_of,
+    block_net,
     device_for,
     policy_of,
     random_graph,
@@ -20,6 +23,7 @@ from tests.helpers import (
     random_policy,
     setups,
     small_graphs,
+    with_some_adapters,
 )
 from tests.properties.event_simulator import simulate
 
@@ -30,7 +34,7 @@ def assert_equal_bytes(graph: ModelGraph, policy, setup: TrainingSetup, *, flash
     device = device_for(setup.precision, weights_in_flash=flash)
     designs = batch_of(graph, policy, setup=setup)
     costs = evaluate(graph, device, designs)
-    oracle = simulate(graph, policy, setup, weights_in_flash=flash)
+    oracle = simulate(*policy_with_adapters(graph, policy), setup, weights_in_flash=flash)
     assert costs.peak_live_bytes.tolist() == [oracle.peak_bytes]
     assert costs.saved_activation_bytes.tolist() == [oracle.saved_bytes]
     assert costs.training_extra_bytes.tolist() == [oracle.extra_bytes]
@@ -88,3 +92,22 @@ def test_random_graphs():
         setup = TrainingSetup(micro_batch=int(rng.integers(1, 5)))
         for _ in range(3):
             assert_equal_bytes(graph, random_policy(graph, rng), setup)
+
+
+@pytest.mark.parametrize("graph", adapted_nets(), ids=lambda graph: graph.name)
+@given(data=st.data(), setup=setups, flash=st.booleans())
+@settings(max_examples=15, derandomize=True, deadline=None)
+def test_any_layer_of_a_network_with_adapters(graph, data, setup, flash):
+    assert_equal_bytes(graph, data.draw(random_policies(graph)), setup, flash=flash)
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, "blocks"])
+@given(seed=st.integers(0, 2**32 - 1), setup=setups, flash=st.booleans())
+@settings(max_examples=25, derandomize=True, deadline=None)
+def test_policies_with_adapters(name, seed, setup, flash):
+    rng = np.random.default_rng(seed)
+    norm = str(rng.choice(NORM_CHOICES))
+    made = block_net(norm) if name == "blocks" else catalog.load("model", name).build()
+    graph = normalised(made, norm)
+    policy = with_some_adapters(graph, random_policy(graph, rng), rng)
+    assert_equal_bytes(graph, policy, setup, flash=flash)

@@ -9,6 +9,7 @@ from explorer.costmodel.eager import eager_saved_bytes
 from explorer.design import DesignBatch, LayerAxes, TrainingSetup, UpdatePolicy
 from explorer.graph import normalised
 from explorer.session import Session
+from tests.helpers import adapted_nets
 
 pytestmark = pytest.mark.train
 
@@ -61,7 +62,15 @@ def random_policies(axes, count, seed):
 @pytest.mark.parametrize("norm", [None, "bn", "frozen-bn", "none"])
 @pytest.mark.parametrize("model", ["digits-cnn", "mcunet-5fps:classes=5"])
 def test_saved_bytes_equal_the_hooks(model, norm):
-    graph = normalised(Session(model=model, policy="none").graph, norm)
+    assert_equal_hooks(normalised(Session(model=model, policy="none").graph, norm))
+
+
+@pytest.mark.parametrize("graph", adapted_nets(), ids=lambda graph: graph.name)
+def test_saved_bytes_of_adapters_equal_the_hooks(graph):
+    assert_equal_hooks(graph)
+
+
+def assert_equal_hooks(graph):
     axes = LayerAxes.of(graph)
     setup = TrainingSetup(micro_batch=2)
     module = build_module(graph).to(memory_format=torch.contiguous_format).train()

@@ -24,6 +24,7 @@ from explorer.design import TrainingSetup, UpdatePolicy
 from explorer.graph import INPUT, LayerSpec, ModelGraph, normalised
 from tests.helpers import (
     NORM_CHOICES,
+    adapted_nets,
     batch_of,
     device_for,
     policy_of,
@@ -137,6 +138,23 @@ class FrozenNorm(Function):
         return gradient * ctx.factor.view(-1, 1, 1), None, gradient.sum((0, 2, 3)), None
 
 
+class Pool(Function):
+    """Average over windows; keeps nothing."""
+
+    @staticmethod
+    def forward(ctx, inputs, window):
+        ctx.shape, ctx.window = inputs.shape, window
+        return functional.avg_pool2d(inputs, window)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        height, width = ctx.window
+        spread = gradient.repeat_interleave(height, 2).repeat_interleave(width, 3)
+        to_input = torch.zeros(ctx.shape)
+        to_input[:, :, : spread.shape[2], : spread.shape[3]] = spread / (height * width)
+        return to_input, None
+
+
 def _parts(tensor: Tensor, groups: int) -> tuple[Tensor, tuple[int, ...]]:
     """The tensor split into groups (0: batch norm), and the axes a statistic runs over."""
     if not groups:
@@ -209,6 +227,10 @@ class Frugal:
             return FrozenNorm.apply(inputs[0], factor, operator.bias, shift)
         if layer.op == "add":
             return sum(inputs[1:], inputs[0])
+        if layer.op == "avgpool":
+            return Pool.apply(inputs[0], layer.kernel)
+        if layer.op == "upsample":
+            return functional.interpolate(inputs[0], layer.out_shape[1:], mode="bilinear")
         assert layer.op == "global_avgpool"
         return inputs[0].mean((2, 3))
 
@@ -298,8 +320,10 @@ def check(graph: ModelGraph, policy: UpdatePolicy, micro_batch: int, seed: int) 
     assert costs.trained_parameter_count.tolist() == [trained_count]
 
 
-# 4 random policies for each of 21 graphs, and both ends
-@pytest.mark.parametrize("graph", [*small_graphs(), *DIGITS], ids=lambda graph: graph.name)
+# 4 random policies for each of 30 graphs, and both ends
+@pytest.mark.parametrize(
+    "graph", [*small_graphs(), *DIGITS, *adapted_nets()], ids=lambda graph: graph.name
+)
 def test_saved_bytes_and_gradients(graph):
     rng = np.random.default_rng(len(graph.layers))
     policies = [random_policy(graph, rng) for _ in range(4)]

@@ -18,6 +18,7 @@ from explorer.costmodel.evaluate import evaluate
 from explorer.graph import INPUT, ModelGraph, normalised
 from tests.helpers import (
     Net,
+    adapted_nets,
     batch_of,
     conv_chain,
     depthwise_net,
@@ -121,9 +122,10 @@ def network(name: str, norm: str) -> ModelGraph:
     return normalised(catalog.load("model", name).build(), norm)
 
 
-# 84 policies in all
+# 108 policies in all
 CASES = [
     (conv_chain(), 12),
+    *((graph, 6) for graph in adapted_nets("gn", "none")),
     (depthwise_net("gn"), 8),
     (depthwise_net("bn"), 6),
     (residual_net("frozen-bn"), 8),

@@ -23,6 +23,8 @@ SPECS = [
     ("mcunet-5fps", "free:blocks.3.depthwise=0.5,bias=1"),
     ("digits-cnn", "last-k:k=3"),
     ("digits-cnn", "bias-only:last=all"),
+    ("digits-cnn", "tinytl"),
+    ("mcunet-5fps", "adapter-drop:share=0.75"),
 ]
 
 

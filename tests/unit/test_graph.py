@@ -38,6 +38,22 @@ BAD = {
         LayerSpec(name="f", op="linear", out_shape=(5,)),
         conv("a", (4, 6, 6)),
     ),
+    "a pool of a part of a window": (
+        conv("a", (4, 6, 6)),
+        LayerSpec(name="p", op="avgpool", out_shape=(4, 2, 3), inputs=("a",), kernel=(4, 2)),
+    ),
+    "a pool wider than the image": (
+        conv("a", (4, 6, 6)),
+        LayerSpec(name="p", op="avgpool", out_shape=(4, 1, 1), inputs=("a",), kernel=(7, 6)),
+    ),
+    "an upsample to more channels": (
+        conv("a", (4, 6, 6)),
+        LayerSpec(name="u", op="upsample", out_shape=(8, 9, 9), inputs=("a",)),
+    ),
+    "an upsample to a vector": (
+        conv("a", (4, 6, 6)),
+        LayerSpec(name="u", op="upsample", out_shape=(4,), inputs=("a",)),
+    ),
     "a name twice": (conv("a", (4, 6, 6)), conv("a", (4, 6, 6))),
     "a later producer": (conv("a", (4, 6, 6), "b"), conv("b", (4, 6, 6))),
     "no weights": (LayerSpec(name="r", op="relu", out_shape=(4, 6, 6)),),
