@@ -127,7 +127,7 @@ def varying_shots(
     """Support images of each class [ways], from class sizes and what queries leave of them."""
     beta = rng.random()
     wanted = np.floor(beta * np.minimum(rules.shots, remaining) + 1)
-    total = min(rules.support_count, int(wanted.sum()))
+    total = max(len(sizes), min(rules.support_count, int(wanted.sum())))
     reach = np.log(SHOT_WEIGHT_RATIO)
     weights = sizes * np.exp(rng.uniform(-reach, reach, len(sizes)))
     shares = np.floor(weights / weights.sum() * (total - len(sizes))) + 1
