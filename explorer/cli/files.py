@@ -30,13 +30,19 @@ def export(
     which: Annotated[
         str, typer.Option("--pick", help=f"{', '.join(PICKS)}, or an index in candidates")
     ] = "knee",
+    model: Annotated[
+        str | None, typer.Option(help="the network as searched, when it had options")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """One candidate of a front as a policy document."""
     document = load_front(front)
     candidate = pick(document, which)
     asked = Session(
-        model=document.model.name, task=document.task, norm=candidate.setup.norm, policy="none"
+        model=model or document.model.name,
+        task=document.task,
+        norm=candidate.setup.norm,
+        policy="none",
     )
     policy = policy_of_candidate(document, candidate, asked.graph, asked.scores)
     write(out, policy.to_json())
