@@ -99,6 +99,13 @@ def test_a_file_is_fetched_once_and_found(server, cache, known):
     assert left(cache) == ["net.pkl"]
 
 
+def test_progress_is_shown_where_asked_for(known, cache, capfd):
+    fetch("net", progressbar=True)
+    assert "100%" in capfd.readouterr().err
+    fetch("set")
+    assert capfd.readouterr().err == ""
+
+
 def test_another_file_than_the_pinned_one_is_refused(server, cache, known):
     server.contents["/net"] = CONTENT[:-1] + b"!"
     with pytest.raises(MissingDataError, match="sha256 is not the pinned one"):
