@@ -11,6 +11,7 @@ import pkgutil
 import re
 from functools import cache
 from importlib import metadata, resources
+from pathlib import Path
 from types import ModuleType
 
 from explorer.errors import SpecError, UnknownNameError
@@ -42,6 +43,14 @@ def load(kind: str, name: str) -> ModuleType:
 def read(kind: str, name: str) -> str:
     """The text of a data entry (a device's TOML)."""
     return resources.files(_DEVICE_FOLDER).joinpath(f"{_find(kind, name)}.toml").read_text("utf-8")
+
+
+def task_folder(name: str) -> Path | None:
+    """The folder of images a task is: any path or folder; None for an entry's plain name."""
+    if not name or name in _locate("task"):
+        return None
+    path = Path(name).expanduser()
+    return path if path.name != name or path.is_dir() else None
 
 
 def split_spec(spec: str) -> tuple[str, dict[str, str]]:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer import catalog
 from explorer.accuracy.calibrate import Calibration
 from explorer.accuracy.proxy import layer_scores
 from explorer.accuracy.scores import ScoreTable
+from explorer.accuracy.tasks import check_task
 from explorer.advice import Advice, advise
 from explorer.costmodel.adaptation import SAMPLES, Plan
 from explorer.costmodel.conventions import ACCOUNTINGS
@@ -59,12 +59,12 @@ ALWAYS_APPLICABLE = "last-k:k=4"
 class Session:
     """A question: what is asked about, and under which setup.
 
-    `device` may be a path to a TOML, `policy` a spec, or a path to a policy JSON or to a
-    YAML of tiny-training. `task`,
-    `norm`, `precision` None mean the model's task, the network's own norm, the device's
-    precision; the policy `default` is a published scheme where there is one.
-    `reserve_bytes` of RAM belong to the application. An adaptation is `steps` weight updates
-    over `samples` kept samples; None means 40 passes over them.
+    `device` may be a path to a TOML, `policy` a spec or a path to a policy JSON or to a
+    tiny-training YAML, `task` a folder whose subfolders are classes of images. `task`, `norm`,
+    `precision` None mean the model's task, the network's own norm, the device's precision; the
+    policy `default` is a published scheme where there is one. `reserve_bytes` of RAM belong to
+    the application. An adaptation is `steps` weight updates over `samples` kept samples; None
+    means 40 passes over them.
     """
 
     model: str = "mcunet-5fps"
@@ -96,7 +96,7 @@ class Session:
         self._setup()
         self._plan()
         if self.task is not None:
-            catalog.load("task", self.task)
+            check_task(self.task)
         if self.policy == DEFAULT_POLICY:
             applies = self._reason_against(FIRST_POLICY) == ""
             object.__setattr__(self, "policy", FIRST_POLICY if applies else ALWAYS_APPLICABLE)

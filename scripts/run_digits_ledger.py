@@ -53,7 +53,7 @@ def main() -> None:
     left = []
     for policy in policies:
         record = DesignRecord.of(measured_design(policy, protocol))
-        if run_key(graph.digest, TASK, record, SEED, options.episodes) not in done:
+        if run_key(graph.digest, TASK, record, SEED, options.episodes, protocol) not in done:
             left.append(policy)
     print(f"{len(policies)} designs, {len(left)} to measure", flush=True)
     for number, policy in enumerate(left[: options.limit], start=1):

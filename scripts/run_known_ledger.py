@@ -13,7 +13,7 @@ from pathlib import Path
 from explorer import Session
 from explorer.accuracy.finetune import measure, measured_design, task_protocol
 from explorer.accuracy.records import DesignRecord, Ledger, run_key
-from explorer.accuracy.tasks import load_task
+from explorer.accuracy.tasks import task_for
 from explorer.accuracy.torch_bridge import model_module
 from explorer.paths import data_cache
 
@@ -40,10 +40,11 @@ def main() -> None:
     name = f"{graph.name}-{options.task}.jsonl"
     ledger = Ledger(options.ledger or data_cache() / "runs" / name)
     done = ledger.read().measured()
-    protocol, module = task_protocol(load_task(options.task)), model_module(graph)
+    protocol, module = task_protocol(task_for(options.task, graph.input_shape)), model_module(graph)
     for number, policy in enumerate(policies, start=1):
         record = DesignRecord.of(measured_design(policy, protocol))
-        if run_key(graph.digest, options.task, record, options.seed, options.episodes) in done:
+        key = run_key(graph.digest, options.task, record, options.seed, options.episodes, protocol)
+        if key in done:
             continue
         run = measure(
             graph,

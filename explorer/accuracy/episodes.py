@@ -5,6 +5,10 @@ prototype c_k = mean of the support embeddings of class k, logit = 10 * cos(f(x)
 The training signal is pseudo-queries: augmented views of the support, classified
 against prototypes of the plain support. Views are made once, so that activations
 below the first trained layer can be kept. Equal seeds give equal episodes.
+
+Two samplers: fixed n-way k-shot, and the varying ways and imbalanced shots of Meta-Dataset
+(Triantafillou et al., 2020) with the limits of Hu et al. (2022), which TinyTrain's
+evaluation very probably used.
 """
 
 from collections.abc import Mapping
@@ -15,19 +19,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from explorer.accuracy.tasks import Images, TaskData
+from explorer.accuracy.records import VARYING, Protocol
+from explorer.accuracy.tasks import SHOTS, Images, TaskData
 from explorer.accuracy.torch_bridge import GraphModule
 from explorer.errors import SpecError
 from explorer.graph import INPUT
+from explorer.units import IntArray
 
 TEMPERATURE = 10.0
-SHOTS = 5
 VIEW_COUNT = 10
 VIEW_PROBABILITY = 0.9
 BRIGHTNESS_RATIO = 0.2
 CONTRAST_RATIO = 0.2
 COLOUR_GAIN_RATIO = 0.1
 PREFIX_CHUNK = 50
+
+FEWEST_VARYING_WAYS = 5
+SHOT_WEIGHT_RATIO = 2.0
 
 MEASURED_STREAM = 0
 TUNING_STREAM = 1
@@ -36,10 +44,10 @@ SCORE_STREAM = 2
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Episode:
-    """One n-way k-shot problem; labels count from 0 to ways - 1.
+    """One few-shot problem of S support and Q query images; labels count from 0 to ways - 1.
 
-    `support` [n*k, C, H, W], `views` [V, n*k, C, H, W] in the same order, `queries`
-    [n*q, C, H, W].
+    `support` [S, C, H, W], `views` [V, S, C, H, W] in the same order, `queries`
+    [Q, C, H, W]; S is n*k for n-way k-shot.
     """
 
     support: Tensor
@@ -76,21 +84,93 @@ def sample_episode(
         members = rng.permutation(np.flatnonzero(task.labels == label))
         if len(members) < shots + queries:
             raise SpecError.of(
-                "shots + queries", shots + queries, f"1 to {len(members)} for task {task.name}"
+                f"shots + queries of class {task.class_names[label]}",
+                shots + queries,
+                f"1 to {len(members)} for task {task.name}",
             )
         support.append(members[:shots])
         query.append(members[shots : shots + queries])
+    return _episode(task, support, query, rng)
+
+
+def sample_varying_episode(
+    task: TaskData, rules: Protocol, *, seed: int, index: int, stream: int = MEASURED_STREAM
+) -> Episode:
+    """Episode `index` of a seed with ways, shots and queries drawn; `rules` holds the most of each.
+
+    Ways are uniform from 5 (or all there are) up. Every class has the same queries: at most
+    half of the smallest class drawn. The support's size grows with one uniform draw; its
+    classes get shares by size times a factor of 1/2 to 2, at least one image each.
+    """
+    rng = np.random.default_rng([seed, stream, index])
+    most = min(rules.ways, len(task.held_out))
+    ways = int(rng.integers(min(FEWEST_VARYING_WAYS, most), most, endpoint=True))
+    members = [
+        rng.permutation(np.flatnonzero(task.labels == label))
+        for label in rng.permutation(task.held_out)[:ways]
+    ]
+    sizes = np.array([len(images) for images in members])
+    if sizes.min() < 2:
+        raise SpecError.of(f"images a class of task {task.name}", int(sizes.min()), "from 2")
+    queries = min(rules.query_count, int(sizes.min()) // 2)
+    shots = varying_shots(sizes, sizes - queries, rules, rng)
+    query = [images[:queries] for images in members]
+    support = [
+        images[queries : queries + count] for images, count in zip(members, shots, strict=True)
+    ]
+    return _episode(task, support, query, rng)
+
+
+def varying_shots(
+    sizes: IntArray, remaining: IntArray, rules: Protocol, rng: np.random.Generator
+) -> IntArray:
+    """Support images of each class [ways], from class sizes and what queries leave of them."""
+    beta = rng.random()
+    wanted = np.floor(beta * np.minimum(rules.shots, remaining) + 1)
+    total = max(len(sizes), min(rules.support_count, int(wanted.sum())))
+    reach = np.log(SHOT_WEIGHT_RATIO)
+    weights = sizes * np.exp(rng.uniform(-reach, reach, len(sizes)))
+    shares = np.floor(weights / weights.sum() * (total - len(sizes))) + 1
+    shots: IntArray = np.minimum(shares, remaining).astype(np.int64)
+    return shots
+
+
+def protocol_episode(
+    task: TaskData, rules: Protocol, *, seed: int, index: int, stream: int = MEASURED_STREAM
+) -> Episode:
+    """Episode `index` of a seed under a protocol, by its sampler."""
+    if rules.sampler == VARYING:
+        return sample_varying_episode(task, rules, seed=seed, index=index, stream=stream)
+    return sample_episode(
+        task,
+        seed=seed,
+        index=index,
+        stream=stream,
+        ways=rules.ways,
+        shots=rules.shots,
+        query_count=rules.query_count,
+    )
+
+
+def _episode(
+    task: TaskData, support: list[IntArray], query: list[IntArray], rng: np.random.Generator
+) -> Episode:
+    """Images of each class by index, as tensors; views are drawn last."""
     plain = task.unit_images(np.concatenate(support))
     views = np.stack([_augmented(plain, task, rng) for _ in range(VIEW_COUNT)])
-    order = torch.arange(ways)
+    order = torch.arange(len(support))
     return Episode(
         support=torch.from_numpy(task.network_input(plain)),
-        support_labels=order.repeat_interleave(shots),
+        support_labels=order.repeat_interleave(_counts(support)),
         views=torch.from_numpy(task.network_input(views)),
         queries=torch.from_numpy(task.network_input(task.unit_images(np.concatenate(query)))),
-        query_labels=order.repeat_interleave(queries),
-        ways=ways,
+        query_labels=order.repeat_interleave(_counts(query)),
+        ways=len(support),
     )
+
+
+def _counts(classes: list[IntArray]) -> Tensor:
+    return torch.tensor([len(images) for images in classes])
 
 
 def prototype_logits(support: Tensor, labels: Tensor, ways: int, points: Tensor) -> Tensor:

@@ -16,21 +16,27 @@ from importlib import metadata
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from explorer.accuracy.apply import apply_to_copy, needs_scores
 from explorer.accuracy.episodes import (
-    MEASURED_STREAM,
-    SHOTS,
     TUNING_STREAM,
     Episode,
     Prefix,
-    sample_episode,
+    protocol_episode,
 )
 from explorer.accuracy.fisher import score_table
-from explorer.accuracy.records import DesignRecord, MeasuredRun, Protocol, Tuning
+from explorer.accuracy.records import (
+    FIXED,
+    VARYING_MOST,
+    DesignRecord,
+    MeasuredRun,
+    Protocol,
+    Tuning,
+)
 from explorer.accuracy.scores import ScoreTable
-from explorer.accuracy.tasks import TaskData, load_task
+from explorer.accuracy.tasks import SHOTS, TaskData, task_for
 from explorer.accuracy.torch_bridge import (
     GraphModule,
     adapted_module,
@@ -40,6 +46,7 @@ from explorer.accuracy.torch_bridge import (
 )
 from explorer.adapters import policy_with_adapters
 from explorer.design import Design, TrainingSetup, UpdatePolicy
+from explorer.device import first_problem
 from explorer.document import Named
 from explorer.errors import ExplorerError, SpecError
 from explorer.graph import ModelGraph
@@ -193,9 +200,7 @@ def measure(
     if episodes < 1 or tuning_episodes < 1:
         raise SpecError.of("episodes, tuning episodes", (episodes, tuning_episodes), "from 1")
     began = time.perf_counter()
-    task = load_task(task_name)
-    if task.input_shape != graph.input_shape:
-        raise SpecError.of(f"input of task {task_name}", task.input_shape, f"{graph.input_shape}")
+    task = task_for(task_name, graph.input_shape)
     network = model_module(graph) if module is None else module
     rules = task_protocol(task) if protocol is None else protocol
     weights_digest = state_digest(network)
@@ -212,7 +217,7 @@ def measure(
         results = []
         for index in range(episodes):
             tick.check()
-            episode = _episode(task, seed, index, MEASURED_STREAM, rules)
+            episode = protocol_episode(task, rules, seed=seed, index=index)
             results.append(
                 finetune(network, wide, policy, episode, learning_rate=rate, steps=rules.steps)
             )
@@ -239,17 +244,27 @@ def measure(
         per_episode_accuracy=tuple(after.tolist()),
         wall_time_s=time.perf_counter() - began,
         versions=_versions(),
+        data_digest=task.digest,
     )
 
 
-def task_protocol(task: TaskData) -> Protocol:
-    """What runs on a task use unless told otherwise, so that they can be paired."""
-    return Protocol(ways=task.ways, shots=SHOTS, query_count=task.query_count)
+def task_protocol(task: TaskData, sampler: str = FIXED, **changes: int | None) -> Protocol:
+    """What runs on a task use unless told otherwise, so that they can be paired.
+
+    `changes` replaces ways, shots or query_count where it is not None.
+    """
+    usual = {"ways": task.ways, "shots": SHOTS, "query_count": task.query_count}
+    usual = usual if sampler == FIXED else VARYING_MOST
+    given = {name: value for name, value in changes.items() if value is not None}
+    try:
+        return Protocol.model_validate({**usual, **given, "sampler": sampler})
+    except ValidationError as error:
+        raise SpecError(f"protocol: {first_problem(error)}") from None
 
 
 def measured_design(policy: UpdatePolicy, protocol: Protocol) -> Design:
     """A policy with the setup a measurement runs under: support and view in one batch, Adam."""
-    batch = 2 * protocol.ways * protocol.shots
+    batch = 2 * protocol.support_count
     setup = TrainingSetup(micro_batch=batch, optimizer="adam", update_timing="deferred")
     return Design(policy=policy, setup=setup)
 
@@ -290,7 +305,10 @@ def _tune(
 
     Three rates around `0.3 / sum|g|`; while the best is at an end, up to two more beyond it.
     """
-    episodes = [_episode(task, seed, index, TUNING_STREAM, rules) for index in range(count)]
+    episodes = [
+        protocol_episode(task, rules, seed=seed, index=index, stream=TUNING_STREAM)
+        for index in range(count)
+    ]
     slopes = [gradient_l1(module, graph, policy, episode) for episode in episodes]
     base = FIRST_STEP_LOSS / max(float(np.mean(slopes)), SMALLEST_SLOPE)
 
@@ -318,18 +336,6 @@ def _tune(
 def best_rate(tried: Mapping[float, float]) -> float:
     """The rate of the highest accuracy; of equal ones the lowest, since nll suffers first."""
     return float(min(tried, key=lambda rate: (-tried[rate], rate)))
-
-
-def _episode(task: TaskData, seed: int, index: int, stream: int, rules: Protocol) -> Episode:
-    return sample_episode(
-        task,
-        seed=seed,
-        index=index,
-        stream=stream,
-        ways=rules.ways,
-        shots=rules.shots,
-        query_count=rules.query_count,
-    )
 
 
 def _with_adapters(

@@ -17,13 +17,12 @@ from torch import Tensor, nn
 
 from explorer.accuracy.episodes import (
     SCORE_STREAM,
-    SHOTS,
     Episode,
     pseudo_query_loss,
     sample_episode,
 )
 from explorer.accuracy.scores import CHANNEL_COLUMNS, ScoreTable
-from explorer.accuracy.tasks import load_task
+from explorer.accuracy.tasks import SHOTS, task_for
 from explorer.accuracy.torch_bridge import (
     GraphModule,
     model_module,
@@ -70,9 +69,7 @@ def task_scores(
     module: GraphModule | None = None,
 ) -> ScoreTable:
     """Mean scores of a network on a task, 5-shot, from draws that no measurement uses."""
-    task = load_task(task_name)
-    if task.input_shape != graph.input_shape:
-        raise SpecError.of(f"input of task {task_name}", task.input_shape, f"{graph.input_shape}")
+    task = task_for(task_name, graph.input_shape)
     network = model_module(graph) if module is None else module
     drawn = (
         sample_episode(task, seed=seed, index=index, stream=SCORE_STREAM)

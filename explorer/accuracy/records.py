@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -30,7 +30,10 @@ from explorer.graph import ModelGraph
 if TYPE_CHECKING:
     import pandas as pd
 
-RunKey = tuple[str, str, str, int, int]
+RunKey = tuple[str, str, str, int, int, str]
+FIXED, VARYING = "fixed", "varying"
+LARGEST_SUPPORT = 500
+VARYING_MOST = {"ways": 50, "shots": 100, "query_count": 10}
 
 
 class DesignRecord(Document):
@@ -52,12 +55,23 @@ class DesignRecord(Document):
 
 
 class Protocol(Document):
-    """How every run of a comparison is made: episode size, steps and optimiser."""
+    """How every run of a comparison is made: episodes and steps.
+
+    Under the sampler `varying` every episode draws its own ways, shots and queries, and the
+    fields are the most of each; `shots` is then the most a class counts for.
+    """
 
     ways: int = Field(default=5, ge=2)
     shots: int = Field(default=5, ge=1)
     query_count: int = Field(default=15, ge=1)
     steps: int = Field(default=40, ge=1)
+    sampler: Literal["fixed", "varying"] = "fixed"
+
+    @property
+    def support_count(self) -> int:
+        """Support images of an episode; the most when they vary."""
+        count = self.ways * self.shots
+        return count if self.sampler == FIXED else min(LARGEST_SUPPORT, count)
 
 
 class Tuning(Document):
@@ -72,7 +86,8 @@ class MeasuredRun(Document):
     """One policy really fine-tuned on paired episodes; equal seeds mean equal episodes.
 
     `standard_error` is that of `accuracy` over episodes, `standard_error_gain` that of the
-    paired gain. The `per_episode` columns pair runs of different designs.
+    paired gain. The `per_episode` columns pair runs of different designs. `data_digest` is of
+    the task's images; rows from before it was kept have none.
     """
 
     model: Named
@@ -94,6 +109,7 @@ class MeasuredRun(Document):
     per_episode_accuracy: tuple[float, ...]
     wall_time_s: float
     versions: dict[str, str]
+    data_digest: str = ""
 
     @model_validator(mode="after")
     def _one_value_an_episode(self) -> "MeasuredRun":
@@ -105,12 +121,16 @@ class MeasuredRun(Document):
     @property
     def key(self) -> RunKey:
         """What makes a run the same measurement again."""
-        return run_key(self.model.digest, self.task, self.design, self.seed, self.episodes)
+        return run_key(
+            self.model.digest, self.task, self.design, self.seed, self.episodes, self.protocol
+        )
 
 
-def run_key(digest: str, task: str, design: DesignRecord, seed: int, episodes: int) -> RunKey:
-    """Model digest, task, canonical design, seed and number of episodes."""
-    return (digest, task, design.to_json(), seed, episodes)
+def run_key(
+    digest: str, task: str, design: DesignRecord, seed: int, episodes: int, protocol: Protocol
+) -> RunKey:
+    """Model digest, task, canonical design, seed, number of episodes and protocol."""
+    return (digest, task, design.to_json(), seed, episodes, protocol.to_json())
 
 
 @dataclass(frozen=True, eq=False)

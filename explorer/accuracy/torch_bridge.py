@@ -13,10 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from explorer.accuracy.downloads import fetched
+from explorer.accuracy.upstream import float_weights
 from explorer.adapters import adapted, trained_parts
 from explorer.errors import MissingDataError, SpecError, UnsupportedOpError
 from explorer.graph import INPUT, LayerSpec, ModelGraph
@@ -232,31 +235,31 @@ def load_weights(module: GraphModule, path: Path) -> None:
         module.load_state_dict({name: archive.get_tensor(name) for name in archive.keys()})  # noqa: SIM118 - not a dict
 
 
-def load_float_npz(module: GraphModule, graph: ModelGraph, path: Path) -> None:
-    """Fill a vision network from `NAME.float32.npz` (batch norm folded into biases).
+def load_float_arrays(
+    module: GraphModule, arrays: Mapping[str, NDArray[np.float32]], origin: str
+) -> None:
+    """Fill a vision network (batch norm folded into biases) from arrays of a file `origin`.
 
-    Arrays `Lnn.weight`, `Lnn.bias` are in execution order, the 1000-way ImageNet
-    classifier last; the graph's weighted layers take them in the same order.
+    `Lnn.weight`, `Lnn.bias` are in execution order, the 1000-way ImageNet classifier
+    last; the graph's weighted layers take them in the same order.
     """
-    if not path.is_file():
-        raise MissingDataError(f"no weight file {path}")
-    with np.load(path, allow_pickle=False) as archive:
-        stems = sorted(name.removesuffix(".weight") for name in archive if name.endswith(".weight"))
-        for position, name in enumerate(graph.weighted):
-            layer = module.get_submodule(name)
-            assert isinstance(layer, nn.Conv2d | nn.Linear)
-            source = archive[f"{stems[position]}.weight"] if position < len(stems) else None
-            if source is None or source.size != layer.weight.numel() or layer.bias is None:
-                raise MissingDataError(f"{path.name} has no weights for {name} of {graph.name}")
-            with torch.no_grad():
-                layer.weight.copy_(torch.from_numpy(source).view_as(layer.weight))
-                layer.bias.copy_(torch.from_numpy(archive[f"{stems[position]}.bias"]))
+    graph = module.graph
+    stems = sorted(name.removesuffix(".weight") for name in arrays if name.endswith(".weight"))
+    for position, name in enumerate(graph.weighted):
+        layer = module.get_submodule(name)
+        assert isinstance(layer, nn.Conv2d | nn.Linear)
+        source = arrays[f"{stems[position]}.weight"] if position < len(stems) else None
+        if source is None or source.size != layer.weight.numel() or layer.bias is None:
+            raise MissingDataError(f"{origin} has no weights for {name} of {graph.name}")
+        with torch.no_grad():
+            layer.weight.copy_(torch.from_numpy(source).view_as(layer.weight))
+            layer.bias.copy_(torch.from_numpy(arrays[f"{stems[position]}.bias"]))
 
 
 def model_module(graph: ModelGraph) -> GraphModule:
-    """The network with its trained weights, from `data_cache` or from EXPLORER_DATA.
+    """The network with its trained weights: shipped, fetched, or from EXPLORER_DATA.
 
-    Raises MissingDataError when neither has weights that fit; never random weights.
+    Raises MissingDataError when none of these fit; never random weights.
     """
     module = build_module(graph)
     ours = data_cache() / "models" / f"{graph.name}.safetensors"
@@ -269,15 +272,19 @@ def model_module(graph: ModelGraph) -> GraphModule:
                 f"{ours.name} holds another"
             ) from None
         return module
-    folder = explorer_data()
     upstream = graph.name.removesuffix("-tinytrain")
-    theirs = None if folder is None else folder / "models" / f"{upstream}.float32.npz"
-    if theirs is None or not theirs.is_file():
+    if paths := fetched(upstream):
+        load_float_arrays(module, float_weights(paths[0]), paths[0].name)
+        return module
+    folder = explorer_data()
+    converted = None if folder is None else folder / "models" / f"{upstream}.float32.npz"
+    if converted is None or not converted.is_file():
         raise MissingDataError(
-            f"no weights for {graph.name}: {DATA_VARIABLE} names no folder with "
-            f"models/{upstream}.float32.npz and data_cache has none"
+            f"no weights for {graph.name}: explorer fetch {upstream} gets them, or "
+            f"{DATA_VARIABLE} names a folder with models/{upstream}.float32.npz"
         )
-    load_float_npz(module, graph, theirs)
+    with np.load(converted, allow_pickle=False) as archive:
+        load_float_arrays(module, archive, converted.name)
     return module
 
 

@@ -37,7 +37,8 @@ class Controls:
         self._options: Mapping[str, Option] = {}
         self.model = _dropdown("Model", _listed("model", session.model), session.model)
         self.device = _dropdown("Device", _listed("device", session.device), session.device)
-        tasks = [(_OWN_TASK, ""), *((name, name) for name in catalog.names("task"))]
+        known = _listed("task", session.task) if session.task else catalog.names("task")
+        tasks = [(_OWN_TASK, ""), *((name, name) for name in known)]
         self.task = _dropdown("Task", tasks, session.task or "")
         self.batch = _field(widgets.IntSlider, "Batch", session.batch, 1, _MOST_SAMPLES)
         self.micro_batch = _field(

@@ -38,6 +38,9 @@ def export(
         str, typer.Option("--pick", help=f"{', '.join(PICKS)}, or an index in candidates")
     ] = "knee",
     form: Annotated[str, typer.Option("--format", help=", ".join(FORMATS))] = FORMATS[0],
+    model: Annotated[
+        str | None, typer.Option(help="the network as searched, when it had options")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """One candidate of a front as a policy document, or as another tool reads it.
@@ -47,10 +50,10 @@ def export(
     """
     if form not in FORMATS:
         raise SpecError.of("format", form, ", ".join(FORMATS))
-    policy = _policy_in(source, which)
+    policy = _policy_in(source, which, model)
     text = policy.to_json()
     if form == TINY_TRAINING:
-        exported = _tiny_training(policy)
+        exported = _tiny_training(policy, model)
         text = exported.config.to_yaml()
         if exported.channels:
             write(out.with_suffix(".channels.json"), json.dumps(exported.channels, indent=2) + "\n")
@@ -63,20 +66,24 @@ def export(
         console.print(f"{policy.family} with {len(policy.layers)} trained layers: {out}")
 
 
-def _policy_in(source: Path, which: str) -> PolicyDocument:
+def _policy_in(source: Path, which: str, model: str | None) -> PolicyDocument:
     """The policy of a document, or the picked candidate of a front."""
     if schema_kind(source, read_text(source)) == "policy":
         return load_policy(source)
     document = load_front(source)
     candidate = pick(document, which)
     asked = Session(
-        model=document.model.name, task=document.task, norm=candidate.setup.norm, policy="none"
+        model=model or document.model.name,
+        task=document.task,
+        norm=candidate.setup.norm,
+        policy="none",
     )
     return policy_of_candidate(document, candidate, asked.graph, asked.scores)
 
 
-def _tiny_training(document: PolicyDocument) -> Exported:
-    graph = Session(model=document.model.name, norm=document.setup.norm, policy="none").graph
+def _tiny_training(document: PolicyDocument, model: str | None) -> Exported:
+    name = model or document.model.name
+    graph = Session(model=name, norm=document.setup.norm, policy="none").graph
     return config_of(document.policy(graph), graph)
 
 

@@ -10,14 +10,14 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from explorer.accuracy.records import Ledger
+from explorer.accuracy.records import FIXED, VARYING, Ledger
 from explorer.cli.shared import AsJson, Model, Policy, app, print_rows, show
 from explorer.errors import CalibrationError, SpecError, check_whole
-from explorer.paths import data_cache
 from explorer.search.loop import LARGEST_SEED
+from explorer.search.sources import score_path
 from explorer.session import Session
 
-TaskArgument = Annotated[str, typer.Argument(help="a task by name")]
+TaskArgument = Annotated[str, typer.Argument(help="a task by name, or a folder of images")]
 Seed = Annotated[int, typer.Option(help="the same seed gives the same episodes")]
 
 
@@ -36,7 +36,7 @@ def fisher(
     check_whole("episodes", episodes, 1)
     check_whole("seed", seed, 0, LARGEST_SEED)
     session = Session(model=model, task=task, policy="none")
-    path = out or data_cache() / "fisher" / f"{session.graph.name}-{task}.npz"
+    path = out or score_path(session.graph, task)
     _check_writable(path)
     table = task_scores(session.graph, task, episodes=episodes, seed=seed)
     table.save(path)
@@ -58,17 +58,32 @@ def measure(
     policy: Policy = "full",
     episodes: Annotated[int, typer.Option(help="paired episodes to fine-tune on")] = 10,
     seed: Seed = 0,
+    ways: Annotated[int | None, typer.Option(help="classes of an episode")] = None,
+    shots: Annotated[int | None, typer.Option(help="support images of a class")] = None,
+    queries: Annotated[int | None, typer.Option(help="query images of a class")] = None,
+    sampler: Annotated[
+        str, typer.Option(help=f"{FIXED}, or {VARYING}: drawn, up to what is given")
+    ] = FIXED,
     ledger: Annotated[Path | None, typer.Option(help="append the run to this ledger")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Really fine-tune a policy on episodes of a task, and report its accuracy."""
     from explorer.accuracy.finetune import measure as run_measure
+    from explorer.accuracy.finetune import task_protocol
+    from explorer.accuracy.tasks import task_for
 
     check_whole("episodes", episodes, 1)
     check_whole("seed", seed, 0, LARGEST_SEED)
     if ledger is not None:
         _check_writable(ledger)
     session = Session(model=model, task=task).with_policy(policy)
+    protocol = task_protocol(
+        task_for(task, session.graph.input_shape),
+        sampler,
+        ways=ways,
+        shots=shots,
+        query_count=queries,
+    )
     with Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress:
         bar = progress.add_task("fine-tuning", total=episodes)
         run = run_measure(
@@ -77,7 +92,8 @@ def measure(
             session.chosen_policy,
             episodes=episodes,
             seed=seed,
-            on_episode=lambda done, _: progress.update(bar, completed=done),
+            protocol=protocol,
+            on_episode=lambda done, total: progress.update(bar, completed=done, total=total),
         )
     if ledger is not None:
         Ledger(ledger).append(run)
@@ -86,6 +102,10 @@ def measure(
     else:
         names = ("accuracy_before", "accuracy", "standard_error", "learning_rate", "wall_time_s")
         rows = [{"": name, "measured": getattr(run, name)} for name in names]
+        rules = run.protocol
+        most = "up to " if rules.sampler == VARYING else ""
+        size = f"{most}{rules.ways}-way {rules.shots}-shot, {rules.query_count} queries"
+        rows.append({"": "protocol", "measured": size})
         print_rows(rows, f"{model} on {task}, {policy}, {episodes} episodes, seed {seed}")
 
 

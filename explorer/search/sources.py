@@ -1,6 +1,8 @@
 """What a session works on: entries of the catalogue and what was measured of them, kept."""
 
+from collections import Counter
 from functools import lru_cache
+from pathlib import Path
 
 from explorer import catalog
 from explorer.accuracy.calibrate import Calibration
@@ -9,7 +11,7 @@ from explorer.accuracy.scores import ScoreTable
 from explorer.device import DeviceProfile, load_device
 from explorer.errors import CalibrationError, MissingDataError, SpecError
 from explorer.graph import ModelGraph
-from explorer.paths import data_cache
+from explorer.paths import data_cache, kept_name
 from explorer.search.judge import calibrate_runs
 
 
@@ -37,21 +39,32 @@ def device_profile(name: str) -> DeviceProfile:
     return load_device(name)
 
 
+def score_path(graph: ModelGraph, task: str) -> Path:
+    """Where a network's score table lies; a form other than its entry's has its own file."""
+    own_form = graph.digest == model_graph(graph.name).digest
+    form = "" if own_form else f"-{graph.digest}"
+    return data_cache() / "fisher" / f"{kept_name(graph.name, task)}{form}.npz"
+
+
 @lru_cache(maxsize=32)
 def score_table(graph: ModelGraph, task: str) -> ScoreTable | None:
     """Channel scores from `data_cache/fisher`, or None where there are none of this network."""
-    path = data_cache() / "fisher" / f"{graph.name}-{task}.npz"
     try:
-        return ScoreTable.load(path, graph)
+        return ScoreTable.load(score_path(graph, task), graph)
     except (MissingDataError, SpecError):
         return None
 
 
 @lru_cache(maxsize=32)
 def measured_runs(graph: ModelGraph, task: str) -> tuple[MeasuredRun, ...]:
-    """Runs of this very network from the ledger in `data_cache/runs`."""
-    ledger = Ledger(data_cache() / "runs" / f"{graph.name}-{task}.jsonl")
-    return tuple(run for run in ledger.read() if run.model.digest == graph.digest)
+    """Runs of this very network from the ledger in `data_cache/runs`.
+
+    Accuracies of two protocols are not of one scale: only the one with most runs counts.
+    """
+    ledger = Ledger(data_cache() / "runs" / f"{kept_name(graph.name, task)}.jsonl")
+    runs = [run for run in ledger.read() if run.model.digest == graph.digest]
+    counts = Counter(run.protocol for run in runs)
+    return tuple(run for run in runs if run.protocol == counts.most_common(1)[0][0])
 
 
 @lru_cache(maxsize=32)

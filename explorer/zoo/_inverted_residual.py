@@ -1,4 +1,4 @@
-"""MobileNet-like networks at 128x128, batch norm folded, prototype head or classifier.
+"""MobileNet-like networks, batch norm folded, with a prototype head or a classifier.
 
 Geometry read from the int8 model files of mit-han-lab/tiny-training (Lin et al.,
 NeurIPS 2022, MIT licence); the feature mix of the TinyTrain forms is inferred
@@ -17,20 +17,32 @@ SOURCE = Source(
     kind=Kind.PUBLISHED,
     cite="mit-han-lab/tiny-training @ 7bf8e05, assets/mcu_models (Lin et al., NeurIPS 2022)",
 )
-INPUT_SHAPE = (3, 128, 128)
+VISION_OPTIONS = {
+    "classes": "0 for a prototype head, or the size of a linear classifier",
+    "resolution": "side of the square input in pixels",
+}
+RESOLUTION = "128"
+RESOLUTIONS = (32, 512)
 STEM_CHANNELS = 16
 LARGEST_HEAD = 100_000
 
 
 def inverted_residual(
-    name: str, blocks: tuple[Block, ...], *, feature_mix_channels: int = 0, classes: str = "0"
+    name: str,
+    blocks: tuple[Block, ...],
+    *,
+    feature_mix_channels: int = 0,
+    classes: str = "0",
+    resolution: str = RESOLUTION,
 ) -> ModelGraph:
     """Stem, blocks, optional feature mix, average pool, optional classifier.
 
     `classes` 0 leaves the pooled features for a prototype head (no parameters).
     The first block has no expansion; a block that keeps shape has a residual add.
+    Weights do not depend on `resolution`, the side of the input.
     """
-    chain = Chain(INPUT_SHAPE)
+    side = _whole("resolution", resolution, *RESOLUTIONS, "pixels")
+    chain = Chain((3, side, side))
     chain.conv("first_conv", STEM_CHANNELS, kernel=3, stride=2, role="first_conv")
     for index, (inside, out, kernel, stride) in enumerate(blocks):
         block, start, start_shape = f"blocks.{index}", chain.end, chain.shape
@@ -51,13 +63,13 @@ def inverted_residual(
     if feature_mix_channels:
         chain.conv("feature_mix", feature_mix_channels, role="feature_mix")
     chain.average_pool("pool")
-    if classes_count := _classes(classes):
+    allowed = "(0: prototype head) classes"
+    if classes_count := _whole("classes", classes, 0, LARGEST_HEAD, allowed):
         chain.linear("classifier", classes_count)
     return chain.graph(name, SOURCE)
 
 
-def _classes(text: str) -> int:
-    if not text.isdecimal() or int(text) > LARGEST_HEAD:
-        allowed = f"0 (prototype head) or the number of classes up to {LARGEST_HEAD}"
-        raise SpecError.of("classes", text, allowed)
+def _whole(option: str, text: str, low: int, high: int, unit: str) -> int:
+    if not text.isdecimal() or not low <= int(text) <= high:
+        raise SpecError.of(option, text, f"{low} to {high} {unit}")
     return int(text)

@@ -1,11 +1,11 @@
 """MobileNetV2, width 0.35 (Sandler et al., CVPR 2018)."""
 
 from explorer.graph import ModelGraph
-from explorer.zoo._inverted_residual import Block, inverted_residual
+from explorer.zoo._inverted_residual import RESOLUTION, VISION_OPTIONS, Block, inverted_residual
 
 SUMMARY = "MobileNetV2 at width 0.35, 51 convolutions, 16.6 M MACs at 128x128"
 TASK = "sign-digits"
-OPTIONS = {"classes": "0 for a prototype head, or the size of a linear classifier"}
+OPTIONS = VISION_OPTIONS
 EXPECTED = {"forward_macs": 16_646_912, "weight_count": 238_688, "bias_count": 5_760}
 
 BLOCKS: tuple[Block, ...] = (
@@ -29,6 +29,6 @@ BLOCKS: tuple[Block, ...] = (
 )
 
 
-def build(classes: str = "0") -> ModelGraph:
+def build(classes: str = "0", resolution: str = RESOLUTION) -> ModelGraph:
     """The network as shipped by tiny-training, without its ImageNet head."""
-    return inverted_residual("mbv2-w0.35", BLOCKS, classes=classes)
+    return inverted_residual("mbv2-w0.35", BLOCKS, classes=classes, resolution=resolution)

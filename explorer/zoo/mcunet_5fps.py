@@ -1,11 +1,11 @@
 """MCUNet for 5 frames a second on an STM32F746 (Lin et al., NeurIPS 2020)."""
 
 from explorer.graph import ModelGraph
-from explorer.zoo._inverted_residual import Block, inverted_residual
+from explorer.zoo._inverted_residual import RESOLUTION, VISION_OPTIONS, Block, inverted_residual
 
 SUMMARY = "MCUNet, 42 convolutions, 22.5 M MACs at 128x128"
 TASK = "sign-digits"
-OPTIONS = {"classes": "0 for a prototype head, or the size of a linear classifier"}
+OPTIONS = VISION_OPTIONS
 EXPECTED = {"forward_macs": 22_453_504, "weight_count": 463_216, "bias_count": 6_008}
 
 BLOCKS: tuple[Block, ...] = (
@@ -26,6 +26,6 @@ BLOCKS: tuple[Block, ...] = (
 )
 
 
-def build(classes: str = "0") -> ModelGraph:
+def build(classes: str = "0", resolution: str = RESOLUTION) -> ModelGraph:
     """The network as shipped by tiny-training, without its ImageNet head."""
-    return inverted_residual("mcunet-5fps", BLOCKS, classes=classes)
+    return inverted_residual("mcunet-5fps", BLOCKS, classes=classes, resolution=resolution)

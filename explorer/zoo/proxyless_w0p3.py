@@ -1,11 +1,11 @@
 """ProxylessNAS, width 0.3 (Cai et al., ICLR 2019)."""
 
 from explorer.graph import ModelGraph
-from explorer.zoo._inverted_residual import Block, inverted_residual
+from explorer.zoo._inverted_residual import RESOLUTION, VISION_OPTIONS, Block, inverted_residual
 
 SUMMARY = "ProxylessNAS at width 0.3, 60 convolutions, 18.6 M MACs at 128x128"
 TASK = "sign-digits"
-OPTIONS = {"classes": "0 for a prototype head, or the size of a linear classifier"}
+OPTIONS = VISION_OPTIONS
 EXPECTED = {"forward_macs": 18_619_904, "weight_count": 320_816, "bias_count": 5_416}
 
 BLOCKS: tuple[Block, ...] = (
@@ -32,6 +32,6 @@ BLOCKS: tuple[Block, ...] = (
 )
 
 
-def build(classes: str = "0") -> ModelGraph:
+def build(classes: str = "0", resolution: str = RESOLUTION) -> ModelGraph:
     """The network as shipped by tiny-training, without its ImageNet head."""
-    return inverted_residual("proxyless-w0.3", BLOCKS, classes=classes)
+    return inverted_residual("proxyless-w0.3", BLOCKS, classes=classes, resolution=resolution)

@@ -81,3 +81,39 @@ def test_unknown_name_offers_the_nearest(kind):
     reader = catalog.read if kind == "device" else catalog.load
     with pytest.raises(UnknownNameError, match=near):
         reader(kind, near + "x")
+
+
+VISION = [name for name in MODELS if "resolution" in catalog.load("model", name).OPTIONS]
+
+
+@pytest.mark.parametrize("name", VISION)
+def test_resolution_changes_positions_and_not_weights(name):
+    build = catalog.load("model", name).build
+    usual, small = build(), build(resolution="84")
+    assert build(resolution="128").digest == usual.digest != small.digest
+    assert (small.name, small.input_shape) == (usual.name, (3, 84, 84))
+    assert small.parameter_count == usual.parameter_count
+    assert small.weighted == usual.weighted
+    sides = {layer.out_shape[1] for layer in small.layers if len(layer.out_shape) == 3}
+    assert sides == {42, 21, 11, 6, 3}
+    for layer in small.layers:
+        if layer.op == "conv2d":
+            before = usual[layer.name]
+            macs = small.weight_elements(layer) * np.prod(layer.out_shape[1:])
+            assert layer_table(small).forward_macs[small.weighted.index(layer.name)] == macs
+            assert layer.out_shape[0] == before.out_shape[0]
+    for bad in ("0", "31", "513", "84.0", "-84", "big"):
+        with pytest.raises(SpecError, match="resolution"):
+            build(resolution=bad)
+
+
+def test_default_digests_stay():
+    """Ledgers and score tables in data_cache were made for these."""
+    digests = {name: catalog.load("model", name).build().digest for name in MODELS}
+    known = {
+        "mcunet-5fps": "84469c5c2e96",
+        "mbv2-w0.35": "9fe89605cba0",
+        "proxyless-w0.3": "0a352e5bed73",
+        "mbv2-w0.35-tinytrain": "5bd8f7e2387c",
+    }
+    assert known.items() <= digests.items()

@@ -325,3 +325,60 @@ def test_ctrl_c_keeps_what_a_search_found(tmp_path):
     assert "stopped after" in err
     assert "the same command goes on" in err
     assert json.loads(out.read_text())["candidates"]
+
+
+def test_a_front_of_another_form_is_exported_with_its_options(terminal, tmp_path):
+    front, out = tmp_path / "front.json", tmp_path / "policy.json"
+    form = "mcunet-5fps:resolution=84"
+    assert terminal("search", form, "gap9", "--trials", "20", "--out", str(front))[0] == 0
+    code, _, err = terminal("export", str(front), "--out", str(out))
+    assert code == 2
+    assert "the front is for mcunet-5fps" in sentence(err)
+    assert terminal("export", str(front), "--out", str(out), "--model", form)[0] == 0
+    assert terminal("cost", form, "gap9", "--policy", str(out))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), {"ways": 5, "shots": 5, "query_count": 40, "steps": 40, "sampler": "fixed"}),
+        (
+            ("--ways", "3", "--shots", "2", "--queries", "7"),
+            {"ways": 3, "shots": 2, "query_count": 7, "steps": 40, "sampler": "fixed"},
+        ),
+        (
+            ("--sampler", "varying", "--shots", "9"),
+            {"ways": 50, "shots": 9, "query_count": 10, "steps": 40, "sampler": "varying"},
+        ),
+    ],
+)
+def test_measure_records_the_protocol_it_was_told(terminal, tmp_path, options, expected):
+    ledger = tmp_path / "runs.jsonl"
+    arguments = ("measure", "digits-cnn", "digits", "--policy", "none", "--episodes", "2")
+    code, out, _ = terminal(*arguments, *options, "--ledger", str(ledger), "--json")
+    assert code == 0
+    row = json.loads(out)
+    assert row["protocol"] == expected
+    assert json.loads(ledger.read_text("utf-8")) == row
+    queries = 5 * expected["query_count"]
+    if expected["sampler"] == "fixed":
+        queries = expected["ways"] * expected["query_count"]
+    counts = [accuracy * queries for accuracy in row["per_episode_accuracy"]]
+    assert counts == pytest.approx([round(count) for count in counts])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--ways", "6"), ("ways", "6", "2 to 5")),
+        (("--ways", "1"), ("ways", "1")),
+        (("--shots", "0"), ("shots", "0")),
+        (("--queries", "500"), ("queries", "505", "class")),
+        (("--sampler", "both"), ("sampler", "both", "varying")),
+    ],
+)
+def test_an_impossible_protocol_is_one_sentence(terminal, options, words):
+    code, _, err = terminal("measure", "digits-cnn", "digits", *options)
+    assert code == 2
+    for word in words:
+        assert word in sentence(err)

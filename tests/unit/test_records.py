@@ -142,3 +142,19 @@ def test_frames_name_one_run_a_row(tmp_path):
     frame = ledger.read().to_frame()
     assert frame.loc[0, "accuracy"] == 0.6
     assert frame.loc[0, "trained_layers"] == 1
+
+
+def test_rows_from_before_samplers_still_load(tmp_path):
+    line = run().model_dump(mode="json")
+    assert line["protocol"].pop("sampler") == "fixed"
+    del line["data_digest"]
+    path = tmp_path / "runs.jsonl"
+    path.write_text(json.dumps(line) + "\n", "utf-8")
+    assert list(Ledger(path).read()) == [run()]
+
+
+def test_runs_of_two_protocols_are_two_measurements():
+    varying = Protocol(sampler="varying")
+    other = run().model_copy(update={"protocol": varying})
+    assert other.key != run().key
+    assert MeasuredRun.model_validate_json(other.to_json()).protocol == varying

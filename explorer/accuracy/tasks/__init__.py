@@ -1,11 +1,14 @@
-"""Entries: one task a file, `SUMMARY` and `load() -> TaskData`.
+"""Entries: one task a file, `SUMMARY` and `load() -> TaskData`; and folders of images.
 
+An entry whose `load` takes a `side` makes images of any size; others have their own.
 A task is labelled images and the classes its episodes are drawn from. Images stay
 whole numbers until an episode asks for them, so a data set costs little memory.
 """
 
+import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from inspect import signature
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +18,7 @@ from explorer.errors import SpecError
 
 Images = NDArray[np.float32]
 MAX_WAYS = 5
+SHOTS = 5
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -55,6 +59,14 @@ class TaskData:
         """Shape of one network input (C, H, W)."""
         return (self.channels, *self.pixels.shape[2:])
 
+    @cached_property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits over images and labels, to tell two forms of a set apart."""
+        sha = hashlib.sha256(repr(self.pixels.shape).encode())
+        sha.update(self.pixels.tobytes())
+        sha.update(self.labels.tobytes())
+        return sha.hexdigest()[:12]
+
     def unit_images(self, index: NDArray[np.int64]) -> Images:
         """Images scaled to 0..1 [n, C, H, W]."""
         unit = self.pixels[index].astype(np.float32) / np.float32(self.pixel_maximum)
@@ -66,7 +78,36 @@ class TaskData:
 
 
 @lru_cache(maxsize=2)
-def load_task(name: str) -> TaskData:
-    """The task of that name; the last two stay in memory."""
-    task: TaskData = catalog.load("task", name).load()
+def load_task(name: str, side: int | None = None) -> TaskData:
+    """The task of that name, or of a folder's path; the last two stay in memory.
+
+    `side` is asked of tasks that can be made at any; None means the task's own.
+    """
+    folder = catalog.task_folder(name)
+    wanted = {} if side is None else {"side": side}
+    if folder is not None:
+        from explorer.accuracy.tasks._folder import load_folder
+
+        return load_folder(name, folder, **wanted)
+    load = catalog.load("task", name).load
+    task: TaskData = load(**wanted) if "side" in signature(load).parameters else load()
     return task
+
+
+def task_for(name: str, input_shape: tuple[int, ...]) -> TaskData:
+    """A task as a network of that input reads it; SpecError when it does not fit."""
+    task = load_task(name, input_shape[-1])
+    if task.input_shape != input_shape:
+        raise SpecError.of(f"input of task {name}", task.input_shape, f"{input_shape}")
+    return task
+
+
+def check_task(name: str) -> None:
+    """Raise where no such task can be: an unknown name, or a folder without classes."""
+    folder = catalog.task_folder(name)
+    if folder is None:
+        catalog.load("task", name)
+        return
+    from explorer.accuracy.tasks._folder import class_files
+
+    class_files(folder)

@@ -1,67 +1,120 @@
-"""Reading the converted vision sets below EXPLORER_DATA, as 128x128 network inputs.
+"""Making vision tasks: where their images come from, and how they become network inputs.
 
-Preprocessing of the int8 networks of tiny-training (Lin et al., NeurIPS 2022): short side
-to 147, centre crop 128, input -1..1, no ImageNet mean. Line drawings are resized whole,
-black ink on white.
+A set is read from its converted file below EXPLORER_DATA, else in its upstream form from
+the cache of `explorer fetch`; the two hold different images of one kind.
+Preprocessing of the int8 networks of tiny-training (Lin et al., NeurIPS 2022) at side 128:
+short side to 147, centre crop 128, input -1..1, no ImageNet mean; in proportion at other
+sides. Line drawings are resized whole, black ink on white.
 """
 
 import csv
 import io
 import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import floor
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from explorer.accuracy.downloads import fetched
 from explorer.accuracy.tasks import TaskData
-from explorer.errors import MissingDataError
+from explorer.errors import MissingDataError, SpecError
 from explorer.paths import DATA_VARIABLE, explorer_data
 
 SIDE = 128
-SHORT_SIDE = 147
-SHIFT = 9  # 6 of 84 pixels in the pilot
+CROP_RATIO = 0.875
+SHIFT_RATIO = 6 / 84  # 6 of 84 pixels in the pilot
 WHITE = 255
 
+Box = tuple[int, int, int, int]
 
-def data_file(task: str, name: str) -> Path:
-    """Path of a file of the vision folder; MissingDataError when it is not there."""
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One labelled image file: its class, what to call it in an error, and its content.
+
+    `box` (left, top, right, bottom) cuts a part out of it.
+    """
+
+    class_name: str
+    origin: str
+    content: bytes
+    box: Box | None = None
+
+
+def data_paths(task: str, converted: str) -> tuple[bool, tuple[Path, ...]]:
+    """Whether the converted file is there, and the file or else the upstream files.
+
+    MissingDataError when neither is there.
+    """
     folder = explorer_data()
-    path = None if folder is None else folder / "vision" / name
-    if path is None or not path.is_file():
-        where = f"set {DATA_VARIABLE} to a folder that has" if path is None else "no file"
-        raise MissingDataError(f"task {task} needs vision/{name}: {where} {path or 'it'}")
-    return path
+    path = None if folder is None else folder / "vision" / converted
+    if path is not None and path.is_file():
+        return True, (path,)
+    upstream = fetched(task)
+    if upstream is None:
+        raise MissingDataError(
+            f"task {task} needs vision/{converted} below {DATA_VARIABLE}, "
+            f"or its upstream form: explorer fetch {task}"
+        )
+    return False, upstream
 
 
-def photographs(task: str, file_name: str, query_count: int) -> TaskData:
-    """Colour images from a zip with `labels.csv` (file, label, class)."""
-    with zipfile.ZipFile(data_file(task, file_name)) as archive:
-        text = io.StringIO(archive.read("labels.csv").decode("utf-8"))
-        rows = list(csv.DictReader(text))
-        images = np.stack([_photograph(archive.read(row["file"])) for row in rows])
-    names = {int(row["label"]): row["class"] for row in rows}
-    labels = np.array([int(row["label"]) for row in rows])
-    return _task(task, images.transpose(0, 3, 1, 2), labels, names, query_count, colour=True)
+def photographs(
+    task: str,
+    converted: str,
+    query_count: int,
+    side: int,
+    upstream: Callable[[Path], Iterable[Sample]],
+) -> TaskData:
+    """Colour images of a set; `upstream` reads the samples of the fetched archive."""
+    is_converted, paths = data_paths(task, converted)
+    samples = _converted(paths[0]) if is_converted else upstream(paths[0])
+    return photo_task(task, samples, query_count, side)
+
+
+def photo_task(task: str, samples: Iterable[Sample], query_count: int, side: int) -> TaskData:
+    """A task of colour images; classes in the order of their names."""
+    pixels, names = [], []
+    for sample in samples:
+        pixels.append(_photograph(sample, side))
+        names.append(sample.class_name)
+    if not pixels:
+        raise MissingDataError(f"task {task}: no image where its data should be")
+    class_names, labels = np.unique(names, return_inverse=True)
+    images = np.stack(pixels).transpose(0, 3, 1, 2)
+    return _task(task, images, labels, class_names.tolist(), query_count, colour=True)
 
 
 def drawings(
     task: str,
     ink: NDArray[np.uint8],
     labels: NDArray[np.int64],
-    class_names: NDArray[np.str_],
+    class_names: list[str],
     query_count: int,
+    side: int,
 ) -> TaskData:
     """Line drawings `ink` [N, H, W], 255 where there is ink."""
-    paper = np.stack([_drawing(WHITE - image) for image in ink])[:, None]
-    names = {label: str(name) for label, name in enumerate(class_names)}
-    return _task(task, paper, labels, names, query_count, colour=False)
+    paper = np.stack([_drawing(WHITE - image, side) for image in ink])[:, None]
+    return _task(task, paper, labels, class_names, query_count, colour=False)
+
+
+def _converted(path: Path) -> Iterable[Sample]:
+    """Samples of a zip with `labels.csv` (file, label, class)."""
+    with zipfile.ZipFile(path) as archive:
+        text = io.StringIO(archive.read("labels.csv").decode("utf-8"))
+        for row in csv.DictReader(text):
+            content = archive.read(row["file"])
+            yield Sample(class_name=row["class"], origin=row["file"], content=content)
 
 
 def _task(
     task: str,
     pixels: NDArray[np.uint8],
     labels: NDArray[np.int64],
-    names: dict[int, str],
+    class_names: list[str],
     query_count: int,
     *,
     colour: bool,
@@ -70,31 +123,37 @@ def _task(
         name=task,
         pixels=np.ascontiguousarray(pixels),
         labels=labels.astype(np.int64),
-        class_names=tuple(names[label] for label in range(len(names))),
-        held_out=tuple(range(len(names))),
+        class_names=tuple(class_names),
+        held_out=tuple(range(len(class_names))),
         channels=3,
         pixel_maximum=WHITE,
         signed=True,
-        max_shift=SHIFT,
+        max_shift=round(pixels.shape[-1] * SHIFT_RATIO),
         augment_colour=colour,
         query_count=query_count,
     )
 
 
-def _photograph(data: bytes) -> NDArray[np.uint8]:
-    from PIL import Image
+def _photograph(sample: Sample, side: int) -> NDArray[np.uint8]:
+    from PIL import Image, ImageOps
 
-    with Image.open(io.BytesIO(data)) as opened:
-        image = opened.convert("RGB")
-    scale = SHORT_SIDE / min(image.size)
-    width, height = (round(size * scale) for size in image.size)
-    left, top = (width - SIDE) // 2, (height - SIDE) // 2
+    try:
+        with Image.open(io.BytesIO(sample.content)) as opened:
+            image = ImageOps.exif_transpose(opened).convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise SpecError(f"{sample.origin}: cannot be read as an image") from None
+    if sample.box is not None:
+        image = image.crop(sample.box)
+    # tiny-training rounds 128 / 0.875 = 146.3 up to 147
+    scale = -floor(-side / CROP_RATIO) / min(image.size)
+    width, height = (max(side, round(size * scale)) for size in image.size)
+    left, top = (width - side) // 2, (height - side) // 2
     resized = image.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(resized.crop((left, top, left + SIDE, top + SIDE)))
+    return np.asarray(resized.crop((left, top, left + side, top + side)))
 
 
-def _drawing(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _drawing(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     from PIL import Image
 
-    resized = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    resized = Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR)
     return np.asarray(resized)

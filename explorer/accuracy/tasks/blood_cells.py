@@ -1,11 +1,18 @@
 """BCCD (MIT): red cells, white cells and platelets under the microscope."""
 
 from explorer.accuracy.tasks import TaskData
-from explorer.accuracy.tasks._vision import photographs
+from explorer.accuracy.tasks._archives import boxed_objects
+from explorer.accuracy.tasks._vision import SIDE, photographs
 
-SUMMARY = "blood cells under the microscope, 3 classes; needs EXPLORER_DATA"
+SUMMARY = "blood cells under the microscope, 3 classes; fetch or EXPLORER_DATA"
 
 
-def load() -> TaskData:
+def load(side: int = SIDE) -> TaskData:
     """750 cuts of three classes."""
-    return photographs("blood-cells", "bccd_blood_cells.zip", query_count=40)
+    return photographs(
+        "blood-cells",
+        "bccd_blood_cells.zip",
+        query_count=40,
+        side=side,
+        upstream=lambda path: boxed_objects(path, "BCCD"),
+    )
