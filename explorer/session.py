@@ -27,7 +27,7 @@ from explorer.errors import SpecError
 from explorer.export import FrontDocument, device_digest, front_document, policy_document
 from explorer.family import FamilyInfo, PolicyContext, build_policy, families, known_specs
 from explorer.graph import ModelGraph, normalised
-from explorer.search.candidates import CandidateTable, ParetoFront
+from explorer.search.candidates import MEMORY_OBJECTIVES, CandidateTable, ParetoFront
 from explorer.search.control import SearchControl
 from explorer.search.judge import Judge, measured_accuracies
 from explorer.search.loop import OnBatch, StudyPlace, explore
@@ -58,7 +58,8 @@ class Session:
     `device` may be a path to a TOML, `policy` a spec or a path to a policy JSON. `task`,
     `norm`, `precision` None mean the model's task, the network's own norm, the device's
     precision; the policy `default` is a published scheme where there is one.
-    `reserve_bytes` of RAM belong to the application.
+    `reserve_bytes` of RAM belong to the application. `memory_objective` says what a search
+    makes small: the peak, or what training needs above inference.
     """
 
     model: str = "mcunet-5fps"
@@ -73,6 +74,8 @@ class Session:
     accounting: str = "device"
     reserve_bytes: int = 0
     memory_limit_bytes: int | None = None
+    update_timing: str = "fused"
+    memory_objective: str = "peak"
 
     def __post_init__(self) -> None:
         for field in ("model", "device", "policy"):
@@ -80,6 +83,9 @@ class Session:
                 raise SpecError.of(field, getattr(self, field), "a name or a path, as text")
         if self.accounting not in ACCOUNTINGS:
             raise SpecError.of("accounting", self.accounting, ", ".join(ACCOUNTINGS))
+        if self.memory_objective not in MEMORY_OBJECTIVES:
+            allowed = ", ".join(MEMORY_OBJECTIVES)
+            raise SpecError.of("memory_objective", self.memory_objective, allowed)
         if self.reserve_bytes < 0:
             raise SpecError.of("reserve", self.reserve_bytes, "bytes from 0")
         if self.memory_limit_bytes is not None and self.memory_limit_bytes < 1:
@@ -124,6 +130,14 @@ class Session:
     def with_optimizer(self, optimizer: str) -> "Session":
         """Another optimizer."""
         return replace(self, optimizer=optimizer)
+
+    def with_update_timing(self, update_timing: str) -> "Session":
+        """Updates at once (fused) or at the end of the step (deferred, as accumulation is)."""
+        return replace(self, update_timing=update_timing)
+
+    def with_memory_objective(self, memory_objective: str) -> "Session":
+        """What a search makes small: peak, or above-inference."""
+        return replace(self, memory_objective=memory_objective)
 
     def with_precision(self, precision: str | None) -> "Session":
         """Another precision; None for the device's own."""
@@ -286,6 +300,7 @@ class Session:
             self._batch([nothing(self._context.axes), everything(self._context.axes)]),
             reserve_bytes=self.reserve_bytes,
             memory_limit_bytes=self.memory_limit_bytes,
+            memory_objective=self.memory_objective,
         )
 
     def _with_setup(self, setup: TrainingSetup) -> "Session":
@@ -297,6 +312,7 @@ class Session:
             optimizer=setup.optimizer,
             norm=setup.norm,
             precision=setup.precision if known else None,
+            update_timing=setup.update_timing,
         )
 
     def _reason_against(self, policy: str) -> str:
@@ -311,7 +327,11 @@ class Session:
         profile = self.profile
         precision = self.precision or profile.default_precision
         profile.kernels_for(precision)
-        rest = {"optimizer": self.optimizer, "precision": precision}
+        rest = {
+            "optimizer": self.optimizer,
+            "precision": precision,
+            "update_timing": self.update_timing,
+        }
         if self.norm is not None:
             rest["norm"] = self.norm
         return TrainingSetup.of_batch(self.batch, self.micro_batch, **rest)
@@ -358,6 +378,7 @@ class Session:
             "worth": self.problem.judge.name,
             "reserve_bytes": self.reserve_bytes,
             "memory_limit_bytes": self.memory_limit_bytes,
+            "memory_objective": self.memory_objective,
         }
 
     def _repr_html_(self) -> str:

@@ -28,7 +28,7 @@ from explorer.design import TrainingSetup, UpdatePolicy
 from explorer.graph import INPUT, LayerSpec, ModelGraph
 
 # bits of: weight, bias, activation, gradient of an activation, gradient of a weight
-BITS = {"fp32": (32, 32, 32, 32, 32), "fp16": (16, 16, 16, 16, 16), "int8": (8, 32, 8, 8, 32)}
+BITS = {"fp32": (32, 32, 32, 32, 32), "fp16": (16, 16, 16, 16, 16), "int8": (8, 32, 8, 32, 32)}
 STATISTIC_BITS = STATE_BITS = 32
 STATES = {"sgd": 0, "sgd-momentum": 1, "adam": 2}
 WEIGHTED = {"conv2d", "linear"}
