@@ -22,6 +22,8 @@ PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 Name = Annotated[str, Field(min_length=1)]
 PRECISIONS = ("fp32", "fp16", "int8")
 Precision = Literal["fp32", "fp16", "int8"]
+Workspace = Literal["none", "tiny-engine"]
+TINY_ENGINE = "tiny-engine"
 
 
 class _Document(BaseModel):
@@ -66,7 +68,8 @@ class Kernels(_Document):
     """Sustained rates of one precision on one device.
 
     `*_grad_speed_ratio` is the speed of dX or dW per MAC relative to forward,
-    `trainer_speed_ratio` that of training kernels relative to inference ones.
+    `trainer_speed_ratio` that of training kernels relative to inference ones. `workspace`
+    names the engine whose scratch the kernels need.
     """
 
     conv_macs_per_cycle: Positive
@@ -82,6 +85,7 @@ class Kernels(_Document):
     activation_bytes_per_s: Positive | None = None
     active_power_w: Positive
     energy_j_per_mac: NotNegative = 0.0
+    workspace: Workspace = "none"
 
 
 class DeviceProfile(_Document):

@@ -239,10 +239,13 @@ def batch_of(
     return DesignBatch.of(LayerAxes.of(graph), policies, setup or TrainingSetup())
 
 
-def device_for(precision: str, *, weights_in_flash: bool = True) -> DeviceProfile:
+def device_for(
+    precision: str, *, weights_in_flash: bool = True, workspace: str = "none"
+) -> DeviceProfile:
     """GAP9, which has every precision, with or without its level for frozen weights."""
     gap9 = load_device("gap9")
-    assert precision in gap9.kernels
+    kernels = gap9.kernels[precision].model_copy(update={"workspace": workspace})
+    gap9 = gap9.model_copy(update={"kernels": {**gap9.kernels, precision: kernels}})
     if weights_in_flash:
         return gap9
     return gap9.model_copy(update={"memory": (gap9.level("data"),), "name": "no-flash"})

@@ -6,17 +6,21 @@ from typing import Any
 import numpy as np
 
 from explorer.costmodel.conventions import DEVICE, recount
-from explorer.costmodel.evaluate import evaluate, place_rows
-from explorer.costmodel.lifetimes import feature_values, life_table, trained_counts
+from explorer.costmodel.evaluate import device_life_table, evaluate, place_rows
+from explorer.costmodel.lifetimes import feature_values, trained_counts
 from explorer.costmodel.report import MACS_COLUMNS, MEMORY_COLUMNS, Cost, CostReport, Estimate, Fit
 from explorer.costmodel.timing import operator_times, step_energy
 from explorer.design import DesignBatch
-from explorer.device import DeviceProfile, MemoryLevel
+from explorer.device import TINY_ENGINE, DeviceProfile, MemoryLevel
 from explorer.graph import ModelGraph
 from explorer.provenance import Kind, weakest
 from explorer.units import FloatArray
 
-NOT_SPEED = {"active_power_w", "energy_j_per_mac"}
+SCRATCH = {
+    "none": ("assumed", "kernels without scratch in this memory"),
+    TINY_ENGINE: ("modelled", "scratch of TinyEngine's int8 and backward kernels, by its code"),
+}
+NOT_SPEED = {"workspace", "active_power_w", "energy_j_per_mac"}
 TRAINING_ONLY = {"input_grad_speed_ratio", "weight_grad_speed_ratio", "trainer_speed_ratio"}
 
 
@@ -119,7 +123,7 @@ def _layer_rows(
     graph: ModelGraph, device: DeviceProfile, designs: DesignBatch
 ) -> list[dict[str, Any]]:
     """One row per operator of the first design; columns sum to the totals."""
-    life = life_table(graph, designs.setup)
+    life = device_life_table(graph, device, designs.setup)
     table = life.schedule.table
     trained = trained_counts(table, designs)
     passes = table.gradient_passes(table.active_sites(designs))
@@ -182,13 +186,12 @@ def _provenance(device: DeviceProfile, costs: CostReport, row: int) -> dict[str,
     energy_kind = weakest([kind, power.kind if power else Kind.MODELLED])
     cites = "; ".join(dict.fromkeys(source.cite for source in sources))
     counted = "counted from the layer shapes and the schedule"
+    kind_of_scratch, scratch = SCRATCH[device.kernels_for(precision).workspace]
     entries = {
         "macs": Estimate(kind="modelled", low=None, high=None, source=counted),
-        "memory": Estimate(
-            kind="modelled", low=None, high=None, source=f"{counted}; kernels without workspace"
-        ),
+        "memory": Estimate(kind="modelled", low=None, high=None, source=f"{counted}; {scratch}"),
         "memory.workspace_bytes": Estimate(
-            kind="assumed", low=None, high=None, source="direct kernels, no im2col buffer"
+            kind=kind_of_scratch, low=None, high=None, source=scratch
         ),
     }
     energy_spread = float(np.hypot(time_spread, power_spread))

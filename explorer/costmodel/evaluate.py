@@ -11,6 +11,7 @@ from threadpoolctl import ThreadpoolController
 from explorer.costmodel.arena import place
 from explorer.costmodel.lifetimes import (
     Buffer,
+    LifeTable,
     buffers_of,
     feature_values,
     life_table,
@@ -48,6 +49,11 @@ def evaluate(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> 
     return CostReport(designs=designs, **columns)
 
 
+def device_life_table(graph: ModelGraph, device: DeviceProfile, setup: TrainingSetup) -> LifeTable:
+    """The coefficients of a graph and a setup with the scratch of a device's kernels."""
+    return life_table(graph, setup, device.kernels_for(setup.precision).workspace)
+
+
 def place_rows(
     graph: ModelGraph, device: DeviceProfile, costs: CostReport, rows: IntArray
 ) -> CostReport:
@@ -62,7 +68,7 @@ def arena_plan(
     graph: ModelGraph, device: DeviceProfile, designs: DesignBatch
 ) -> tuple[list[tuple[Buffer, int]], int]:
     """Buffers of the first design with their offsets in bytes, and the arena's size."""
-    life = life_table(graph, designs.setup)
+    life = device_life_table(graph, device, designs.setup)
     buffers = buffers_of(life, designs, designs.setup, weights_in_flash=device.runs_from_flash)
     plan = place(
         np.array([buffer.size_bytes for buffer in buffers], dtype=np.int64),
@@ -97,7 +103,7 @@ def live_profile(
     graph: ModelGraph, device: DeviceProfile, designs: DesignBatch
 ) -> tuple[FloatArray, tuple[str, ...]]:
     """Live bytes at every step [P, T] and what each step does."""
-    life = life_table(graph, designs.setup)
+    life = device_life_table(graph, device, designs.setup)
     trained = trained_counts(life.schedule.table, designs)
     live = live_bytes(life, feature_values(life, designs), trained)
     fixed = parameter_bytes(
@@ -124,7 +130,7 @@ def _constant_bytes(fixed: dict[str, FloatArray], setup: TrainingSetup) -> Float
 
 def _evaluate_chunk(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> CostReport:
     setup = designs.setup
-    life = life_table(graph, setup)
+    life = device_life_table(graph, device, setup)
     table = life.schedule.table
     trained = trained_counts(table, designs)
     values = feature_values(life, designs)
@@ -147,7 +153,7 @@ def _evaluate_chunk(graph: ModelGraph, device: DeviceProfile, designs: DesignBat
         input_grad_macs=input_grad,
         weight_grad_macs=weight_grad,
         saved_activation_bytes=values @ life.saved_bytes,
-        workspace_bytes=np.zeros(len(designs)),
+        workspace_bytes=(values * life.workspace_bytes).max(axis=1),
         peak_live_bytes=peak,
         training_extra_bytes=peak - inference,
         arena_bytes=np.full(len(designs), np.nan),

@@ -11,7 +11,7 @@ an element (code_generator/constant.py, USE_BIT_MASK).
 
 from dataclasses import dataclass
 
-from explorer.units import bytes_of
+from explorer.units import BITS_PER_BYTE, bytes_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +33,7 @@ class Form:
             "gradient": self.gradient_bits,
             "mask": 1,
             "statistic": self.statistic_bits,
+            "workspace": BITS_PER_BYTE,
         }[form]
         return float(bytes_of(count, bits))
 

@@ -26,8 +26,9 @@ class LifeTable:
     weight, bias, norm scale (fused updates only); `peak_bytes` [F + 3L, T'] only the steps
     a peak can be at; `inference_bytes` is the peak of forward alone. `saved_bytes` [F] and,
     booked on layers, `layer_saved_bytes` [F, L]: what forward keeps for backward. `needs`
-    [3L, K] and `saved_sets` define the features at `need_columns` and `saved_columns`; the
-    first is always 1.
+    [3L, K] and `saved_sets` define the features at `need_columns` and `saved_columns`, those
+    at `weight_columns` say whether layers `weight_layers` train weights; the first is always 1.
+    `workspace_bytes` [F] is the largest scratch under each feature.
     """
 
     schedule: Schedule
@@ -36,10 +37,13 @@ class LifeTable:
     saved_sets: tuple[IntArray, ...]
     need_columns: IntArray
     saved_columns: IntArray
+    weight_columns: IntArray
+    weight_layers: IntArray
     live_bytes: FloatArray
     saved_bytes: FloatArray
     layer_saved_bytes: FloatArray
     peak_bytes: FloatArray
+    workspace_bytes: FloatArray
     inference_bytes: float
 
 
@@ -78,12 +82,16 @@ def saved_share(table: LayerTable, designs: DesignBatch) -> FloatArray:
 
 
 @lru_cache(maxsize=64)
-def life_table(graph: ModelGraph, setup: TrainingSetup) -> LifeTable:
-    """Coefficients for a graph and a setup; only batch form, timing and precision matter."""
-    unit = _unit_table(graph, setup.precision)
+def life_table(graph: ModelGraph, setup: TrainingSetup, workspace: str = "none") -> LifeTable:
+    """Coefficients for a graph and a setup; only batch form, timing and precision matter.
+
+    `workspace` is the scratch its kernels need, a device.Workspace.
+    """
+    unit = _unit_table(graph, setup.precision, workspace)
     batch = setup.micro_batch
     gradients = unit.gradients if setup.update_timing == "fused" else 0 * unit.gradients
     live = np.concatenate([batch * unit.per_sample + unit.per_pass, gradients])
+    weight_columns = [at for at, one in enumerate(unit.features) if one.weight is not None]
     return LifeTable(
         schedule=unit.schedule,
         features=unit.features,
@@ -93,9 +101,12 @@ def life_table(graph: ModelGraph, setup: TrainingSetup) -> LifeTable:
         ),
         need_columns=np.array([at for at, feature in enumerate(unit.features) if feature.trigger]),
         saved_columns=np.array([at for at, feature in enumerate(unit.features) if feature.saved]),
+        weight_columns=np.array(weight_columns, dtype=np.int64),
+        weight_layers=np.array([unit.features[at].weight for at in weight_columns], np.int64),
         live_bytes=live,
         inference_bytes=float(live[0, : unit.schedule.forward_steps].max()),
         peak_bytes=np.ascontiguousarray(live[:, unit.peaks]),
+        workspace_bytes=unit.workspace_bytes,
         saved_bytes=(batch * unit.saved_per_sample + unit.saved_per_pass).sum(axis=1),
         layer_saved_bytes=batch * unit.saved_per_sample + unit.saved_per_pass,
     )
@@ -106,7 +117,8 @@ class _UnitTable:
     """What a LifeTable is made of before the micro-batch is known.
 
     `per_sample`, `per_pass` [F, T] and `gradients` [3L, T] in bytes; `saved_*` [F, L] booked
-    on layers; `peaks` [T'] the steps that can be the highest at any micro-batch.
+    on layers; `workspace_bytes` [F] the largest scratch; `peaks` [T'] the steps that can be
+    the highest at any micro-batch.
     """
 
     schedule: Schedule
@@ -117,12 +129,13 @@ class _UnitTable:
     gradients: FloatArray
     saved_per_sample: FloatArray
     saved_per_pass: FloatArray
+    workspace_bytes: FloatArray
     peaks: IntArray
 
 
 @lru_cache(maxsize=32)
-def _unit_table(graph: ModelGraph, precision: str) -> _UnitTable:
-    schedule = schedule_of(graph)
+def _unit_table(graph: ModelGraph, precision: str, workspace: str) -> _UnitTable:
+    schedule = schedule_of(graph, workspace)
     form = FORMS[precision]
     features: dict[Feature, int] = {Feature(always=True): 0}
     for rule in schedule.rules:
@@ -131,12 +144,16 @@ def _unit_table(graph: ModelGraph, precision: str) -> _UnitTable:
     layer_count = len(schedule.table.axes.names)
     live = np.zeros((2, len(features), schedule.step_count))
     saved = np.zeros((2, len(features), layer_count))
+    scratch = np.zeros(len(features))
     for rule in schedule.rules:
         size = form.activation_bytes(rule.form, rule.unit_count)
         part = 0 if rule.per_sample else 1
         ends = [death for _, death in rule.stages[1:]] + [rule.birth]
         for (feature, death), start in zip(rule.stages, ends, strict=True):
             live[part, features[feature], start:death] += size
+        if rule.form == "workspace":
+            column = features[rule.stages[0][0]]
+            scratch[column] = max(scratch[column], size)
         if rule.saved:
             kept = _kept_feature(rule)
             saved[part, features[kept], _owner(schedule.table, rule, kept)] += size
@@ -150,6 +167,7 @@ def _unit_table(graph: ModelGraph, precision: str) -> _UnitTable:
         gradients=gradients,
         saved_per_sample=saved[0],
         saved_per_pass=saved[1],
+        workspace_bytes=scratch,
         peaks=_possible_peaks(np.concatenate([live[0], live[1], gradients])),
     )
 
@@ -164,6 +182,7 @@ def feature_values(life: LifeTable, designs: DesignBatch) -> FloatArray:
     for column, members in zip(life.saved_columns, life.saved_sets, strict=True):
         if len(members) > 1:
             values[:, column] = share[:, members].max(axis=1)
+    values[:, life.weight_columns] = designs.slices[:, life.weight_layers] > 0
     return values
 
 

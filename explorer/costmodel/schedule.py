@@ -15,6 +15,7 @@ import numpy as np
 
 from explorer.costmodel.ops import RULES
 from explorer.costmodel.tables import LayerTable, layer_table
+from explorer.costmodel.workspace import scratch_of
 from explorer.graph import INPUT, WEIGHTED_OPS, ModelGraph
 
 
@@ -23,11 +24,13 @@ class Feature:
     """What a buffer's size is proportional to, as a value in 0..1 for each design.
 
     `always`: 1. `trigger`: 1 when any of these sites trains. `saved`: the largest share
-    of the input that these weighted layers need for their weight gradients.
+    of the input that these weighted layers need for their weight gradients. `weight`: 1
+    when a weight of this layer trains.
     """
 
     trigger: frozenset[int] = frozenset()
     saved: frozenset[int] = frozenset()
+    weight: int | None = None
     always: bool = False
 
 
@@ -35,7 +38,8 @@ class Feature:
 class BufferRule:
     """One buffer: `unit_count` elements per sample, or in all when not `per_sample`.
 
-    `form` is activation, gradient, mask (bits), or statistic (32 bits each).
+    `form` is activation, gradient, mask (bits), statistic (32 bits each) or workspace
+    (bytes).
     """
 
     label: str
@@ -68,16 +72,17 @@ ALWAYS = Feature(always=True)
 
 
 @lru_cache(maxsize=32)
-def schedule_of(graph: ModelGraph) -> Schedule:
+def schedule_of(graph: ModelGraph, workspace: str = "none") -> Schedule:
     """Build the schedule of a graph; raises UnsupportedOpError as `layer_table` does."""
-    return _Builder(graph).build()
+    return _Builder(graph, workspace).build()
 
 
 class _Builder:
     """Walks the graph once; every method fills one kind of buffer."""
 
-    def __init__(self, graph: ModelGraph) -> None:
+    def __init__(self, graph: ModelGraph, workspace: str) -> None:
         self.graph = graph
+        self.workspace = workspace
         self.table = layer_table(graph)
         self.layers = graph.layers
         self.op_count = len(self.layers)
@@ -102,6 +107,7 @@ class _Builder:
             *(self._activation(root) for root in self.members),
             *self._kept_for_backward(),
             *self._gradients(),
+            *self._scratch(),
         ]
         return Schedule(
             table=self.table,
@@ -253,6 +259,31 @@ class _Builder:
             return self.op_count
         readers = [op for op in self._readers(root) if self.root[op] != root]
         return min((self.dx_step[op] for op in readers), default=self.op_count)
+
+    def _scratch(self) -> list[BufferRule]:
+        """Kernels' own buffers, each alive in one step."""
+        rules = []
+        for op, index in self.weighted_of.items():
+            scratch = scratch_of(self.graph, self.layers[op], self.workspace)
+            below = Feature(trigger=self._trigger(self.producers[op][0]))
+            steps = (
+                (scratch.forward_bytes, op, ALWAYS),
+                (scratch.weight_grad_bytes, self.dw_step[op], Feature(weight=index)),
+                (scratch.input_grad_bytes, self.dx_step[op], below),
+            )
+            rules += [
+                BufferRule(
+                    label=f"workspace of {self._name(op)}",
+                    form="workspace",
+                    unit_count=count,
+                    birth=step,
+                    stages=((feature, step + 1),),
+                    per_sample=False,
+                )
+                for count, step, feature in steps
+                if count and feature != Feature()
+            ]
+        return rules
 
     def _gradient_groups(self) -> dict[int, list[int]]:
         """Storages that share one gradient buffer, by the group's first storage.

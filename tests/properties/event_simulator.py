@@ -17,6 +17,10 @@ The conventions, as the cost model states them:
   the graph alone, whatever trains;
 * backward of a layer with weights takes two steps, dW then dX with the update; a fused
   gradient lives through both (a norm's through its one), deferred ones all the time;
+* a kernel of TinyEngine has scratch of its own in its one step, of one sample: forward two
+  padded planes (depthwise), or two 16-bit columns and a widened kernel; dW two float planes'
+  worth (depthwise: one padded input plane and the whole gradient) or twenty float rows; dX of
+  a depthwise layer one float plane with a margin. Linear layers have none;
 * trained weights and optimizer state are in RAM all the time, frozen ones where there is no
   flash. Inference is the forward pass alone.
 """
@@ -57,6 +61,7 @@ class StepMemory:
     inference_bytes: int
     saved_bytes: int
     live_bytes: tuple[int, ...]
+    scratch_bytes: int
 
     @property
     def extra_bytes(self) -> int:
@@ -64,13 +69,18 @@ class StepMemory:
 
 
 def simulate(
-    graph: ModelGraph, policy: UpdatePolicy, setup: TrainingSetup, *, weights_in_flash: bool = True
+    graph: ModelGraph,
+    policy: UpdatePolicy,
+    setup: TrainingSetup,
+    *,
+    weights_in_flash: bool = True,
+    tiny_engine: bool = False,
 ) -> StepMemory:
     """Run inference, then a training step, and look at memory at every step."""
     frozen = _Trained(graph, None)
-    inference = _Run(graph, frozen, setup, weights_in_flash)
+    inference = _Run(graph, frozen, setup, weights_in_flash, tiny_engine)
     inference.forward()
-    training = _Run(graph, _Trained(graph, policy), setup, weights_in_flash)
+    training = _Run(graph, _Trained(graph, policy), setup, weights_in_flash, tiny_engine)
     training.forward()
     training.loss()
     training.backward()
@@ -79,6 +89,7 @@ def simulate(
         inference_bytes=max(inference.live_bytes),
         saved_bytes=training.saved_bytes,
         live_bytes=tuple(training.live_bytes),
+        scratch_bytes=training.scratch_bytes,
     )
 
 
@@ -129,8 +140,15 @@ class _Run:
     """The state of a run: what is alive, and what each tensor lives in."""
 
     def __init__(
-        self, graph: ModelGraph, trained: _Trained, setup: TrainingSetup, weights_in_flash: bool
+        self,
+        graph: ModelGraph,
+        trained: _Trained,
+        setup: TrainingSetup,
+        weights_in_flash: bool,
+        tiny_engine: bool,
     ) -> None:
+        self.tiny_engine = tiny_engine
+        self.scratch_bytes = 0
         self.graph, self.trained, self.setup = graph, trained, setup
         self.bits = BITS[setup.precision]
         self.buffers: list[Buffer] = []
@@ -172,10 +190,31 @@ class _Run:
         self.buffers.append(buffer)
         return buffer
 
-    def _tick(self) -> None:
+    def _tick(self, scratch_bytes: int = 0) -> None:
         """A step is under way: everything it reads and writes is alive."""
-        alive = sum(buffer.size_bytes for buffer in self.buffers)
+        alive = sum(buffer.size_bytes for buffer in self.buffers) + scratch_bytes
+        self.scratch_bytes = max(self.scratch_bytes, scratch_bytes)
         self.live_bytes.append(alive + self.resident_bytes)
+
+    def _scratch(self, layer: LayerSpec, step: str) -> int:
+        if not self.tiny_engine or layer.op != "conv2d":
+            return 0
+        inside, rows, columns = _tensor_shape(self.graph, layer)
+        outside, out_rows, out_columns = layer.out_shape
+        high, wide = layer.kernel
+        if layer.groups == outside and outside > 1:  # depthwise
+            plane = (rows + 2 * layer.padding[0]) * (columns + 2 * layer.padding[1])
+            return {
+                "forward": 2 * plane,
+                "dW": 4 * plane + 4 * outside * out_rows * out_columns,
+                "dX": 4 * (rows + high - 1) * (columns + wide - 1),
+            }[step]
+        widened = 2 * outside * (inside // layer.groups) * high * wide if high * wide > 1 else 0
+        return {
+            "forward": 4 * high * wide * inside + widened,
+            "dW": 80 * out_rows * out_columns,
+            "dX": 0,
+        }[step]
 
     def _overwrites(self, layer: LayerSpec) -> bool:
         (source, *others) = self.graph.producers(layer)
@@ -190,7 +229,7 @@ class _Run:
         for layer in self.graph.layers:
             self._write_output(layer)
             self._keep_for_backward(layer)
-            self._tick()
+            self._tick(self._scratch(layer, "forward"))
             for source in dict.fromkeys(self.graph.producers(layer)):
                 self.unread[source] -= 1
                 if not self.unread[source]:
@@ -248,13 +287,14 @@ class _Run:
     def _backward_weighted(self, layer: LayerSpec) -> None:
         (source,) = self.graph.producers(layer)
         update = self._new(self._weight_gradient_bytes(layer), layer.name)
-        self._tick()  # dW
+        self._tick(self._scratch(layer, "dW") if layer.name in self.trained.weights else 0)
         self.store[source].parts.pop(layer.name, None)
         if self.has_gradient[source]:
             self._receive(source)
         else:
             self._release(layer.name)
-        self._tick()  # dX and the update
+        # dX and the update
+        self._tick(self._scratch(layer, "dX") if self.has_gradient[source] else 0)
         self._release(layer.name)
         update.holders.clear()
 

@@ -26,11 +26,15 @@ from tests.properties.event_simulator import simulate
 NETWORKS = ("digits-cnn", "mcunet-5fps", "mbv2-w0.35-tinytrain")
 
 
-def assert_equal_bytes(graph: ModelGraph, policy, setup: TrainingSetup, *, flash=True) -> None:
-    device = device_for(setup.precision, weights_in_flash=flash)
+def assert_equal_bytes(
+    graph: ModelGraph, policy, setup: TrainingSetup, *, flash=True, tiny_engine=False
+) -> None:
+    workspace = "tiny-engine" if tiny_engine else "none"
+    device = device_for(setup.precision, weights_in_flash=flash, workspace=workspace)
     designs = batch_of(graph, policy, setup=setup)
     costs = evaluate(graph, device, designs)
-    oracle = simulate(graph, policy, setup, weights_in_flash=flash)
+    oracle = simulate(graph, policy, setup, weights_in_flash=flash, tiny_engine=tiny_engine)
+    assert costs.workspace_bytes.tolist() == [oracle.scratch_bytes]
     assert costs.peak_live_bytes.tolist() == [oracle.peak_bytes]
     assert costs.saved_activation_bytes.tolist() == [oracle.saved_bytes]
     assert costs.training_extra_bytes.tolist() == [oracle.extra_bytes]
@@ -45,18 +49,20 @@ def assert_equal_bytes(graph: ModelGraph, policy, setup: TrainingSetup, *, flash
 
 @pytest.mark.parametrize("norm", NORM_CHOICES)
 @pytest.mark.parametrize("name", NETWORKS)
-@given(data=st.data(), setup=setups, flash=st.booleans())
+@given(data=st.data(), setup=setups, flash=st.booleans(), tiny_engine=st.booleans())
 @settings(max_examples=40, derandomize=True, deadline=None)
-def test_networks(name, norm, data, setup, flash):
+def test_networks(name, norm, data, setup, flash, tiny_engine):
     graph = normalised(catalog.load("model", name).build(), norm)
-    assert_equal_bytes(graph, data.draw(random_policies(graph)), setup, flash=flash)
+    policy = data.draw(random_policies(graph))
+    assert_equal_bytes(graph, policy, setup, flash=flash, tiny_engine=tiny_engine)
 
 
 @pytest.mark.parametrize("graph", small_graphs(), ids=lambda graph: graph.name)
-@given(data=st.data(), setup=setups, flash=st.booleans())
+@given(data=st.data(), setup=setups, flash=st.booleans(), tiny_engine=st.booleans())
 @settings(max_examples=25, derandomize=True, deadline=None)
-def test_small_graphs(graph, data, setup, flash):
-    assert_equal_bytes(graph, data.draw(random_policies(graph)), setup, flash=flash)
+def test_small_graphs(graph, data, setup, flash, tiny_engine):
+    policy = data.draw(random_policies(graph))
+    assert_equal_bytes(graph, policy, setup, flash=flash, tiny_engine=tiny_engine)
 
 
 @pytest.mark.parametrize("graph", small_graphs(), ids=lambda graph: graph.name)
@@ -87,4 +93,4 @@ def test_random_graphs():
         graph = random_graph(rng)
         setup = TrainingSetup(micro_batch=int(rng.integers(1, 5)))
         for _ in range(3):
-            assert_equal_bytes(graph, random_policy(graph, rng), setup)
+            assert_equal_bytes(graph, random_policy(graph, rng), setup, tiny_engine=seed % 2 == 0)
