@@ -75,6 +75,7 @@ class Session:
     reserve_bytes: int = 0
     memory_limit_bytes: int | None = None
     update_timing: str = "fused"
+    recompute: str = "none"
     memory_objective: str = "peak"
 
     def __post_init__(self) -> None:
@@ -134,6 +135,10 @@ class Session:
     def with_update_timing(self, update_timing: str) -> "Session":
         """Updates at once (fused) or at the end of the step (deferred, as accumulation is)."""
         return replace(self, update_timing=update_timing)
+
+    def with_recompute(self, recompute: str) -> "Session":
+        """Keep what backward needs (none), or run blocks again in backward (blocks)."""
+        return replace(self, recompute=recompute)
 
     def with_memory_objective(self, memory_objective: str) -> "Session":
         """What a search makes small: peak, or above-inference."""
@@ -313,6 +318,7 @@ class Session:
             norm=setup.norm,
             precision=setup.precision if known else None,
             update_timing=setup.update_timing,
+            recompute=setup.recompute,
         )
 
     def _reason_against(self, policy: str) -> str:
@@ -331,6 +337,7 @@ class Session:
             "optimizer": self.optimizer,
             "precision": precision,
             "update_timing": self.update_timing,
+            "recompute": self.recompute,
         }
         if self.norm is not None:
             rest["norm"] = self.norm

@@ -1,5 +1,7 @@
 """Small graphs, random policies and hypothesis strategies for the cost-model tests."""
 
+import itertools
+from dataclasses import replace
 from math import gcd
 
 import numpy as np
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from explorer.design import (
     CHANNEL_AXES,
     OPTIMIZERS,
+    RECOMPUTES,
     UPDATE_TIMINGS,
     DesignBatch,
     LayerAxes,
@@ -196,6 +199,17 @@ def random_graph(rng: np.random.Generator) -> ModelGraph:
     return net.graph("random")
 
 
+def with_blocks(graph: ModelGraph, rng: np.random.Generator) -> ModelGraph:
+    """The same layers in blocks cut at random; a few are in none."""
+    names, layers = itertools.count(), []
+    block = str(next(names))
+    for layer in graph.layers:
+        if rng.random() < 0.3:
+            block = str(next(names)) if rng.random() < 0.9 else ""
+        layers.append(replace(layer, block=block))
+    return replace(graph, layers=tuple(layers))
+
+
 def random_policy(
     graph: ModelGraph, rng: np.random.Generator, *, whole_layers: bool = False
 ) -> UpdatePolicy:
@@ -264,4 +278,5 @@ setups = st.builds(
     optimizer=st.sampled_from(OPTIMIZERS),
     precision=st.sampled_from(PRECISIONS),
     update_timing=st.sampled_from(UPDATE_TIMINGS),
+    recompute=st.sampled_from(RECOMPUTES),
 )

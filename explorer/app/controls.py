@@ -13,7 +13,7 @@ import ipywidgets as widgets
 
 from explorer import catalog
 from explorer.app.state import Phase, Run, Settings
-from explorer.design import OPTIMIZERS, UPDATE_TIMINGS
+from explorer.design import OPTIMIZERS, RECOMPUTES, UPDATE_TIMINGS
 from explorer.device import load_device
 from explorer.family import FamilyInfo, Option
 from explorer.graph import NORMS
@@ -59,6 +59,7 @@ class Controls:
         self.norm = _dropdown("Normalisation", norms, session.norm or "")
         self.optimizer = _dropdown("Optimizer", OPTIMIZERS, session.optimizer)
         self.update_timing = _dropdown("Weight update", UPDATE_TIMINGS, session.update_timing)
+        self.recompute = _dropdown("Recompute", RECOMPUTES, session.recompute)
         self.memory_objective = _dropdown(
             "Memory axis", MEMORY_OBJECTIVES, session.memory_objective
         )
@@ -84,6 +85,7 @@ class Controls:
             self.norm,
             self.optimizer,
             self.update_timing,
+            self.recompute,
             self.precision,
             self.memory_objective,
             self.reserve,
@@ -101,6 +103,7 @@ class Controls:
             norm=self.norm.value or None,
             optimizer=self.optimizer.value,
             update_timing=self.update_timing.value,
+            recompute=self.recompute.value,
             precision=self.precision.value or None,
             memory_objective=self.memory_objective.value,
             reserve_bytes=self.reserve.value * KIB,

@@ -153,6 +153,7 @@ class Settings:
     norm: str | None
     optimizer: str
     update_timing: str
+    recompute: str
     precision: str | None
     memory_objective: str
     reserve_bytes: int

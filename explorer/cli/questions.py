@@ -25,6 +25,7 @@ from explorer.cli.shared import (
     Optimizer,
     Policy,
     Precision,
+    Recompute,
     Reserve,
     Task,
     Update,
@@ -49,7 +50,15 @@ LISTS = {
     "samplers": "sampler",
 }
 MISFIT_EXIT = 3
-SETUP_OPTIONS = ("batch", "micro_batch", "norm", "optimizer", "update_timing", "precision")
+SETUP_OPTIONS = (
+    "batch",
+    "micro_batch",
+    "norm",
+    "optimizer",
+    "update_timing",
+    "recompute",
+    "precision",
+)
 
 
 @app.command("list")
@@ -74,6 +83,7 @@ def cost(
     norm: Norm = None,
     optimizer: Optimizer = "sgd",
     update_timing: Update = "fused",
+    recompute: Recompute = "none",
     precision: Precision = None,
     accounting: Accounting = "device",
     task: Task = None,
@@ -92,6 +102,7 @@ def cost(
         norm=norm,
         optimizer=optimizer,
         update_timing=update_timing,
+        recompute=recompute,
         precision=precision,
         policy=policy,
         accounting=accounting,
@@ -140,6 +151,7 @@ def advise(
     norm: Norm = None,
     optimizer: Optimizer = "sgd",
     update_timing: Update = "fused",
+    recompute: Recompute = "none",
     precision: Precision = None,
     reserve: Reserve = 0,
     as_json: AsJson = False,
@@ -153,6 +165,7 @@ def advise(
         norm=norm,
         optimizer=optimizer,
         update_timing=update_timing,
+        recompute=recompute,
         precision=precision,
         policy=policy,
         reserve_bytes=reserve,
@@ -181,6 +194,7 @@ def compare(
     norm: Norm = None,
     optimizer: Optimizer = "sgd",
     update_timing: Update = "fused",
+    recompute: Recompute = "none",
     precision: Precision = None,
     reserve: Reserve = 0,
     as_json: AsJson = False,
@@ -195,6 +209,7 @@ def compare(
         norm=norm,
         optimizer=optimizer,
         update_timing=update_timing,
+        recompute=recompute,
         precision=precision,
         policy="none",
         reserve_bytes=reserve,
@@ -230,6 +245,7 @@ def search(
     norm: Norm = None,
     optimizer: Optimizer = "sgd",
     update_timing: Update = "fused",
+    recompute: Recompute = "none",
     precision: Precision = None,
     reserve: Reserve = 0,
     out: Annotated[Path | None, typer.Option(help="write the front document here")] = None,
@@ -249,6 +265,7 @@ def search(
         norm=norm,
         optimizer=optimizer,
         update_timing=update_timing,
+        recompute=recompute,
         precision=precision,
         policy="none",
         reserve_bytes=reserve,

@@ -32,6 +32,7 @@ MicroBatch = Annotated[int | None, typer.Option(help="samples in memory at once"
 Norm = Annotated[str | None, typer.Option(help="bn, gn, frozen-bn or none")]
 Optimizer = Annotated[str, typer.Option(help="sgd, sgd-momentum or adam")]
 Update = Annotated[str, typer.Option("--update", help="fused (each gradient at once) or deferred")]
+Recompute = Annotated[str, typer.Option(help="none, or blocks: run them again in backward")]
 Precision = Annotated[str | None, typer.Option(help="fp32, fp16 or int8; the device's default")]
 Accounting = Annotated[str, typer.Option(help=", ".join(ACCOUNTINGS))]
 Reserve = Annotated[int, typer.Option(help="bytes of RAM the application keeps")]

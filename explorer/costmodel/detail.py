@@ -7,7 +7,7 @@ import numpy as np
 
 from explorer.costmodel.conventions import DEVICE, recount
 from explorer.costmodel.evaluate import device_life_table, evaluate, place_rows
-from explorer.costmodel.lifetimes import feature_values, trained_counts
+from explorer.costmodel.lifetimes import feature_values, run_again, trained_counts
 from explorer.costmodel.report import MACS_COLUMNS, MEMORY_COLUMNS, Cost, CostReport, Estimate, Fit
 from explorer.costmodel.timing import operator_times, step_energy
 from explorer.design import DesignBatch
@@ -102,6 +102,7 @@ def cost_of_row(
             "optimizer": setup.optimizer,
             "precision": setup.precision,
             "update_timing": setup.update_timing,
+            "recompute": setup.recompute,
         },
         accounting=DEVICE,
         macs={
@@ -127,8 +128,10 @@ def _layer_rows(
     table = life.schedule.table
     trained = trained_counts(table, designs)
     passes = table.gradient_passes(table.active_sites(designs))
-    times = operator_times(table, device, designs, passes, trained)[0]
-    saved = feature_values(life, designs)[0] @ life.layer_saved_bytes
+    values = feature_values(life, designs)
+    again = run_again(life, values)
+    times = operator_times(table, device, designs, passes, trained, again)[0]
+    saved = values[0] @ life.layer_saved_bytes
     layer_of = {int(op): index for index, op in enumerate(table.op_index)}
     ratio = designs.update_ratio[0]
     rows: list[dict[str, Any]] = []
@@ -138,7 +141,7 @@ def _layer_rows(
         weight_grad = 0.0
         if at is not None:
             weight_grad = float(trained[0, at] * table.forward_macs[at] / table.weight_count[at])
-        step_macs = macs + macs * passes[0, op] + weight_grad
+        step_macs = macs + macs * passes[0, op] + weight_grad + macs * again[0, op]
         step_macs *= designs.setup.effective_batch
         rows.append(
             {
@@ -148,6 +151,7 @@ def _layer_rows(
                 "forward_macs": macs,
                 "input_grad_macs": macs * float(passes[0, op]),
                 "weight_grad_macs": weight_grad,
+                "recompute_macs": macs * float(again[0, op]),
                 "saved_bytes": 0.0 if at is None else float(saved[at]),
                 "time_s": float(times[op]),
                 "energy_j": float(

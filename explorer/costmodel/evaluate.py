@@ -18,6 +18,7 @@ from explorer.costmodel.lifetimes import (
     live_bytes,
     parameter_bytes,
     peak_bytes,
+    run_again,
     trained_counts,
 )
 from explorer.costmodel.report import CostReport
@@ -145,13 +146,16 @@ def _evaluate_chunk(graph: ModelGraph, device: DeviceProfile, designs: DesignBat
     peak = peak_bytes(life, values, trained) + constant
     resting = 0.0 if device.runs_from_flash else fixed["weight_bytes"]
     inference = life.inference_bytes + resting
-    time_s = operator_times(table, device, designs, passes, trained).sum(axis=1)
-    step_macs = (forward + input_grad + weight_grad) * setup.effective_batch
+    again = run_again(life, values)
+    recompute = again[:, table.op_index] @ table.forward_macs
+    time_s = operator_times(table, device, designs, passes, trained, again).sum(axis=1)
+    step_macs = (forward + input_grad + weight_grad + recompute) * setup.effective_batch
     return CostReport(
         designs=designs,
         forward_macs=forward,
         input_grad_macs=input_grad,
         weight_grad_macs=weight_grad,
+        recompute_macs=recompute,
         saved_activation_bytes=values @ life.saved_bytes,
         workspace_bytes=(values * life.workspace_bytes).max(axis=1),
         peak_live_bytes=peak,

@@ -20,6 +20,7 @@ from tests.helpers import (
     random_policy,
     setups,
     small_graphs,
+    with_blocks,
 )
 from tests.properties.event_simulator import simulate
 
@@ -34,6 +35,7 @@ def assert_equal_bytes(
     designs = batch_of(graph, policy, setup=setup)
     costs = evaluate(graph, device, designs)
     oracle = simulate(graph, policy, setup, weights_in_flash=flash, tiny_engine=tiny_engine)
+    assert costs.recompute_macs.tolist() == [oracle.repeated_macs]
     assert costs.workspace_bytes.tolist() == [oracle.scratch_bytes]
     assert costs.peak_live_bytes.tolist() == [oracle.peak_bytes]
     assert costs.saved_activation_bytes.tolist() == [oracle.saved_bytes]
@@ -62,6 +64,8 @@ def test_networks(name, norm, data, setup, flash, tiny_engine):
 @settings(max_examples=25, derandomize=True, deadline=None)
 def test_small_graphs(graph, data, setup, flash, tiny_engine):
     policy = data.draw(random_policies(graph))
+    seed = data.draw(st.integers(0, 2**32 - 1))
+    graph = with_blocks(graph, np.random.default_rng(seed))
     assert_equal_bytes(graph, policy, setup, flash=flash, tiny_engine=tiny_engine)
 
 
@@ -94,3 +98,22 @@ def test_random_graphs():
         setup = TrainingSetup(micro_batch=int(rng.integers(1, 5)))
         for _ in range(3):
             assert_equal_bytes(graph, random_policy(graph, rng), setup, tiny_engine=seed % 2 == 0)
+
+
+def test_random_graphs_in_random_blocks():
+    """Many of these blocks cannot run again; those that can are exact too."""
+    ran = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        graph = with_blocks(random_graph(rng), rng)
+        setup = TrainingSetup(micro_batch=int(rng.integers(1, 5)), recompute="blocks")
+        for _ in range(3):
+            policy = random_policy(graph, rng)
+            assert_equal_bytes(graph, policy, setup, tiny_engine=seed % 2 == 0)
+            ran += (
+                evaluate(
+                    graph, device_for("fp32"), batch_of(graph, policy, setup=setup)
+                ).recompute_macs[0]
+                > 0
+            )
+    assert ran > 100

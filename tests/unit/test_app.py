@@ -541,6 +541,10 @@ def test_update_timing_and_the_memory_axis_are_controls() -> None:
         assert app.view.cost.setup["update_timing"] == "deferred"
         assert app.view.cost.memory["peak_live_bytes"] > peak
         assert len(app.tradeoff_data.panels[0].traces[BUDGET].x) > 0
+        app.controls.recompute.value = "blocks"
+        await app.wait(30)
+        assert app.view.cost.setup["recompute"] == "blocks"
+        assert app.view.cost.macs["recompute"] > 0
         app.controls.memory_objective.value = "above-inference"
         await app.wait(30)
         title = app.tradeoff_data.panels[0].x_axis.title

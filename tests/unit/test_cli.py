@@ -49,7 +49,7 @@ def test_cost_prints_the_promised_object(terminal):
         "model", "device", "policy", "setup", "accounting", "macs", "memory", "fits", "step",
         "sample", "trained_parameters", "provenance", "layers",
     }  # fmt: skip
-    assert set(answer["macs"]) == {"forward", "input_grad", "weight_grad"}
+    assert set(answer["macs"]) == {"forward", "input_grad", "weight_grad", "recompute"}
     assert set(answer["memory"]) == set(MEMORY_COLUMNS)
     assert answer["macs"]["forward"] == 22_453_504
     assert answer["trained_parameters"] == 469_224
@@ -98,6 +98,7 @@ BAD = [
     (("cost", "mcunet-5fps", "gap9", "--norm", "ln"), ("ln", "bn, gn")),
     (("cost", "mcunet-5fps", "gap9", "--optimizer", "lion"), ("lion", "adam")),
     (("cost", "mcunet-5fps", "gap9", "--update", "later"), ("later", "fused, deferred")),
+    (("cost", "mcunet-5fps", "gap9", "--recompute", "all"), ("all", "none, blocks")),
     (
         ("search", "digits-cnn", "gap9", "--memory-objective", "arena"),
         ("arena", "peak, above-inference"),

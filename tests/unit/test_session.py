@@ -46,6 +46,7 @@ def document(tmp_path):
         optimizer="adam",
         precision="fp16",
         update_timing="deferred",
+        recompute="blocks",
     )
     path = tmp_path / "policy.json"
     path.write_text(session.export().to_json(), "utf-8")
