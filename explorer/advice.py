@@ -59,6 +59,9 @@ class Question(Protocol):
     def with_optimizer(self, optimizer: str) -> Self:
         """Another optimizer."""
 
+    def with_recompute(self, recompute: str) -> Self:
+        """Blocks run again in backward, or none."""
+
     def with_precision(self, precision: str | None) -> Self:
         """Another precision."""
 
@@ -206,6 +209,8 @@ def _single_changes(question: Question) -> Iterator[tuple[str, Callable[[], Ques
     for optimizer, states in OPTIMIZER_STATES.items():
         if states < OPTIMIZER_STATES[question.optimizer]:
             yield f"optimizer={optimizer}", partial(question.with_optimizer, optimizer)
+    if question.cost().setup["recompute"] == "none":
+        yield "recompute=blocks", partial(question.with_recompute, "blocks")
     for precision in question.profile.kernels:
         yield f"precision={precision}", partial(question.with_precision, precision)
     for policy in POLICIES:

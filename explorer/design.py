@@ -19,6 +19,7 @@ OPTIMIZERS = tuple(OPTIMIZER_STATES)
 CHANNEL_AXES = ("out", "in")
 SELECTIONS = ("first", "fisher", "gradient", "magnitude", "random")
 UPDATE_TIMINGS = ("fused", "deferred")
+RECOMPUTES = ("none", "blocks")
 LARGEST_BATCH = 1_000_000
 
 
@@ -174,6 +175,7 @@ class TrainingSetup:
 
     `norm` None keeps the network's own. `update_timing` fused applies a gradient
     as soon as it is there; deferred keeps all of them, as accumulation must.
+    `recompute` blocks keeps only the inputs of blocks and runs them again in backward.
     """
 
     micro_batch: int = 1
@@ -182,6 +184,7 @@ class TrainingSetup:
     precision: str = "fp32"
     norm: str | None = None
     update_timing: str = "fused"
+    recompute: str = "none"
 
     def __post_init__(self) -> None:
         for field in ("micro_batch", "accumulation_steps"):
@@ -190,6 +193,7 @@ class TrainingSetup:
             ("optimizer", OPTIMIZERS),
             ("precision", PRECISIONS),
             ("update_timing", UPDATE_TIMINGS),
+            ("recompute", RECOMPUTES),
         ):
             if getattr(self, field) not in allowed:
                 raise SpecError.of(field, getattr(self, field), ", ".join(allowed))

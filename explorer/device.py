@@ -23,6 +23,8 @@ Name = Annotated[str, Field(min_length=1)]
 PRECISIONS = ("fp32", "fp16", "int8")
 Precision = Literal["fp32", "fp16", "int8"]
 Quantity = Literal["inference time", "training time", "energy"]
+Workspace = Literal["none", "tiny-engine"]
+TINY_ENGINE = "tiny-engine"
 
 
 class _Document(BaseModel):
@@ -70,6 +72,7 @@ class Kernels(_Document):
     `trainer_speed_ratio` that of training kernels relative to inference ones. A profile
     may give thin convolutions (costmodel/ops.py says which) a rate of their own, and thin
     or depthwise layers one ratio of their own for both dX and dW.
+    `workspace` names the engine whose scratch the kernels need.
     """
 
     conv_macs_per_cycle: Positive
@@ -88,6 +91,7 @@ class Kernels(_Document):
     activation_bytes_per_s: Positive | None = None
     active_power_w: Positive
     energy_j_per_mac: NotNegative = 0.0
+    workspace: Workspace = "none"
 
 
 class DeviceProfile(_Document):

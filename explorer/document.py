@@ -95,6 +95,7 @@ class SetupRecord(Document):
     precision: Precision = "fp32"
     norm: Literal["bn", "gn", "frozen-bn", "none"] | None = None
     update_timing: Literal["fused", "deferred"] = "fused"
+    recompute: Literal["none", "blocks"] = "none"
 
     @classmethod
     def of(cls, setup: TrainingSetup) -> "SetupRecord":

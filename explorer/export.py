@@ -194,10 +194,10 @@ def pick(front: FrontDocument, which: str) -> CandidateRecord:
             for candidate in members
         ]
     )
-    names = [objective.name for objective in front.objectives]
+    units = [objective.unit for objective in front.objectives]
     senses = [objective.sense for objective in front.objectives]
     if which == "min-memory":
-        return members[int(np.argmin(signed[:, names.index("peak_live_bytes")]))]
+        return members[int(np.argmin(signed[:, units.index("byte")]))]
     if which == "max-accuracy":
         return members[int(np.argmin(signed[:, senses.index("max")]))]
     return members[knee_index(signed)]

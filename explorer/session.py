@@ -4,32 +4,29 @@ Frozen: every change is a new Session, so a face holds nothing else.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from explorer.accuracy.calibrate import Calibration
 from explorer.accuracy.proxy import layer_scores
 from explorer.accuracy.scores import ScoreTable
-from explorer.accuracy.tasks import check_task
 from explorer.advice import Advice, advise
-from explorer.costmodel.adaptation import SAMPLES, Plan
-from explorer.costmodel.conventions import ACCOUNTINGS
 from explorer.costmodel.detail import report
 from explorer.costmodel.evaluate import MemoryMap, evaluate, memory_map
 from explorer.costmodel.report import Cost
 from explorer.costmodel.tables import layer_table
 from explorer.costmodel.uncertainty import Against, Spending, step_spending
 from explorer.design import DesignBatch, TrainingSetup, UpdatePolicy, everything, nothing
-from explorer.device import DeviceProfile, read_text
+from explorer.device import read_text
 from explorer.document import PolicyDocument, load_policy
 from explorer.errors import SpecError
 from explorer.export import FrontDocument, device_digest, front_document, policy_document
 from explorer.family import FamilyInfo, PolicyContext, build_policy, families, known_specs
-from explorer.graph import ModelGraph, normalised
+from explorer.question import DEFAULT_POLICY, Question
 from explorer.search.candidates import CandidateTable, ParetoFront
 from explorer.search.control import SearchControl
 from explorer.search.judge import Judge, measured_accuracies
@@ -37,10 +34,7 @@ from explorer.search.loop import OnBatch, StudyPlace, explore
 from explorer.search.problem import Problem
 from explorer.search.sources import (
     calibration_of,
-    device_profile,
     measured_runs,
-    model_graph,
-    model_task,
     score_table,
 )
 from explorer.search.space import SearchSpace
@@ -50,60 +44,22 @@ from explorer.units import FloatArray
 if TYPE_CHECKING:
     from explorer.accuracy.calibrate import Evidence
 
-DEFAULT_POLICY = "default"
 FIRST_POLICY = "sparse-update:scheme=99kb"
 ALWAYS_APPLICABLE = "last-k:k=4"
 
 
 @dataclass(frozen=True)
-class Session:
-    """A question: what is asked about, and under which setup.
+class Session(Question):
+    """A question and its answers; the fields are those of Question.
 
-    `device` may be a path to a TOML, `policy` a spec or a path to a policy JSON or to a
-    tiny-training YAML, `task` a folder whose subfolders are classes of images. `task`, `norm`,
-    `precision` None mean the model's task, the network's own norm, the device's precision; the
-    policy `default` is a published scheme where there is one. `reserve_bytes` of RAM belong to
-    the application. An adaptation is `steps` weight updates over `samples` kept samples; None
-    means 40 passes over them.
+    The policy `default` becomes a published scheme where there is one.
     """
 
-    model: str = "mcunet-5fps"
-    device: str = "gap9"
-    task: str | None = None
-    batch: int = 1
-    micro_batch: int | None = None
-    norm: str | None = None
-    optimizer: str = "sgd"
-    precision: str | None = None
-    policy: str = DEFAULT_POLICY
-    accounting: str = "device"
-    reserve_bytes: int = 0
-    memory_limit_bytes: int | None = None
-    steps: int | None = None
-    samples: int = SAMPLES
-
     def __post_init__(self) -> None:
-        for field in ("model", "device", "policy"):
-            if not isinstance(getattr(self, field), str):
-                raise SpecError.of(field, getattr(self, field), "a name or a path, as text")
-        if self.accounting not in ACCOUNTINGS:
-            raise SpecError.of("accounting", self.accounting, ", ".join(ACCOUNTINGS))
-        if self.reserve_bytes < 0:
-            raise SpecError.of("reserve", self.reserve_bytes, "bytes from 0")
-        if self.memory_limit_bytes is not None and self.memory_limit_bytes < 1:
-            raise SpecError.of("memory_limit", self.memory_limit_bytes, "bytes from 1")
-        model_graph(self.model)
-        self._setup()
-        self._plan()
-        if self.task is not None:
-            check_task(self.task)
+        super().__post_init__()
         if self.policy == DEFAULT_POLICY:
             applies = self._reason_against(FIRST_POLICY) == ""
             object.__setattr__(self, "policy", FIRST_POLICY if applies else ALWAYS_APPLICABLE)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Only the question travels; what was worked out is worked out again."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def with_model(self, model: str) -> "Session":
         """Another network with its own task; a policy that does not apply is replaced."""
@@ -111,32 +67,6 @@ class Session:
         if changed._reason_against(self.policy):
             return replace(changed, policy=DEFAULT_POLICY)
         return changed
-
-    def with_device(self, device: str) -> "Session":
-        """Another device, in its own precision if it does not have the chosen one."""
-        if self.precision is not None and self.precision not in device_profile(device).kernels:
-            return replace(self, device=device, precision=None)
-        return replace(self, device=device)
-
-    def with_task(self, task: str | None) -> "Session":
-        """Another task; None for the model's own."""
-        return replace(self, task=task)
-
-    def with_batch(self, batch: int, micro_batch: int | None = None) -> "Session":
-        """Another effective batch, split into micro-batches that divide it."""
-        return replace(self, batch=batch, micro_batch=micro_batch)
-
-    def with_norm(self, norm: str | None) -> "Session":
-        """Another normalisation; None for the network's own."""
-        return replace(self, norm=norm)
-
-    def with_optimizer(self, optimizer: str) -> "Session":
-        """Another optimizer."""
-        return replace(self, optimizer=optimizer)
-
-    def with_precision(self, precision: str | None) -> "Session":
-        """Another precision; None for the device's own."""
-        return replace(self, precision=precision)
 
     def with_policy(self, policy: str) -> "Session":
         """Another policy; SpecError or UnknownNameError when it cannot be built here.
@@ -148,12 +78,6 @@ class Session:
             changed = changed._with_setup(load_policy(policy).setup.setup())
         changed.chosen_policy  # noqa: B018 - raises when it cannot be built
         return changed
-
-    def with_limits(
-        self, reserve_bytes: int = 0, memory_limit_bytes: int | None = None
-    ) -> "Session":
-        """RAM the application keeps, and a limit on peak RAM in searches."""
-        return replace(self, reserve_bytes=reserve_bytes, memory_limit_bytes=memory_limit_bytes)
 
     def cost(self) -> Cost:
         """The chosen policy's cost in full."""
@@ -270,21 +194,6 @@ class Session:
         calibration = self._calibration()
         return None if calibration is None else calibration.evidence
 
-    @property
-    def task_name(self) -> str:
-        """The task in force."""
-        return self.task or model_task(self.model)
-
-    @cached_property
-    def graph(self) -> ModelGraph:
-        """The network, in the chosen normalisation."""
-        return normalised(model_graph(self.model), self.norm)
-
-    @property
-    def profile(self) -> DeviceProfile:
-        """The device."""
-        return device_profile(self.device)
-
     @cached_property
     def scores(self) -> ScoreTable | None:
         """Channel scores of this network on this task, where someone made them."""
@@ -306,6 +215,7 @@ class Session:
             self._batch([nothing(self._context.axes), everything(self._context.axes)]),
             reserve_bytes=self.reserve_bytes,
             memory_limit_bytes=self.memory_limit_bytes,
+            memory_objective=self.memory_objective,
         )
 
     def _with_setup(self, setup: TrainingSetup) -> "Session":
@@ -317,6 +227,8 @@ class Session:
             optimizer=setup.optimizer,
             norm=setup.norm,
             precision=setup.precision if known else None,
+            update_timing=setup.update_timing,
+            recompute=setup.recompute,
         )
 
     def _reason_against(self, policy: str) -> str:
@@ -326,18 +238,6 @@ class Session:
         except (SpecError, LookupError) as error:
             return str(error)
         return ""
-
-    def _setup(self) -> TrainingSetup:
-        profile = self.profile
-        precision = self.precision or profile.default_precision
-        profile.kernels_for(precision)
-        rest = {"optimizer": self.optimizer, "precision": precision}
-        if self.norm is not None:
-            rest["norm"] = self.norm
-        return TrainingSetup.of_batch(self.batch, self.micro_batch, **rest)
-
-    def _plan(self) -> Plan:
-        return Plan(steps=self.steps, samples=self.samples)
 
     def _sample_spending(self) -> Spending:
         designs = self._batch([self.chosen_policy])
@@ -386,6 +286,7 @@ class Session:
             "worth": self.problem.judge.name,
             "reserve_bytes": self.reserve_bytes,
             "memory_limit_bytes": self.memory_limit_bytes,
+            "memory_objective": self.memory_objective,
         }
 
     def _repr_html_(self) -> str:

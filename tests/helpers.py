@@ -1,5 +1,6 @@
 """Small graphs, random policies and hypothesis strategies for the cost-model tests."""
 
+import itertools
 from dataclasses import replace
 from math import gcd
 
@@ -10,6 +11,7 @@ from explorer.adapters import adapted, adapter_blocks
 from explorer.design import (
     CHANNEL_AXES,
     OPTIMIZERS,
+    RECOMPUTES,
     UPDATE_TIMINGS,
     DesignBatch,
     LayerAxes,
@@ -248,6 +250,17 @@ def random_graph(rng: np.random.Generator) -> ModelGraph:
     return net.graph("random")
 
 
+def with_blocks(graph: ModelGraph, rng: np.random.Generator) -> ModelGraph:
+    """The same layers in blocks cut at random; a few are in none."""
+    names, layers = itertools.count(), []
+    block = str(next(names))
+    for layer in graph.layers:
+        if rng.random() < 0.3:
+            block = str(next(names)) if rng.random() < 0.9 else ""
+        layers.append(replace(layer, block=block))
+    return replace(graph, layers=tuple(layers))
+
+
 def random_policy(
     graph: ModelGraph, rng: np.random.Generator, *, whole_layers: bool = False
 ) -> UpdatePolicy:
@@ -291,10 +304,13 @@ def batch_of(
     return DesignBatch.of(LayerAxes.of(graph), policies, setup or TrainingSetup())
 
 
-def device_for(precision: str, *, weights_in_flash: bool = True) -> DeviceProfile:
+def device_for(
+    precision: str, *, weights_in_flash: bool = True, workspace: str = "none"
+) -> DeviceProfile:
     """GAP9, which has every precision, with or without its level for frozen weights."""
     gap9 = load_device("gap9")
-    assert precision in gap9.kernels
+    kernels = gap9.kernels[precision].model_copy(update={"workspace": workspace})
+    gap9 = gap9.model_copy(update={"kernels": {**gap9.kernels, precision: kernels}})
     if weights_in_flash:
         return gap9
     return gap9.model_copy(update={"memory": (gap9.level("data"),), "name": "no-flash"})
@@ -313,4 +329,5 @@ setups = st.builds(
     optimizer=st.sampled_from(OPTIMIZERS),
     precision=st.sampled_from(PRECISIONS),
     update_timing=st.sampled_from(UPDATE_TIMINGS),
+    recompute=st.sampled_from(RECOMPUTES),
 )

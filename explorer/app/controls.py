@@ -13,10 +13,11 @@ import ipywidgets as widgets
 
 from explorer import catalog
 from explorer.app.state import Phase, Run, Settings
-from explorer.design import OPTIMIZERS
+from explorer.design import OPTIMIZERS, RECOMPUTES, UPDATE_TIMINGS
 from explorer.device import load_device
 from explorer.family import FamilyInfo, Option
 from explorer.graph import NORMS
+from explorer.search.candidates import MEMORY_OBJECTIVES
 from explorer.session import Session
 from explorer.units import KIB
 
@@ -58,6 +59,11 @@ class Controls:
         norms = [("as in the network", ""), *((norm, norm) for norm in NORMS)]
         self.norm = _dropdown("Normalisation", norms, session.norm or "")
         self.optimizer = _dropdown("Optimizer", OPTIMIZERS, session.optimizer)
+        self.update_timing = _dropdown("Weight update", UPDATE_TIMINGS, session.update_timing)
+        self.recompute = _dropdown("Recompute", RECOMPUTES, session.recompute)
+        self.memory_objective = _dropdown(
+            "Memory axis", MEMORY_OBJECTIVES, session.memory_objective
+        )
         precisions = _precisions(session.device)
         self.precision = _dropdown("Precision", precisions, session.precision or "")
         name, _ = _split(session.policy)
@@ -79,7 +85,10 @@ class Controls:
             self.micro_batch,
             self.norm,
             self.optimizer,
+            self.update_timing,
+            self.recompute,
             self.precision,
+            self.memory_objective,
             self.reserve,
             self.policy,
         )
@@ -94,7 +103,10 @@ class Controls:
             micro_batch=self.micro_batch.value or None,
             norm=self.norm.value or None,
             optimizer=self.optimizer.value,
+            update_timing=self.update_timing.value,
+            recompute=self.recompute.value,
             precision=self.precision.value or None,
+            memory_objective=self.memory_objective.value,
             reserve_bytes=self.reserve.value * KIB,
             policy=self.policy.value,
             options=tuple(

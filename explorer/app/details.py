@@ -11,7 +11,7 @@ import numpy as np
 
 from explorer.costmodel.report import Cost, Estimate, Fit
 from explorer.figures import theme
-from explorer.figures.layers import MAC_WORDS, LayersData, layers_data
+from explorer.figures.layers import LayersData, layers_data
 from explorer.figures.memory import MemoryData, memory_data
 from explorer.units import BoolArray, format_bytes, format_count, format_joules, format_seconds
 
@@ -173,7 +173,7 @@ def _layers(data: LayersData) -> str:
     trained = int(np.count_nonzero(data.trained_ratio))
     key = "".join(
         f'<span class="key" style="background:{theme.MAC_COLORS[name]}"></span>{word}'
-        for name, word in MAC_WORDS.items()
+        for name, word in data.mac_words.items()
     )
     return (
         f"<h4>What trains: {trained} of {len(data.names)} layers "
@@ -194,7 +194,7 @@ def _layer_row(data: LayersData, rows: slice, top_macs: float, top_saved: float)
     names, ops = data.names[rows], ", ".join(dict.fromkeys(data.ops[rows]))
     share = float(data.trained_ratio[rows].max())
     name = names[0] if len(names) == 1 else f"{len(names)} frozen: {names[0]} to {names[-1]}"
-    macs = [(data.macs[key][rows].sum() / top_macs, theme.MAC_COLORS[key]) for key in MAC_WORDS]
+    macs = [(data.macs[key][rows].sum() / top_macs, theme.MAC_COLORS[key]) for key in data.macs]
     saved = float(data.saved_bytes[rows].sum())
     return (
         f'<tr class="{"trained" if share else "frozen"}">'

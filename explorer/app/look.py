@@ -75,6 +75,9 @@ def _session_of(origin: Session, settings: Settings) -> Session:
         micro_batch=settings.micro_batch,
         norm=settings.norm,
         optimizer=settings.optimizer,
+        update_timing=settings.update_timing,
+        recompute=settings.recompute,
         precision=settings.precision,
+        memory_objective=settings.memory_objective,
         reserve_bytes=settings.reserve_bytes,
     )

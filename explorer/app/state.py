@@ -152,7 +152,10 @@ class Settings:
     micro_batch: int | None
     norm: str | None
     optimizer: str
+    update_timing: str
+    recompute: str
     precision: str | None
+    memory_objective: str
     reserve_bytes: int
     policy: str
     options: tuple[str, ...] = ()

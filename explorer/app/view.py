@@ -18,6 +18,7 @@ from explorer.units import BoolArray, IntArray, format_bytes, format_joules
 
 CHOICE = "choice"
 LIST_CAP = 24
+MEMORY_NAMES = {"peak": "peak live memory", "above-inference": "memory above inference"}
 MEASURED_PRECISION = "fp32"  # what our trainer computes in, whatever setup is asked about
 
 
@@ -85,12 +86,15 @@ def points_of(view: View) -> Points:
         stale = view.is_found_stale
         comparable = found.session.model == view.session.model
         comparable &= found.table.score_name == view.known.score_name
+        comparable &= found.session.memory_objective == view.session.memory_objective
         if comparable:
             parts.append(_found_points(found.table, _found_rows(view, found), stale=stale))
+    objective = view.session.memory_objective
     return replace(
         known.join(parts),
         choice_id=CHOICE,
-        budgets=(_budget(view),),
+        budgets=(_budget(view),) if objective == "peak" else (),
+        memory_name=MEMORY_NAMES[objective],
         memory_kind=Kind.of(view.cost.provenance["memory"].kind),
         energy_kind=Kind.of(view.cost.provenance["step.energy_j"].kind),
     )
@@ -136,7 +140,7 @@ def choices_of(view: View) -> list[tuple[str, str]]:
     if found is not None and not view.is_found_stale:
         front = _found_rows(view, found)
         front = front[found.table.on_front[front]]
-        front = front[np.argsort(found.table.peak_live_bytes[front], kind="stable")]
+        front = front[np.argsort(found.table.memory_bytes[front], kind="stable")]
         if len(front) > LIST_CAP:
             front = front[np.linspace(0, len(front) - 1, LIST_CAP).round().astype(np.int64)]
         rows += [(_line(found.table, int(row), f"front {row}"), f"found:{row}") for row in front]
@@ -147,7 +151,7 @@ def choices_of(view: View) -> list[tuple[str, str]]:
 
 def _line(table: CandidateTable, row: int, label: str) -> str:
     return (
-        f"{label}: {format_bytes(table.peak_live_bytes[row])}, "
+        f"{label}: {format_bytes(table.memory_bytes[row])}, "
         f"{format_joules(table.step_energy_j[row])}"
     )
 
@@ -173,7 +177,7 @@ def _table_points(
         worth=table.score[rows],
         worth_name=table.score_name,
         worth_kind=tuple(kinds[row] for row in rows),
-        memory_bytes=table.peak_live_bytes[rows],
+        memory_bytes=table.memory_bytes[rows],
         energy_j=table.step_energy_j[rows],
         feasible=table.feasible[rows],
         on_front=table.on_front[rows] if not known else _none(len(rows)),

@@ -25,8 +25,10 @@ from explorer.cli.shared import (
     Optimizer,
     Policy,
     Precision,
+    Recompute,
     Reserve,
     Task,
+    Update,
     app,
     console,
     print_rows,
@@ -36,7 +38,7 @@ from explorer.cli.shared import (
 from explorer.costmodel.adaptation import SAMPLES
 from explorer.device import load_device
 from explorer.errors import SpecError
-from explorer.search.candidates import CandidateTable
+from explorer.search.candidates import MEMORY_OBJECTIVES, CandidateTable
 from explorer.search.control import SearchControl
 from explorer.session import Session
 from explorer.units import format_bytes, format_joules, format_seconds
@@ -49,6 +51,15 @@ LISTS = {
     "samplers": "sampler",
 }
 MISFIT_EXIT = 3
+SETUP_OPTIONS = (
+    "batch",
+    "micro_batch",
+    "norm",
+    "optimizer",
+    "update_timing",
+    "recompute",
+    "precision",
+)
 
 
 @app.command("list")
@@ -72,6 +83,8 @@ def cost(
     micro_batch: MicroBatch = None,
     norm: Norm = None,
     optimizer: Optimizer = "sgd",
+    update_timing: Update = "fused",
+    recompute: Recompute = "none",
     precision: Precision = None,
     accounting: Accounting = "device",
     task: Task = None,
@@ -94,6 +107,8 @@ def cost(
         micro_batch=micro_batch,
         norm=norm,
         optimizer=optimizer,
+        update_timing=update_timing,
+        recompute=recompute,
         precision=precision,
         policy=policy,
         accounting=accounting,
@@ -135,7 +150,7 @@ def _with_document_setup(context: typer.Context, session: Session) -> Session:
     document = session.with_policy(session.policy)
     given = {
         name: getattr(session, name)
-        for name in ("batch", "micro_batch", "norm", "optimizer", "precision")
+        for name in SETUP_OPTIONS
         if str(context.get_parameter_source(name)).endswith("COMMANDLINE")
     }
     if "batch" in given:
@@ -153,6 +168,8 @@ def advise(
     micro_batch: MicroBatch = None,
     norm: Norm = None,
     optimizer: Optimizer = "sgd",
+    update_timing: Update = "fused",
+    recompute: Recompute = "none",
     precision: Precision = None,
     reserve: Reserve = 0,
     as_json: AsJson = False,
@@ -165,6 +182,8 @@ def advise(
         micro_batch=micro_batch,
         norm=norm,
         optimizer=optimizer,
+        update_timing=update_timing,
+        recompute=recompute,
         precision=precision,
         policy=policy,
         reserve_bytes=reserve,
@@ -192,6 +211,8 @@ def compare(
     micro_batch: MicroBatch = None,
     norm: Norm = None,
     optimizer: Optimizer = "sgd",
+    update_timing: Update = "fused",
+    recompute: Recompute = "none",
     precision: Precision = None,
     reserve: Reserve = 0,
     as_json: AsJson = False,
@@ -205,6 +226,8 @@ def compare(
         micro_batch=micro_batch,
         norm=norm,
         optimizer=optimizer,
+        update_timing=update_timing,
+        recompute=recompute,
         precision=precision,
         policy="none",
         reserve_bytes=reserve,
@@ -228,6 +251,9 @@ def search(
     sampler: Annotated[str, typer.Option(help="an Optuna sampler by name")] = "nsga2",
     seed: Annotated[int, typer.Option(help="the same seed gives the same trials")] = 0,
     memory_limit: Annotated[int | None, typer.Option(help="peak RAM in bytes")] = None,
+    memory_objective: Annotated[
+        str, typer.Option(help="memory to make small: " + ", ".join(MEMORY_OBJECTIVES))
+    ] = "peak",
     space: Annotated[str, typer.Option(help="guided or layers")] = "guided",
     study: Annotated[str | None, typer.Option(help="keep the study under a name")] = None,
     storage: Annotated[str | None, typer.Option(help="an Optuna storage URL")] = None,
@@ -236,12 +262,14 @@ def search(
     micro_batch: MicroBatch = None,
     norm: Norm = None,
     optimizer: Optimizer = "sgd",
+    update_timing: Update = "fused",
+    recompute: Recompute = "none",
     precision: Precision = None,
     reserve: Reserve = 0,
     out: Annotated[Path | None, typer.Option(help="write the front document here")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Search what to train: accuracy or proxy, peak RAM and energy at once."""
+    """Search what to train: accuracy or proxy, memory and energy at once."""
     if study is not None and not study.strip():
         raise SpecError.of("study", study, "a name")
     if join and study is None:
@@ -254,10 +282,13 @@ def search(
         micro_batch=micro_batch,
         norm=norm,
         optimizer=optimizer,
+        update_timing=update_timing,
+        recompute=recompute,
         precision=precision,
         policy="none",
         reserve_bytes=reserve,
         memory_limit_bytes=memory_limit,
+        memory_objective=memory_objective,
     )
     control = SearchControl()
     with (

@@ -164,4 +164,4 @@ _PARTS = (
     "saved_activation_bytes",
     "workspace_bytes",
 )
-_RECOUNTED = (*_PARTS, "input_grad_macs", "weight_grad_macs", "flash_bytes")
+_RECOUNTED = (*_PARTS, "input_grad_macs", "weight_grad_macs", "recompute_macs", "flash_bytes")

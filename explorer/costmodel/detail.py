@@ -9,18 +9,22 @@ import numpy as np
 from explorer.adapters import with_adapters
 from explorer.costmodel.adaptation import DEFAULT_PLAN, WHY, Plan, adaptation
 from explorer.costmodel.conventions import DEVICE, recount
-from explorer.costmodel.evaluate import evaluate, place_rows
-from explorer.costmodel.lifetimes import feature_values, life_table, trained_counts
+from explorer.costmodel.evaluate import device_life_table, evaluate, place_rows
+from explorer.costmodel.lifetimes import feature_values, run_again, trained_counts
 from explorer.costmodel.report import MACS_COLUMNS, MEMORY_COLUMNS, Cost, CostReport, Estimate, Fit
 from explorer.costmodel.timing import operator_times, rates_of, step_energy
 from explorer.costmodel.uncertainty import Spending, step_spending
 from explorer.design import DesignBatch
-from explorer.device import DeviceProfile, Kernels, MemoryLevel
+from explorer.device import TINY_ENGINE, DeviceProfile, Kernels, MemoryLevel
 from explorer.graph import ModelGraph
 from explorer.provenance import Kind, weakest
 from explorer.units import FloatArray
 
-NOT_SPEED = {"active_power_w", "energy_j_per_mac"}
+SCRATCH = {
+    "none": ("assumed", "kernels without scratch in this memory"),
+    TINY_ENGINE: ("modelled", "scratch of TinyEngine's int8 and backward kernels, by its code"),
+}
+NOT_SPEED = {"workspace", "active_power_w", "energy_j_per_mac"}
 TRAINING_ONLY = {name for name in Kernels.model_fields if name.endswith("speed_ratio")}
 
 
@@ -111,6 +115,7 @@ def cost_of_row(
             "optimizer": setup.optimizer,
             "precision": setup.precision,
             "update_timing": setup.update_timing,
+            "recompute": setup.recompute,
         },
         accounting=DEVICE,
         macs={
@@ -134,12 +139,14 @@ def _layer_rows(
 ) -> list[dict[str, Any]]:
     """One row per operator of the first design, adapters included; columns sum to the totals."""
     graph, designs = with_adapters(graph, designs)
-    life = life_table(graph, designs.setup)
+    life = device_life_table(graph, device, designs.setup)
     table = life.schedule.table
     trained = trained_counts(table, designs)
     passes = table.gradient_passes(table.active_sites(designs))
-    times = operator_times(table, device, designs, passes, trained)[0]
-    saved = feature_values(life, designs)[0] @ life.layer_saved_bytes
+    values = feature_values(life, designs)
+    again = run_again(life, values)
+    times = operator_times(table, device, designs, passes, trained, again)[0]
+    saved = values[0] @ life.layer_saved_bytes
     layer_of = {int(op): index for index, op in enumerate(table.op_index)}
     ratio = designs.update_ratio[0]
     forward = np.zeros(len(graph.layers))
@@ -148,7 +155,8 @@ def _layer_rows(
     positions = table.forward_macs / table.weight_count
     weight_grad[table.op_index] = trained[0, : len(positions)] * positions
     input_grad = forward * passes[0]
-    step_macs = (forward + input_grad + weight_grad) * designs.setup.effective_batch
+    recompute = forward * again[0]
+    step_macs = (forward + input_grad + weight_grad + recompute) * designs.setup.effective_batch
     energy_j = step_energy(rates_of(device, designs.setup.precision), times, step_macs)
     rows: list[dict[str, Any]] = []
     for op, layer in enumerate(graph.layers):
@@ -161,6 +169,7 @@ def _layer_rows(
                 "forward_macs": float(forward[op]),
                 "input_grad_macs": float(input_grad[op]),
                 "weight_grad_macs": float(weight_grad[op]),
+                "recompute_macs": float(recompute[op]),
                 "saved_bytes": 0.0 if at is None else float(saved[at]),
                 "time_s": float(times[op]),
                 "energy_j": float(energy_j[op]),
@@ -213,13 +222,12 @@ def _provenance(
     energy_kind = weakest([kind, power.kind if power else Kind.MODELLED])
     cites = "; ".join(dict.fromkeys(source.cite for source in sources))
     counted = "counted from the layer shapes and the schedule"
+    kind_of_scratch, scratch = SCRATCH[device.kernels_for(precision).workspace]
     entries = {
         "macs": Estimate(kind="modelled", low=None, high=None, source=counted),
-        "memory": Estimate(
-            kind="modelled", low=None, high=None, source=f"{counted}; kernels without workspace"
-        ),
+        "memory": Estimate(kind="modelled", low=None, high=None, source=f"{counted}; {scratch}"),
         "memory.workspace_bytes": Estimate(
-            kind="assumed", low=None, high=None, source="direct kernels, no im2col buffer"
+            kind=kind_of_scratch, low=None, high=None, source=scratch
         ),
         "session": Estimate(kind="assumed", low=None, high=None, source=WHY),
     }

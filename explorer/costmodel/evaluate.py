@@ -12,12 +12,14 @@ from explorer.adapters import Columns, by_adapters, with_adapters
 from explorer.costmodel.arena import place
 from explorer.costmodel.lifetimes import (
     Buffer,
+    LifeTable,
     buffers_of,
     feature_values,
     life_table,
     live_bytes,
     parameter_bytes,
     peak_bytes,
+    run_again,
     trained_counts,
 )
 from explorer.costmodel.report import CostReport
@@ -42,6 +44,11 @@ def evaluate(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> 
     return CostReport(designs=designs, **columns)
 
 
+def device_life_table(graph: ModelGraph, device: DeviceProfile, setup: TrainingSetup) -> LifeTable:
+    """The coefficients of a graph and a setup with the scratch of a device's kernels."""
+    return life_table(graph, setup, device.kernels_for(setup.precision).workspace)
+
+
 def place_rows(
     graph: ModelGraph, device: DeviceProfile, costs: CostReport, rows: IntArray
 ) -> CostReport:
@@ -57,7 +64,7 @@ def arena_plan(
 ) -> tuple[list[tuple[Buffer, int]], int]:
     """Buffers of the first design with their offsets in bytes, and the arena's size."""
     graph, designs = with_adapters(graph, designs.take(np.array([0])))
-    life = life_table(graph, designs.setup)
+    life = device_life_table(graph, device, designs.setup)
     buffers = buffers_of(life, designs, designs.setup, weights_in_flash=device.runs_from_flash)
     plan = place(
         np.array([buffer.size_bytes for buffer in buffers], dtype=np.int64),
@@ -93,7 +100,7 @@ def live_profile(
 ) -> tuple[FloatArray, tuple[str, ...]]:
     """Live bytes at every step [P, T] of designs with equal adapters, and what each step does."""
     graph, designs = with_adapters(graph, designs)
-    life = life_table(graph, designs.setup)
+    life = device_life_table(graph, device, designs.setup)
     trained = trained_counts(life.schedule.table, designs)
     live = live_bytes(life, feature_values(life, designs), trained)
     fixed = parameter_bytes(
@@ -132,7 +139,7 @@ def _columns(device: DeviceProfile, graph: ModelGraph, designs: DesignBatch) -> 
 
 def _chunk_columns(device: DeviceProfile, graph: ModelGraph, designs: DesignBatch) -> Columns:
     setup = designs.setup
-    life = life_table(graph, setup)
+    life = device_life_table(graph, device, setup)
     table = life.schedule.table
     trained = trained_counts(table, designs)
     values = feature_values(life, designs)
@@ -144,14 +151,17 @@ def _chunk_columns(device: DeviceProfile, graph: ModelGraph, designs: DesignBatc
     peak = peak_bytes(life, values, trained) + constant
     resting = 0.0 if device.runs_from_flash else fixed["weight_bytes"]
     inference = life.inference_bytes + resting
-    time_s = operator_times(table, device, designs, passes, trained).sum(axis=1)
-    step_macs = (forward + input_grad + weight_grad) * setup.effective_batch
+    again = run_again(life, values)
+    recompute = again[:, table.op_index] @ table.forward_macs
+    time_s = operator_times(table, device, designs, passes, trained, again).sum(axis=1)
+    step_macs = (forward + input_grad + weight_grad + recompute) * setup.effective_batch
     return fixed | {
         "forward_macs": forward,
         "input_grad_macs": input_grad,
         "weight_grad_macs": weight_grad,
+        "recompute_macs": recompute,
         "saved_activation_bytes": values @ life.saved_bytes,
-        "workspace_bytes": np.zeros(len(designs)),
+        "workspace_bytes": (values * life.workspace_bytes).max(axis=1),
         "peak_live_bytes": peak,
         "training_extra_bytes": peak - inference,
         "arena_bytes": np.full(len(designs), np.nan),

@@ -1,13 +1,17 @@
 """How many bits each thing takes in a precision.
 
-fp16 keeps optimizer state in 32 bits; int8 follows the quantised scheme of Lin et
-al. (NeurIPS 2022): 8-bit weights, activations and their gradients, 32-bit biases,
-and weight gradients in 32-bit accumulators (assumed: not published).
+fp16 keeps optimizer state in 32 bits; int8 is the quantised training of Lin et al.
+(NeurIPS 2022): 8-bit weights and activations, 32-bit biases, and a backward pass in
+32-bit floating point, gradients of activations and of weights alike. So their compiler
+makes it by default (mit-han-lab/tiny-training: compilation/mcu_ir_gen.py, int8_bp off;
+compilation/autodiff/diff_ops.py casts to float32), and so is the graph shipped with the
+engine (mit-han-lab/tinyengine: assets/49kb-int8-graph.json). Clipping is kept as one bit
+an element (code_generator/constant.py, USE_BIT_MASK).
 """
 
 from dataclasses import dataclass
 
-from explorer.units import bytes_of
+from explorer.units import BITS_PER_BYTE, bytes_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +33,7 @@ class Form:
             "gradient": self.gradient_bits,
             "mask": 1,
             "statistic": self.statistic_bits,
+            "workspace": BITS_PER_BYTE,
         }[form]
         return float(bytes_of(count, bits))
 
@@ -52,7 +57,7 @@ FORMS = {
         weight_bits=8,
         bias_bits=32,
         activation_bits=8,
-        gradient_bits=8,
+        gradient_bits=32,
         weight_gradient_bits=32,
     ),
 }

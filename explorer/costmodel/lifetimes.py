@@ -26,8 +26,10 @@ class LifeTable:
     weight, bias, norm scale (fused updates only); `peak_bytes` [F + 3L, T'] only the steps
     a peak can be at; `inference_bytes` is the peak of forward alone. `saved_bytes` [F] and,
     booked on layers, `layer_saved_bytes` [F, L]: what forward keeps for backward. `needs`
-    [3L, K] and `saved_sets` define the features at `need_columns` and `saved_columns`; the
-    first is always 1.
+    [4L, K] and `saved_sets` define the features at `need_columns` and `saved_columns`; the
+    first is always 1. `workspace_bytes` [F] is the largest scratch under each feature.
+    `again_columns` [B] are the features of blocks that run again, `again_ops` [B, O] what
+    they run.
     """
 
     schedule: Schedule
@@ -40,6 +42,9 @@ class LifeTable:
     saved_bytes: FloatArray
     layer_saved_bytes: FloatArray
     peak_bytes: FloatArray
+    workspace_bytes: FloatArray
+    again_columns: IntArray
+    again_ops: FloatArray
     inference_bytes: float
 
 
@@ -78,12 +83,19 @@ def saved_share(table: LayerTable, designs: DesignBatch) -> FloatArray:
 
 
 @lru_cache(maxsize=64)
-def life_table(graph: ModelGraph, setup: TrainingSetup) -> LifeTable:
-    """Coefficients for a graph and a setup; only batch form, timing and precision matter."""
-    unit = _unit_table(graph, setup.precision)
+def life_table(graph: ModelGraph, setup: TrainingSetup, workspace: str = "none") -> LifeTable:
+    """Coefficients for a graph and a setup, of which optimizer and norm do not matter.
+
+    `workspace` is the scratch its kernels need, a device.Workspace.
+    """
+    unit = _unit_table(graph, setup.precision, workspace, setup.recompute)
     batch = setup.micro_batch
     gradients = unit.gradients if setup.update_timing == "fused" else 0 * unit.gradients
     live = np.concatenate([batch * unit.per_sample + unit.per_pass, gradients])
+    again = unit.schedule.again
+    again_ops = np.zeros((len(again), len(graph.layers)))
+    for row, (_, ops) in enumerate(again):
+        again_ops[row, list(ops)] = 1.0
     return LifeTable(
         schedule=unit.schedule,
         features=unit.features,
@@ -93,9 +105,12 @@ def life_table(graph: ModelGraph, setup: TrainingSetup) -> LifeTable:
         ),
         need_columns=np.array([at for at, feature in enumerate(unit.features) if feature.trigger]),
         saved_columns=np.array([at for at, feature in enumerate(unit.features) if feature.saved]),
+        again_columns=np.array([unit.features.index(need) for need, _ in again], np.int64),
+        again_ops=again_ops,
         live_bytes=live,
         inference_bytes=float(live[0, : unit.schedule.forward_steps].max()),
         peak_bytes=np.ascontiguousarray(live[:, unit.peaks]),
+        workspace_bytes=unit.workspace_bytes,
         saved_bytes=(batch * unit.saved_per_sample + unit.saved_per_pass).sum(axis=1),
         layer_saved_bytes=batch * unit.saved_per_sample + unit.saved_per_pass,
     )
@@ -106,7 +121,8 @@ class _UnitTable:
     """What a LifeTable is made of before the micro-batch is known.
 
     `per_sample`, `per_pass` [F, T] and `gradients` [3L, T] in bytes; `saved_*` [F, L] booked
-    on layers; `peaks` [T'] the steps that can be the highest at any micro-batch.
+    on layers; `workspace_bytes` [F] the largest scratch; `peaks` [T'] the steps that can be
+    the highest at any micro-batch.
     """
 
     schedule: Schedule
@@ -117,26 +133,33 @@ class _UnitTable:
     gradients: FloatArray
     saved_per_sample: FloatArray
     saved_per_pass: FloatArray
+    workspace_bytes: FloatArray
     peaks: IntArray
 
 
 @lru_cache(maxsize=32)
-def _unit_table(graph: ModelGraph, precision: str) -> _UnitTable:
-    schedule = schedule_of(graph)
+def _unit_table(graph: ModelGraph, precision: str, workspace: str, recompute: str) -> _UnitTable:
+    schedule = schedule_of(graph, workspace, recompute)
     form = FORMS[precision]
     features: dict[Feature, int] = {Feature(always=True): 0}
     for rule in schedule.rules:
         for feature, _ in rule.stages:
             features.setdefault(feature, len(features))
+    for need, _ in schedule.again:
+        features.setdefault(need, len(features))
     layer_count = len(schedule.table.axes.names)
     live = np.zeros((2, len(features), schedule.step_count))
     saved = np.zeros((2, len(features), layer_count))
+    scratch = np.zeros(len(features))
     for rule in schedule.rules:
         size = form.activation_bytes(rule.form, rule.unit_count)
         part = 0 if rule.per_sample else 1
         ends = [death for _, death in rule.stages[1:]] + [rule.birth]
         for (feature, death), start in zip(rule.stages, ends, strict=True):
             live[part, features[feature], start:death] += size
+        if rule.form == "workspace":
+            column = features[rule.stages[0][0]]
+            scratch[column] = max(scratch[column], size)
         if rule.saved:
             kept = _kept_feature(rule)
             saved[part, features[kept], _owner(schedule.table, rule, kept)] += size
@@ -150,6 +173,7 @@ def _unit_table(graph: ModelGraph, precision: str) -> _UnitTable:
         gradients=gradients,
         saved_per_sample=saved[0],
         saved_per_pass=saved[1],
+        workspace_bytes=scratch,
         peaks=_possible_peaks(np.concatenate([live[0], live[1], gradients])),
     )
 
@@ -158,13 +182,22 @@ def feature_values(life: LifeTable, designs: DesignBatch) -> FloatArray:
     """Values of all features [P, F]."""
     table = life.schedule.table
     values = np.ones((len(designs), len(life.features)))
-    values[:, life.need_columns] = table.active_sites(designs) @ life.needs > 0
+    values[:, life.saved_columns] = 0.0
+    sites = np.concatenate([table.active_sites(designs), designs.slices > 0], axis=1)
+    values[:, life.need_columns] = sites @ life.needs > 0
     share = saved_share(table, designs)
-    values[:, life.saved_columns] = share[:, [members[0] for members in life.saved_sets]]
+    first = share[:, [members[0] for members in life.saved_sets]]
+    values[:, life.saved_columns] = np.maximum(values[:, life.saved_columns], first)
     for column, members in zip(life.saved_columns, life.saved_sets, strict=True):
         if len(members) > 1:
-            values[:, column] = share[:, members].max(axis=1)
+            values[:, column] = np.maximum(values[:, column], share[:, members].max(axis=1))
     return values
+
+
+def run_again(life: LifeTable, values: FloatArray) -> FloatArray:
+    """Which operators run again in backward [P, O], 0 or 1, by `feature_values`."""
+    repeated: FloatArray = values[:, life.again_columns] @ life.again_ops
+    return repeated
 
 
 def live_bytes(life: LifeTable, values: FloatArray, trained: FloatArray) -> FloatArray:
@@ -270,7 +303,7 @@ def _owner(table: LayerTable, rule: BufferRule, kept: Feature) -> int:
 
 def _needs(features: dict[Feature, int], layer_count: int) -> FloatArray:
     triggers = [feature.trigger for feature in features if feature.trigger]
-    needs = np.zeros((3 * layer_count, len(triggers)))
+    needs = np.zeros((4 * layer_count, len(triggers)))
     for column, sites in enumerate(triggers):
         needs[sorted(sites), column] = 1.0
     return needs

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 COST_MODEL_VERSION = 1
 
-MACS_COLUMNS = ("forward_macs", "input_grad_macs", "weight_grad_macs")
+MACS_COLUMNS = ("forward_macs", "input_grad_macs", "weight_grad_macs", "recompute_macs")
 MEMORY_COLUMNS = (
     "weight_bytes",
     "saved_activation_bytes",
@@ -51,6 +51,7 @@ class CostReport:
     forward_macs: FloatArray
     input_grad_macs: FloatArray
     weight_grad_macs: FloatArray
+    recompute_macs: FloatArray
     weight_bytes: FloatArray
     saved_activation_bytes: FloatArray
     gradient_bytes: FloatArray
@@ -211,6 +212,11 @@ class Cost:
             (
                 "backward",
                 f"{format_count(self.macs['input_grad'] + self.macs['weight_grad'])} MACs",
+            ),
+            *(
+                [("run again", f"{format_count(self.macs['recompute'])} MACs")]
+                if self.macs["recompute"]
+                else []
             ),
             ("time of a step", format_seconds(self.step_time_s)),
             ("energy of a step", format_joules(self.step_energy_j)),

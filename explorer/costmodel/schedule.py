@@ -2,19 +2,23 @@
 
 Steps [T]: one per operator forward, one for the loss, then backward in reverse
 order, where a weighted layer takes two: first dW (its saved input may go), then
-dX with the update. A buffer is born at a step and dies at one of several,
+dX with the update. A block that runs again (recompute.py) takes its steps before its
+backward. A buffer is born at a step and dies at one of several,
 depending on what trains: `stages` are (feature, death) with the longest life
 first, and the size while stage j is the last one alive is `unit * value of
 feature j`. Features are defined by `Feature`; lifetimes.py gives them values.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from explorer.costmodel.ops import RULES
+from explorer.costmodel.recompute import Segment, segments_of
 from explorer.costmodel.tables import LayerTable, layer_table
+from explorer.costmodel.workspace import scratch_of
 from explorer.graph import INPUT, WEIGHTED_OPS, ModelGraph
 
 
@@ -22,20 +26,25 @@ from explorer.graph import INPUT, WEIGHTED_OPS, ModelGraph
 class Feature:
     """What a buffer's size is proportional to, as a value in 0..1 for each design.
 
-    `always`: 1. `trigger`: 1 when any of these sites trains. `saved`: the largest share
-    of the input that these weighted layers need for their weight gradients.
+    `always`: 1. `trigger`: 1 when any of these sites trains, columns of `ancestors` and
+    then L sites of weights alone. `saved`: the largest share of the input that these
+    weighted layers need for their weight gradients. The larger of both counts.
     """
 
     trigger: frozenset[int] = frozenset()
     saved: frozenset[int] = frozenset()
     always: bool = False
 
+    def __or__(self, other: "Feature") -> "Feature":
+        return Feature(trigger=self.trigger | other.trigger, saved=self.saved | other.saved)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BufferRule:
     """One buffer: `unit_count` elements per sample, or in all when not `per_sample`.
 
-    `form` is activation, gradient, mask (bits), or statistic (32 bits each).
+    `form` is activation, gradient, mask (bits), statistic (32 bits each) or workspace
+    (bytes).
     """
 
     label: str
@@ -53,6 +62,7 @@ class Schedule:
 
     `weight_grad_step`, `input_grad_step` are the backward steps of each operator [O]
     (equal for operators without weights); `forward_steps` counts the forward ones.
+    `again` are blocks that run again: when they do, and which operators.
     """
 
     table: LayerTable
@@ -61,6 +71,7 @@ class Schedule:
     weight_grad_step: tuple[int, ...]
     input_grad_step: tuple[int, ...]
     rules: tuple[BufferRule, ...]
+    again: tuple[tuple[Feature, tuple[int, ...]], ...]
     step_labels: tuple[str, ...]
 
 
@@ -68,16 +79,17 @@ ALWAYS = Feature(always=True)
 
 
 @lru_cache(maxsize=32)
-def schedule_of(graph: ModelGraph) -> Schedule:
+def schedule_of(graph: ModelGraph, workspace: str = "none", recompute: str = "none") -> Schedule:
     """Build the schedule of a graph; raises UnsupportedOpError as `layer_table` does."""
-    return _Builder(graph).build()
+    return _Builder(graph, workspace, recompute).build()
 
 
 class _Builder:
     """Walks the graph once; every method fills one kind of buffer."""
 
-    def __init__(self, graph: ModelGraph) -> None:
+    def __init__(self, graph: ModelGraph, workspace: str, recompute: str) -> None:
         self.graph = graph
+        self.workspace = workspace
         self.table = layer_table(graph)
         self.layers = graph.layers
         self.op_count = len(self.layers)
@@ -91,8 +103,11 @@ class _Builder:
         for op, producers in enumerate(self.producers):
             for producer in producers:
                 self.consumers[producer].append(op)
-        self._number_steps()
         self.root = self._storages()
+        blocks = segments_of(graph, self.producers, self.root) if recompute == "blocks" else ()
+        blocks = tuple(one for one in blocks if self._need(one).trigger)
+        self.segment_of = {op: one for one in blocks for op in one.ops}
+        self._number_steps()
         self.members: dict[int, list[int]] = {}
         for op in range(-1, self.op_count):
             self.members.setdefault(self.root[op], []).append(op)
@@ -100,8 +115,10 @@ class _Builder:
     def build(self) -> Schedule:
         rules = [
             *(self._activation(root) for root in self.members),
+            *(self._again(root) for root in self.members if root in self.again_step),
             *self._kept_for_backward(),
             *self._gradients(),
+            *self._scratch(),
         ]
         return Schedule(
             table=self.table,
@@ -110,6 +127,7 @@ class _Builder:
             weight_grad_step=tuple(self.dw_step),
             input_grad_step=tuple(self.dx_step),
             rules=tuple(rules),
+            again=tuple((self._need(one), one.again) for one in self._segments()),
             step_labels=tuple(self.labels),
         )
 
@@ -117,9 +135,16 @@ class _Builder:
         self.labels = [f"{layer.name} forward" for layer in self.layers] + ["loss"]
         self.dw_step = [0] * self.op_count
         self.dx_step = [0] * self.op_count
+        self.again_step: dict[int, int] = {}
         step = self.op_count + 1
         for op in reversed(range(self.op_count)):
             layer = self.layers[op]
+            segment = self.segment_of.get(op)
+            if segment is not None and op == segment.ops[-1]:
+                for repeated in segment.again:
+                    self.again_step[repeated] = step
+                    self.labels.append(f"{self.layers[repeated].name} again")
+                    step += 1
             self.dw_step[op] = step
             if layer.op in WEIGHTED_OPS:
                 self.labels.append(f"{layer.name} weight gradient")
@@ -128,6 +153,25 @@ class _Builder:
             self.labels.append(f"{layer.name} backward")
             step += 1
         self.step_count = step
+
+    def _segments(self) -> list[Segment]:
+        return list(dict.fromkeys(self.segment_of.values()))
+
+    def _need(self, segment: Segment) -> Feature:
+        """When a block runs again: something in it would be kept for backward."""
+        sites: frozenset[int] = frozenset()
+        for op in segment.ops:
+            rule = RULES[self.layers[op].op]
+            if rule.mask or rule.keeps_input:
+                sites |= self._trigger(self.producers[op][0])
+            if rule.keeps_input:
+                sites |= self._scale_site(op)
+            if op in self.weighted_of and self.producers[op][0] in segment.ops:
+                sites |= self._weight_site(op)
+        return Feature(trigger=sites)
+
+    def _weight_site(self, op: int) -> frozenset[int]:
+        return frozenset({3 * len(self.table.axes.names) + self.weighted_of[op]})
 
     def _storages(self) -> dict[int, int]:
         """Root operator of the memory each tensor lives in: in-place operators share."""
@@ -158,22 +202,43 @@ class _Builder:
         last_use = max([root, *self.members[root], *readers]) + 1
         if self.op_count - 1 in self.members[root]:
             last_use = self.op_count + 1
-        keepers = sorted(
-            (op for op in readers if op in self.weighted_of), key=lambda op: -self.dw_step[op]
-        )
-        stages = []
-        saved: frozenset[int] = frozenset()
-        for op in keepers:
-            saved |= {self.weighted_of[op]}
-            stages.append((Feature(saved=saved), self.dw_step[op] + 1))
+        own = self.segment_of.get(root)
+        holds = self._shares(op for op in readers if own is None or op not in own.ops)
+        for segment in self._segments():
+            repeated = [self.again_step[op] for op in readers if op in segment.again]
+            if segment != own and repeated:
+                holds.append((self._need(segment), max(repeated) + 1))
         return BufferRule(
             label=self._name(self.members[root][-1]),
             form="activation",
             unit_count=self._elements(root),
             birth=max(root, 0),
-            stages=(*stages, (ALWAYS, last_use)),
-            saved=bool(keepers),
+            stages=(*_stacked(holds), (ALWAYS, last_use)),
+            saved=bool(holds),
         )
+
+    def _again(self, root: int) -> BufferRule:
+        """A tensor made again lives to its last reader there; a trained reader keeps its share."""
+        segment = self.segment_of[root]
+        readers = self._readers(root)
+        users = [op for op in (*self.members[root], *readers) if op in segment.again]
+        last_use = max(self.again_step[op] for op in users) + 1
+        holds = self._shares(op for op in readers if op in segment.ops)
+        return BufferRule(
+            label=f"{self._name(root)} again",
+            form="activation",
+            unit_count=self._elements(root),
+            birth=self.again_step[root],
+            stages=_stacked([*holds, (self._need(segment), last_use)]),
+        )
+
+    def _shares(self, readers: Iterable[int]) -> list[tuple[Feature, int]]:
+        """What trained readers keep of a tensor, and until which step."""
+        return [
+            (Feature(saved=frozenset({self.weighted_of[op]})), self.dw_step[op] + 1)
+            for op in readers
+            if op in self.weighted_of
+        ]
 
     def _kept_for_backward(self) -> list[BufferRule]:
         """Masks of activations, normalised inputs and statistics of norms."""
@@ -196,10 +261,10 @@ class _Builder:
                     label=f"{layer.name} {'mask' if form == 'mask' else 'kept ' + form}",
                     form=form,
                     unit_count=count,
-                    birth=op,
+                    birth=self.again_step.get(op, op),
                     stages=stages,
                     per_sample=per_sample,
-                    saved=True,
+                    saved=op not in self.again_step,
                 )
                 for form, count, per_sample in kept
             ]
@@ -254,6 +319,35 @@ class _Builder:
         readers = [op for op in self._readers(root) if self.root[op] != root]
         return min((self.dx_step[op] for op in readers), default=self.op_count)
 
+    def _scratch(self) -> list[BufferRule]:
+        """Kernels' own buffers, each alive in one step."""
+        rules = []
+        for op in self.weighted_of:
+            scratch = scratch_of(self.graph, self.layers[op], self.workspace)
+            below = Feature(trigger=self._trigger(self.producers[op][0]))
+            own = self._weight_site(op)
+            steps = [
+                (scratch.forward_bytes, op, ALWAYS),
+                (scratch.weight_grad_bytes, self.dw_step[op], Feature(trigger=own)),
+                (scratch.input_grad_bytes, self.dx_step[op], below),
+            ]
+            if op in self.again_step:
+                need = self._need(self.segment_of[op])
+                steps.append((scratch.forward_bytes, self.again_step[op], need))
+            rules += [
+                BufferRule(
+                    label=f"workspace of {self._name(op)}",
+                    form="workspace",
+                    unit_count=count,
+                    birth=step,
+                    stages=((feature, step + 1),),
+                    per_sample=False,
+                )
+                for count, step, feature in steps
+                if count and feature != Feature()
+            ]
+        return rules
+
     def _gradient_groups(self) -> dict[int, list[int]]:
         """Storages that share one gradient buffer, by the group's first storage.
 
@@ -281,3 +375,13 @@ class _Builder:
         for root, target in group.items():
             grouped.setdefault(target, []).append(root)
         return grouped
+
+
+def _stacked(holds: list[tuple[Feature, int]]) -> tuple[tuple[Feature, int], ...]:
+    """Holds as stages: the longest first, each with everything that lasts at least as long."""
+    stages: list[tuple[Feature, int]] = []
+    kept = Feature()
+    for feature, death in sorted(holds, key=lambda hold: -hold[1]):
+        kept |= feature
+        stages.append((kept, death))
+    return tuple(stages)

@@ -113,10 +113,12 @@ def operator_times(
     designs: DesignBatch,
     passes: BoolArray,
     trained: FloatArray,
+    again: FloatArray,
 ) -> FloatArray:
     """Seconds of one step booked on each operator [P, O]; the sum is the step.
 
-    `passes` bool [P, O]: where a gradient passes; `trained` [P, 3L] counts.
+    `passes` bool [P, O]: where a gradient passes; `trained` [P, 3L] counts; `again` [P, O]:
+    forward passes run again in backward.
     """
     setup = designs.setup
     booked = np.zeros((len(designs), len(table.element_count)))
@@ -127,7 +129,7 @@ def operator_times(
         if not rows.any():
             continue
         times = pass_times(table, device, setup, training=training)
-        per_pass = times.forward_s + passes[rows] * times.input_grad_s
+        per_pass = (1 + again[rows]) * times.forward_s + passes[rows] * times.input_grad_s
         share = designs.update_ratio[rows]
         per_pass[:, table.op_index] += share * times.weight_grad_s + (share > 0) * times.overhead_s
         booked[rows] = per_pass * setup.accumulation_steps

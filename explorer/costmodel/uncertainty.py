@@ -23,7 +23,8 @@ import numpy as np
 from scipy.special import ndtri
 
 from explorer.adapters import with_adapters
-from explorer.costmodel.lifetimes import trained_counts
+from explorer.costmodel.evaluate import device_life_table
+from explorer.costmodel.lifetimes import feature_values, run_again, trained_counts
 from explorer.costmodel.tables import LayerTable, layer_table
 from explorer.costmodel.timing import Rates, rates_of, step_energy, times_at, update_elements
 from explorer.design import DesignBatch, TrainingSetup
@@ -120,12 +121,14 @@ def step_spending(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch
     share = designs.update_ratio[0]
     update = update_elements(table, setup, trained)[0].sum() / setup.accumulation_steps
     input_grad, weight_grad = table.macs(passes, trained)
+    life = device_life_table(graph, device, setup)
+    forward = 1 + run_again(life, feature_values(life, designs))[0]
     micro_batch = _spending(
         table,
         device,
         setup,
-        features=(passes[0], share, share > 0, [update]),
-        macs=table.forward_macs.sum() + input_grad[0] + weight_grad[0],
+        features=(forward, passes[0], share, share > 0, [update]),
+        macs=forward[table.op_index] @ table.forward_macs + input_grad[0] + weight_grad[0],
         training=bool(trained.any()),
     )
     return micro_batch.times(setup.accumulation_steps)
@@ -137,7 +140,7 @@ def backward_spending(
     """One micro-batch forward and back, `passes` [O], for gradients of activations alone."""
     nothing = np.zeros(len(table.kind))
     macs = table.forward_macs.sum() + passes[table.op_index] @ table.forward_macs
-    features = (passes, nothing, nothing, [0.0])
+    features = (np.ones(len(passes)), passes, nothing, nothing, [0.0])
     return _spending(table, device, setup, features=features, macs=macs, training=True)
 
 
@@ -151,7 +154,7 @@ def _spending(
     training: bool,
 ) -> Spending:
     """One micro-batch; `macs` of one sample, `features` as the columns of `_seconds`."""
-    column = np.concatenate([[1.0], *features])
+    column = np.concatenate([*features])
     time_s = _seconds(table, device, setup, training=training) @ column
     rates = drawn_rates(device, setup.precision)
     energy_j = step_energy(rates, time_s, np.array(setup.micro_batch * macs))
@@ -162,15 +165,14 @@ def _spending(
 def _seconds(
     table: LayerTable, device: DeviceProfile, setup: TrainingSetup, *, training: bool
 ) -> FloatArray:
-    """Seconds of a micro-batch by feature [1 + N, 2 + O + 2L].
+    """Seconds of a micro-batch by feature [1 + N, 2O + 2L + 1].
 
-    Columns: the forward pass, dX of each operator, dW of each layer's whole weights, dW's
-    overhead of each layer, one element operation.
+    Columns: forward and dX of each operator, dW of each layer's whole weights, dW's overhead
+    of each layer, one element operation.
     """
     times = times_at(table, setup, drawn_rates(device, setup.precision), training=training)
-    forward_s = times.forward_s.sum(axis=1, keepdims=True)
-    columns = (times.input_grad_s, times.weight_grad_s, times.overhead_s, times.element_s)
-    return np.concatenate([forward_s, *columns], axis=1)
+    passes = (times.forward_s, times.input_grad_s, times.weight_grad_s, times.overhead_s)
+    return np.concatenate([*passes, times.element_s], axis=1)
 
 
 def _log_factors(device: DeviceProfile, precision: str, name: str) -> FloatArray:

@@ -17,6 +17,7 @@ FORM_COLORS = {
     "statistic": theme.PURPLE,
     "gradient": theme.GREEN,
     "weight": theme.SKY_BLUE,
+    "workspace": theme.GREY,
 }
 FORM_WORDS = {
     "parameter": "weights and optimizer state",
@@ -25,6 +26,7 @@ FORM_WORDS = {
     "statistic": "norm statistics",
     "gradient": "activation gradients",
     "weight": "weight gradients",
+    "workspace": "workspace",
 }
 _FIGURE_HEIGHT = 340
 

@@ -19,6 +19,7 @@ MAC_WORDS = {
     "forward_macs": "forward",
     "input_grad_macs": "input gradient",
     "weight_grad_macs": "weight gradient",
+    "recompute_macs": "run again",
 }
 _ROW_HEIGHT = 15
 _FRAME_HEIGHT = 90
@@ -34,6 +35,14 @@ class LayersData:
     macs: Mapping[str, FloatArray]
     saved_bytes: FloatArray
     kind: Kind = Kind.MODELLED
+
+    @property
+    def mac_words(self) -> dict[str, str]:
+        """What each pass is called; running again only where something does."""
+        is_shown = {
+            name: name != "recompute_macs" or column.any() for name, column in self.macs.items()
+        }
+        return {name: word for name, word in MAC_WORDS.items() if is_shown[name]}
 
     @property
     def total_macs(self) -> FloatArray:
@@ -65,7 +74,7 @@ def draw(data: LayersData) -> go.Figure:
     figure.add_trace(
         _bars(data, data.trained_ratio, "trained share", theme.GREEN, _percent), row=1, col=1
     )
-    for name, word in MAC_WORDS.items():
+    for name, word in data.mac_words.items():
         trace = _bars(data, data.macs[name], f"{word} MACs", theme.MAC_COLORS[name], format_count)
         figure.add_trace(trace, row=1, col=2)
     saved = _bars(data, data.saved_bytes, "saved activations", theme.ORANGE, format_bytes)

@@ -25,6 +25,7 @@ class Budget:
 class Points:
     """P designs. `worth` [P] is an accuracy or a proxy score, named by `worth_name`.
 
+    `memory_bytes` [P] is what `memory_name` says.
     `known` marks published or baseline policies, `stale` those of an earlier
     setup; `memory_kind` and `energy_kind` say how the costs are known.
     """
@@ -40,6 +41,7 @@ class Points:
     on_front: BoolArray
     known: BoolArray
     stale: BoolArray
+    memory_name: str = "peak live memory"
     memory_kind: Kind = Kind.MODELLED
     energy_kind: Kind = Kind.MODELLED
     choice_id: str | None = None

@@ -41,6 +41,7 @@ MAC_COLORS = {
     "forward_macs": SKY_BLUE,
     "input_grad_macs": ORANGE,
     "weight_grad_macs": BLUE,
+    "recompute_macs": PURPLE,
 }
 
 

@@ -98,7 +98,7 @@ def tradeoff_data(
     fresh = fresh if len(fresh) else drawn
     near = [b.limit_bytes for b in points.budgets if _is_near(b.limit_bytes, memory[fresh])]
     memory_axis = axes.byte_axis(
-        f"peak live memory ({points.memory_kind.word})",
+        f"{points.memory_name} ({points.memory_kind.word})",
         np.append(memory[fresh], near),
         format_bytes,
     )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 ACCURACY = "accuracy"
 PROXY_SCORE = "proxy_score"
+MEMORY_OBJECTIVES = {"peak": "peak_live_bytes", "above-inference": "training_extra_bytes"}
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -94,6 +95,13 @@ class CandidateTable:
     def peak_live_bytes(self) -> FloatArray:
         """Bytes [P]."""
         return self.costs.peak_live_bytes
+
+    @property
+    def memory_bytes(self) -> FloatArray:
+        """What the memory objective makes small [P]: one of MEMORY_OBJECTIVES."""
+        name = next(objective.name for objective in self.objectives if objective.unit == "byte")
+        memory: FloatArray = getattr(self.costs, name)
+        return memory
 
     @property
     def training_extra_bytes(self) -> FloatArray:
@@ -222,7 +230,7 @@ class ParetoFront:
     def rows(self) -> IntArray:
         """Row numbers of the front in the table, by memory."""
         rows = np.flatnonzero(self.table.on_front)
-        return rows[np.argsort(self.table.peak_live_bytes[rows], kind="stable")]
+        return rows[np.argsort(self.table.memory_bytes[rows], kind="stable")]
 
     @property
     def hypervolume(self) -> float:

@@ -11,12 +11,16 @@ from explorer.costmodel.report import CostReport
 from explorer.design import DesignBatch
 from explorer.device import DeviceProfile
 from explorer.graph import ModelGraph
-from explorer.search.candidates import ACCURACY, PROXY_SCORE, CandidateTable
+from explorer.search.candidates import (
+    ACCURACY,
+    MEMORY_OBJECTIVES,
+    PROXY_SCORE,
+    CandidateTable,
+)
 from explorer.search.front import Objective, anchored
 from explorer.search.judge import Judge
 from explorer.units import FloatArray
 
-MEMORY = "peak_live_bytes"
 ENERGY = "step_energy_j"
 
 
@@ -43,13 +47,18 @@ class Problem:
         anchors: DesignBatch,
         reserve_bytes: int = 0,
         memory_limit_bytes: int | None = None,
+        memory_objective: str = "peak",
     ) -> "Problem":
-        """Objectives are scaled by anchor designs: nothing trained to everything trained."""
+        """Objectives are scaled by anchor designs: nothing trained to everything trained.
+
+        `memory_objective` is one of MEMORY_OBJECTIVES; limits are on the peak either way.
+        """
+        memory = MEMORY_OBJECTIVES[memory_objective]
         costs = evaluate(graph, device, anchors)
         worth = judge.worth(anchors, costs)
         objectives = (
             anchored(ACCURACY if worth.is_accuracy else PROXY_SCORE, "1", "max", worth.value),
-            anchored(MEMORY, "byte", "min", costs.peak_live_bytes),
+            anchored(memory, "byte", "min", getattr(costs, memory)),
             anchored(ENERGY, "J", "min", costs.step_energy_j),
         )
         return cls(

@@ -17,6 +17,14 @@ The conventions, as the cost model states them:
   the graph alone, whatever trains;
 * backward of a layer with weights takes two steps, dW then dX with the update; a fused
   gradient lives through both (a norm's through its one), deferred ones all the time;
+* a kernel of TinyEngine has scratch of its own in its one step, of one sample: forward two
+  padded planes (depthwise), or two 16-bit columns and a widened kernel; dW two float planes'
+  worth (depthwise: one padded input plane and the whole gradient) or twenty float rows; dX of
+  a depthwise layer one float plane with a margin. Linear layers have none;
+* with recompute, a block (neighbours of one label, fed by one tensor that none of them
+  overwrites, read by others only at its end) keeps nothing inside in the forward pass but
+  holds its input; before its backward it runs what leads to anything it needs once more, if
+  it needs anything, and lets the input go after the last of those that read it;
 * trained weights and optimizer state are in RAM all the time, frozen ones where there is no
   flash. Inference is the forward pass alone.
 """
@@ -28,7 +36,7 @@ from explorer.design import TrainingSetup, UpdatePolicy
 from explorer.graph import INPUT, LayerSpec, ModelGraph
 
 # bits of: weight, bias, activation, gradient of an activation, gradient of a weight
-BITS = {"fp32": (32, 32, 32, 32, 32), "fp16": (16, 16, 16, 16, 16), "int8": (8, 32, 8, 8, 32)}
+BITS = {"fp32": (32, 32, 32, 32, 32), "fp16": (16, 16, 16, 16, 16), "int8": (8, 32, 8, 32, 32)}
 STATISTIC_BITS = STATE_BITS = 32
 STATES = {"sgd": 0, "sgd-momentum": 1, "adam": 2}
 WEIGHTED = {"conv2d", "linear"}
@@ -50,6 +58,15 @@ class Buffer:
 
 
 @dataclass(frozen=True)
+class Block:
+    """Layers that are run again together: all of them, the repeated ones, what feeds them."""
+
+    names: list[str]
+    repeated: list[str]
+    source: str
+
+
+@dataclass(frozen=True)
 class StepMemory:
     """Bytes of one step."""
 
@@ -57,6 +74,8 @@ class StepMemory:
     inference_bytes: int
     saved_bytes: int
     live_bytes: tuple[int, ...]
+    scratch_bytes: int
+    repeated_macs: int
 
     @property
     def extra_bytes(self) -> int:
@@ -64,13 +83,18 @@ class StepMemory:
 
 
 def simulate(
-    graph: ModelGraph, policy: UpdatePolicy, setup: TrainingSetup, *, weights_in_flash: bool = True
+    graph: ModelGraph,
+    policy: UpdatePolicy,
+    setup: TrainingSetup,
+    *,
+    weights_in_flash: bool = True,
+    tiny_engine: bool = False,
 ) -> StepMemory:
     """Run inference, then a training step, and look at memory at every step."""
     frozen = _Trained(graph, None)
-    inference = _Run(graph, frozen, setup, weights_in_flash)
+    inference = _Run(graph, frozen, setup, weights_in_flash, tiny_engine)
     inference.forward()
-    training = _Run(graph, _Trained(graph, policy), setup, weights_in_flash)
+    training = _Run(graph, _Trained(graph, policy), setup, weights_in_flash, tiny_engine)
     training.forward()
     training.loss()
     training.backward()
@@ -79,6 +103,8 @@ def simulate(
         inference_bytes=max(inference.live_bytes),
         saved_bytes=training.saved_bytes,
         live_bytes=tuple(training.live_bytes),
+        scratch_bytes=training.scratch_bytes,
+        repeated_macs=training.repeated_macs,
     )
 
 
@@ -129,8 +155,15 @@ class _Run:
     """The state of a run: what is alive, and what each tensor lives in."""
 
     def __init__(
-        self, graph: ModelGraph, trained: _Trained, setup: TrainingSetup, weights_in_flash: bool
+        self,
+        graph: ModelGraph,
+        trained: _Trained,
+        setup: TrainingSetup,
+        weights_in_flash: bool,
+        tiny_engine: bool,
     ) -> None:
+        self.tiny_engine = tiny_engine
+        self.scratch_bytes = 0
         self.graph, self.trained, self.setup = graph, trained, setup
         self.bits = BITS[setup.precision]
         self.buffers: list[Buffer] = []
@@ -150,6 +183,9 @@ class _Run:
             self.has_gradient[layer.name] = upstream or trained.trains(layer.name)
         self.unread = {name: len(readers) for name, readers in self.readers.items()}
         self.resident_bytes = self._resident(weights_in_flash)
+        self.repeated_macs = 0
+        self.blocks = self._blocks() if setup.recompute == "blocks" else []
+        self.dropped = {name for block in self.blocks if self._runs(block) for name in block.names}
 
     def _resident(self, weights_in_flash: bool) -> int:
         counts = sum(self.trained.weights.values()), sum(self.trained.others.values())
@@ -172,15 +208,114 @@ class _Run:
         self.buffers.append(buffer)
         return buffer
 
-    def _tick(self) -> None:
+    def _tick(self, scratch_bytes: int = 0) -> None:
         """A step is under way: everything it reads and writes is alive."""
-        alive = sum(buffer.size_bytes for buffer in self.buffers)
+        alive = sum(buffer.size_bytes for buffer in self.buffers) + scratch_bytes
+        self.scratch_bytes = max(self.scratch_bytes, scratch_bytes)
         self.live_bytes.append(alive + self.resident_bytes)
+
+    def _scratch(self, layer: LayerSpec, step: str) -> int:
+        if not self.tiny_engine or layer.op != "conv2d":
+            return 0
+        inside, rows, columns = _tensor_shape(self.graph, layer)
+        outside, out_rows, out_columns = layer.out_shape
+        high, wide = layer.kernel
+        if layer.groups == outside and outside > 1:  # depthwise
+            plane = (rows + 2 * layer.padding[0]) * (columns + 2 * layer.padding[1])
+            return {
+                "forward": 2 * plane,
+                "dW": 4 * plane + 4 * outside * out_rows * out_columns,
+                "dX": 4 * (rows + high - 1) * (columns + wide - 1),
+            }[step]
+        widened = 2 * outside * (inside // layer.groups) * high * wide if high * wide > 1 else 0
+        return {
+            "forward": 4 * high * wide * inside + widened,
+            "dW": 80 * out_rows * out_columns,
+            "dX": 0,
+        }[step]
 
     def _overwrites(self, layer: LayerSpec) -> bool:
         (source, *others) = self.graph.producers(layer)
         in_place = layer.op in ACTIVATIONS | NORMS and not others
         return in_place and source != INPUT and self.readers[source] == [layer.name]
+
+    # blocks that run again
+
+    def _blocks(self) -> list[Block]:
+        found = []
+        for label in {layer.block for layer in self.graph.layers} - {""}:
+            layers = [layer for layer in self.graph.layers if layer.block == label]
+            names = [layer.name for layer in layers]
+            ages = sorted(self.age[name] for name in names)
+            outside = {s for layer in layers for s in self.graph.producers(layer)} - set(names)
+            readers = [reader for name in names[:-1] for reader in self.readers[name]]
+            repeated = self._repeated(layers)
+            if (
+                ages == list(range(ages[0], ages[0] + len(ages)))
+                and len(outside) == 1
+                and not set(readers) - set(names)
+                and not any(
+                    self._overwrites(layer) and self.graph.producers(layer)[0] in outside
+                    for layer in layers
+                )
+                and repeated
+            ):
+                found.append(Block(names, repeated, outside.pop()))
+        return found
+
+    def _repeated(self, layers: list[LayerSpec]) -> list[str]:
+        names = [layer.name for layer in layers]
+        wanted = {
+            layer.name for layer in layers if layer.op in ACTIVATIONS | {"batchnorm", "groupnorm"}
+        }
+        wanted |= {self.graph.producers(layer)[0] for layer in layers if layer.op in WEIGHTED}
+        wanted &= set(names)
+        while True:
+            more = {s for name in wanted for s in self.graph.producers(self.graph[name])}
+            if more & set(names) <= wanted:
+                return [name for name in names if name in wanted]
+            wanted |= more & set(names)
+
+    def _runs(self, block: Block) -> bool:
+        """Whether anything inside would be kept."""
+        for name in block.names:
+            layer = self.graph[name]
+            source = self.graph.producers(layer)[0]
+            if layer.op in ACTIVATIONS and self.has_gradient[source]:
+                return True
+            keeps = layer.op in ("batchnorm", "groupnorm")
+            if keeps and (self.has_gradient[source] or name in self.trained.scales):
+                return True
+            if name in self.trained.weights and source in block.names:
+                return True
+        return False
+
+    def _run_again(self, block: Block) -> None:
+        runs = self._runs(block)
+        unread = {
+            name: [reader for reader in readers if reader in block.repeated]
+            for name, readers in self.readers.items()
+        }
+        for name in block.repeated:
+            layer = self.graph[name]
+            if runs:
+                self._write_output(layer)
+                self.kept[name] = self._saved_beside(layer)
+                for reader in self.readers[name]:
+                    if reader in block.names and reader in self.trained.weights:
+                        self._keep_input(self.graph[reader])
+                shape = _tensor_shape(self.graph, layer)
+                weights = shape[0] // layer.groups * prod(layer.kernel)
+                if layer.op in WEIGHTED:
+                    self.repeated_macs += weights * prod(layer.out_shape)
+            self._tick(self._scratch(layer, "forward") if runs else 0)
+            for source in dict.fromkeys(self.graph.producers(layer)):
+                unread[source].remove(name)
+                if not unread[source]:
+                    holder = block.names[0] + " again" if source == block.source else source
+                    self.store[source].holders.discard(holder)
+            if not unread[name]:
+                self.store[name].holders.discard(name)
 
     # forward
 
@@ -190,11 +325,14 @@ class _Run:
         for layer in self.graph.layers:
             self._write_output(layer)
             self._keep_for_backward(layer)
-            self._tick()
+            self._tick(self._scratch(layer, "forward"))
             for source in dict.fromkeys(self.graph.producers(layer)):
                 self.unread[source] -= 1
                 if not self.unread[source]:
                     self.store[source].holders.discard(source)
+            for block in self.blocks:
+                if layer.name == block.names[0] and layer.name in self.dropped:
+                    self.store[block.source].holders.add(layer.name + " again")
 
     def _write_output(self, layer: LayerSpec) -> None:
         if self._overwrites(layer):
@@ -206,7 +344,22 @@ class _Run:
 
     def _keep_for_backward(self, layer: LayerSpec) -> None:
         source = self.graph.producers(layer)[0]
-        passes = self.has_gradient[source]
+        self.kept[layer.name] = [] if layer.name in self.dropped else self._saved_beside(layer)
+        made_again = layer.name in self.dropped and source in self.dropped
+        made_again = made_again and self.graph[source].block == layer.block
+        if layer.name in self.trained.weights and not made_again:
+            self._keep_input(layer)
+
+    def _keep_input(self, layer: LayerSpec) -> None:
+        """The channels that a layer's weight gradient needs."""
+        source = self.graph.producers(layer)[0]
+        shape = _tensor_shape(self.graph, layer)
+        share = self.trained.kept_channels[layer.name] * prod(shape[1:])
+        self.store[source].parts[layer.name] = self._sample_bytes(share, self.bits[2])
+
+    def _saved_beside(self, layer: LayerSpec) -> list[Buffer]:
+        """Masks, normalised inputs and statistics, as buffers."""
+        passes = self.has_gradient[self.graph.producers(layer)[0]]
         count = prod(layer.out_shape)
         sizes: list[int] = []
         if layer.op in ACTIVATIONS and passes:
@@ -217,11 +370,7 @@ class _Run:
                 sizes.append(layer.out_shape[0] * STATISTIC_BITS // 8)
             else:
                 sizes.append(self._sample_bytes(layer.groups, STATISTIC_BITS))
-        self.kept[layer.name] = [self._new(size, layer.name) for size in sizes]
-        if layer.name in self.trained.weights:
-            shape = _tensor_shape(self.graph, layer)
-            share = self.trained.kept_channels[layer.name] * prod(shape[1:])
-            self.store[source].parts[layer.name] = self._sample_bytes(share, self.bits[2])
+        return [self._new(size, layer.name) for size in sizes]
 
     # backward
 
@@ -237,6 +386,9 @@ class _Run:
 
     def backward(self) -> None:
         for layer in reversed(self.graph.layers):
+            for block in self.blocks:
+                if layer.name == block.names[-1]:
+                    self._run_again(block)
             if layer.op in WEIGHTED:
                 self._backward_weighted(layer)
             elif layer.op == "add":
@@ -248,13 +400,14 @@ class _Run:
     def _backward_weighted(self, layer: LayerSpec) -> None:
         (source,) = self.graph.producers(layer)
         update = self._new(self._weight_gradient_bytes(layer), layer.name)
-        self._tick()  # dW
+        self._tick(self._scratch(layer, "dW") if layer.name in self.trained.weights else 0)
         self.store[source].parts.pop(layer.name, None)
         if self.has_gradient[source]:
             self._receive(source)
         else:
             self._release(layer.name)
-        self._tick()  # dX and the update
+        # dX and the update
+        self._tick(self._scratch(layer, "dX") if self.has_gradient[source] else 0)
         self._release(layer.name)
         update.holders.clear()
 

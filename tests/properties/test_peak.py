@@ -23,6 +23,7 @@ from tests.helpers import (
     random_policy,
     setups,
     small_graphs,
+    with_blocks,
     with_some_adapters,
 )
 from tests.properties.event_simulator import simulate
@@ -30,11 +31,21 @@ from tests.properties.event_simulator import simulate
 NETWORKS = ("digits-cnn", "mcunet-5fps", "mbv2-w0.35-tinytrain")
 
 
-def assert_equal_bytes(graph: ModelGraph, policy, setup: TrainingSetup, *, flash=True) -> None:
-    device = device_for(setup.precision, weights_in_flash=flash)
+def assert_equal_bytes(
+    graph: ModelGraph, policy, setup: TrainingSetup, *, flash=True, tiny_engine=False
+) -> None:
+    workspace = "tiny-engine" if tiny_engine else "none"
+    device = device_for(setup.precision, weights_in_flash=flash, workspace=workspace)
     designs = batch_of(graph, policy, setup=setup)
     costs = evaluate(graph, device, designs)
-    oracle = simulate(*policy_with_adapters(graph, policy), setup, weights_in_flash=flash)
+    oracle = simulate(
+        *policy_with_adapters(graph, policy),
+        setup,
+        weights_in_flash=flash,
+        tiny_engine=tiny_engine,
+    )
+    assert costs.recompute_macs.tolist() == [oracle.repeated_macs]
+    assert costs.workspace_bytes.tolist() == [oracle.scratch_bytes]
     assert costs.peak_live_bytes.tolist() == [oracle.peak_bytes]
     assert costs.saved_activation_bytes.tolist() == [oracle.saved_bytes]
     assert costs.training_extra_bytes.tolist() == [oracle.extra_bytes]
@@ -49,18 +60,22 @@ def assert_equal_bytes(graph: ModelGraph, policy, setup: TrainingSetup, *, flash
 
 @pytest.mark.parametrize("norm", NORM_CHOICES)
 @pytest.mark.parametrize("name", NETWORKS)
-@given(data=st.data(), setup=setups, flash=st.booleans())
+@given(data=st.data(), setup=setups, flash=st.booleans(), tiny_engine=st.booleans())
 @settings(max_examples=40, derandomize=True, deadline=None)
-def test_networks(name, norm, data, setup, flash):
+def test_networks(name, norm, data, setup, flash, tiny_engine):
     graph = normalised(catalog.load("model", name).build(), norm)
-    assert_equal_bytes(graph, data.draw(random_policies(graph)), setup, flash=flash)
+    policy = data.draw(random_policies(graph))
+    assert_equal_bytes(graph, policy, setup, flash=flash, tiny_engine=tiny_engine)
 
 
 @pytest.mark.parametrize("graph", small_graphs(), ids=lambda graph: graph.name)
-@given(data=st.data(), setup=setups, flash=st.booleans())
+@given(data=st.data(), setup=setups, flash=st.booleans(), tiny_engine=st.booleans())
 @settings(max_examples=25, derandomize=True, deadline=None)
-def test_small_graphs(graph, data, setup, flash):
-    assert_equal_bytes(graph, data.draw(random_policies(graph)), setup, flash=flash)
+def test_small_graphs(graph, data, setup, flash, tiny_engine):
+    policy = data.draw(random_policies(graph))
+    seed = data.draw(st.integers(0, 2**32 - 1))
+    graph = with_blocks(graph, np.random.default_rng(seed))
+    assert_equal_bytes(graph, policy, setup, flash=flash, tiny_engine=tiny_engine)
 
 
 @pytest.mark.parametrize("graph", small_graphs(), ids=lambda graph: graph.name)
@@ -91,7 +106,26 @@ def test_random_graphs():
         graph = random_graph(rng)
         setup = TrainingSetup(micro_batch=int(rng.integers(1, 5)))
         for _ in range(3):
-            assert_equal_bytes(graph, random_policy(graph, rng), setup)
+            assert_equal_bytes(graph, random_policy(graph, rng), setup, tiny_engine=seed % 2 == 0)
+
+
+def test_random_graphs_in_random_blocks():
+    """Many of these blocks cannot run again; those that can are exact too."""
+    ran = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        graph = with_blocks(random_graph(rng), rng)
+        setup = TrainingSetup(micro_batch=int(rng.integers(1, 5)), recompute="blocks")
+        for _ in range(3):
+            policy = random_policy(graph, rng)
+            assert_equal_bytes(graph, policy, setup, tiny_engine=seed % 2 == 0)
+            ran += (
+                evaluate(
+                    graph, device_for("fp32"), batch_of(graph, policy, setup=setup)
+                ).recompute_macs[0]
+                > 0
+            )
+    assert ran > 100
 
 
 @pytest.mark.parametrize("graph", adapted_nets(), ids=lambda graph: graph.name)

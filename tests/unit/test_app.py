@@ -29,7 +29,9 @@ from explorer.figures.roles import ROLES
 from explorer.search.control import SearchControl
 from explorer.session import ALWAYS_APPLICABLE, Session
 
-KNOWN = [role.name for role in ROLES].index("known")
+KNOWN, CHOSEN, BUDGET = (
+    [role.name for role in ROLES].index(name) for name in ("known", "choice", "budget")
+)
 SESSION = Session()
 
 
@@ -529,6 +531,29 @@ def test_another_device_stops_the_search_and_greys_what_it_found() -> None:
         assert not run.is_active
 
     driven(slow_steps, Slow())
+
+
+def test_update_timing_and_the_memory_axis_are_controls() -> None:
+    async def steps(app: App) -> None:
+        peak = app.view.cost.memory["peak_live_bytes"]
+        app.controls.update_timing.value = "deferred"
+        await app.wait(30)
+        assert app.view.cost.setup["update_timing"] == "deferred"
+        assert app.view.cost.memory["peak_live_bytes"] > peak
+        assert len(app.tradeoff_data.panels[0].traces[BUDGET].x) > 0
+        app.controls.recompute.value = "blocks"
+        await app.wait(30)
+        assert app.view.cost.setup["recompute"] == "blocks"
+        assert app.view.cost.macs["recompute"] > 0
+        app.controls.memory_objective.value = "above-inference"
+        await app.wait(30)
+        title = app.tradeoff_data.panels[0].x_axis.title
+        assert title == "memory above inference (modelled)"
+        choice = app.tradeoff_data.panels[0].traces[CHOSEN]
+        assert choice.x.tolist() == [app.view.cost.memory["training_extra_bytes"]]
+        assert len(app.tradeoff_data.panels[0].traces[BUDGET].x) == 0
+
+    driven(steps)
 
 
 def test_what_the_search_raises_is_shown_and_raised_by_wait() -> None:

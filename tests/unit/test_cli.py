@@ -49,7 +49,7 @@ def test_cost_prints_the_promised_object(terminal):
         "model", "device", "policy", "setup", "accounting", "macs", "memory", "fits", "step",
         "sample", "trained_parameters", "session", "provenance", "layers",
     }  # fmt: skip
-    assert set(answer["macs"]) == {"forward", "input_grad", "weight_grad"}
+    assert set(answer["macs"]) == {"forward", "input_grad", "weight_grad", "recompute"}
     assert set(answer["memory"]) == set(MEMORY_COLUMNS)
     assert answer["macs"]["forward"] == 22_453_504
     assert answer["trained_parameters"] == 469_224
@@ -116,6 +116,12 @@ BAD = [
     (("cost", "mcunet-5fps", "gap9", "--batch", "many"), ("batch", "many")),
     (("cost", "mcunet-5fps", "gap9", "--norm", "ln"), ("ln", "bn, gn")),
     (("cost", "mcunet-5fps", "gap9", "--optimizer", "lion"), ("lion", "adam")),
+    (("cost", "mcunet-5fps", "gap9", "--update", "later"), ("later", "fused, deferred")),
+    (("cost", "mcunet-5fps", "gap9", "--recompute", "all"), ("all", "none, blocks")),
+    (
+        ("search", "digits-cnn", "gap9", "--memory-objective", "arena"),
+        ("arena", "peak, above-inference"),
+    ),
     (("cost", "mcunet-5fps", "pi-zero-2w", "--precision", "fp16"), ("fp16", "fp32")),
     (("cost", "mcunet-5fps", "gap9", "--accounting", "mine"), ("mine", "device")),
     (("cost", "mcunet-5fps", "gap9", "--reserve", "-1"), ("-1", "0")),
@@ -160,6 +166,23 @@ def test_export_picks_a_candidate_that_validates_and_costs_the_same(
     peak = policy["predicted"]["peak_live_bytes"]
     assert json.loads(text)["memory"]["peak_live_bytes"] == peak["value"]
     assert peak["kind"] == "modelled"
+
+
+def test_a_search_can_make_the_bytes_above_inference_small(terminal, tmp_path):
+    out, policy = tmp_path / "front.json", tmp_path / "policy.json"
+    options = ("--memory-objective", "above-inference", "--trials", "25", "--out", str(out))
+    assert terminal("search", "digits-cnn", "gap9", *options)[0] == 0
+    assert terminal("validate", str(out))[0] == 0
+    document = json.loads(out.read_text())
+    names = [objective["name"] for objective in document["objectives"]]
+    assert "training_extra_bytes" in names
+    assert "peak_live_bytes" not in names
+    members = [candidate for candidate in document["candidates"] if candidate["on_front"]]
+    extra = [candidate["cost"]["memory"]["training_extra_bytes"] for candidate in members]
+    assert extra == [candidate["objectives"]["training_extra_bytes"] for candidate in members]
+    assert terminal("export", str(out), "--pick", "min-memory", "--out", str(policy))[0] == 0
+    predicted = json.loads(policy.read_text())["predicted"]["training_extra_bytes"]["value"]
+    assert predicted == min(extra)
 
 
 def test_a_pick_outside_the_candidates_is_refused(terminal, front, tmp_path):

@@ -270,6 +270,7 @@ LAYERS = pd.DataFrame(
         "forward_macs": [100.0, 0.0, 40.0],
         "input_grad_macs": [0.0, 0.0, 40.0],
         "weight_grad_macs": [0.0, 0.0, 20.0],
+        "recompute_macs": [0.0, 0.0, 0.0],
         "saved_bytes": [0.0, 0.0, 128.0],
     }
 )
@@ -282,6 +283,10 @@ def test_layers_keep_those_that_do_something() -> None:
     figure = layers.draw(data)
     assert next(bar.name for bar in figure.data) == "trained share"
     assert sum(len(bar.x) for bar in figure.data) == 2 * 5
+    repeated = layers.draw(layers.layers_data(LAYERS.assign(recompute_macs=[5.0, 0.0, 0.0])))
+    assert {bar.name for bar in repeated.data} - {bar.name for bar in figure.data} == {
+        "run again MACs"
+    }
 
 
 def test_memory_parts_and_limit() -> None:

@@ -5,6 +5,7 @@ import pytest
 from explorer.costmodel.evaluate import evaluate
 from explorer.costmodel.ops import RULES, check_supported, kernel_kind
 from explorer.costmodel.tables import layer_table
+from explorer.costmodel.workspace import Scratch, scratch_of
 from explorer.errors import UnsupportedOpError
 from explorer.graph import INPUT, LayerSpec, ModelGraph
 from explorer.zoo._chain import Chain
@@ -140,3 +141,32 @@ def test_all_unknown_operators_are_listed_at_once():
     policy = policy_of(graph)
     with pytest.raises(UnsupportedOpError):
         evaluate(graph, device_for("fp32"), batch_of(graph, policy))
+
+
+@pytest.mark.parametrize(
+    ("options", "forward", "weight_grad", "input_grad"),
+    [
+        # two 16-bit columns of 3 x 3 x 5 and the kernel in 16 bits; 20 rows of 14 x 14 floats
+        ({"channels": 16, "kernel": 3}, 4 * 45 + 2 * 16 * 45, 4 * 20 * 196, 0),
+        ({"channels": 16}, 4 * 5, 4 * 20 * 196, 0),
+        # two padded planes; one in floats and the gradient; one with a margin in floats
+        ({"channels": 5, "kernel": 3, "groups": 5}, 2 * 256, 4 * (256 + 5 * 196), 4 * 256),
+        ({"channels": 5, "kernel": 3, "groups": 5, "stride": 2}, 512, 4 * (256 + 5 * 49), 1024),
+    ],
+)
+def test_scratch_of_tiny_engine(options, forward, weight_grad, input_grad):
+    net = Net(5, 14, 14)
+    net.conv(INPUT, "layer", **options)
+    graph = net.graph()
+    scratch = scratch_of(graph, graph["layer"], "tiny-engine")
+    assert scratch.forward_bytes == forward
+    assert scratch.weight_grad_bytes == weight_grad
+    assert scratch.input_grad_bytes == input_grad
+    assert scratch_of(graph, graph["layer"], "none") == Scratch()
+
+
+def test_a_linear_layer_needs_no_scratch():
+    net = Net(8)
+    net.linear(INPUT, "head", 3)
+    graph = net.graph()
+    assert scratch_of(graph, graph["head"], "tiny-engine") == Scratch()

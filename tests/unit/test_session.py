@@ -45,6 +45,8 @@ def document(tmp_path):
         micro_batch=2,
         optimizer="adam",
         precision="fp16",
+        update_timing="deferred",
+        recompute="blocks",
     )
     path = tmp_path / "policy.json"
     path.write_text(session.export().to_json(), "utf-8")
@@ -69,6 +71,28 @@ def test_the_terminal_takes_the_documents_setup_unless_told_otherwise(document, 
     assert run(command) == 0
     setup = json.loads(capsys.readouterr().out)["setup"]
     assert setup == cost.setup | {"optimizer": "sgd"}
+
+
+def test_a_deferred_update_keeps_every_weight_gradient(capsys):
+    session = Session(model="digits-cnn", device="gap9", policy="full")
+    memory = session.with_update_timing("deferred").cost().memory
+    assert memory["gradient_bytes"] == 4 * session.graph.parameter_count
+    assert memory["peak_live_bytes"] > session.cost().memory["peak_live_bytes"]
+    assert run(["cost", "digits-cnn", "gap9", "--update", "deferred", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["memory"] == memory
+    accumulated = session.with_batch(4, 1)
+    assert accumulated.with_update_timing("fused").cost().setup["update_timing"] == "deferred"
+
+
+def test_what_a_search_makes_small_is_one_of_two():
+    session = Session(model="digits-cnn", policy="none").with_memory_objective("above-inference")
+    assert [o.name for o in session.problem.objectives if o.unit == "byte"] == [
+        "training_extra_bytes"
+    ]
+    table = session.compare()
+    assert table.memory_bytes.tolist() == table.training_extra_bytes.tolist()
+    with pytest.raises(SpecError, match="peak, above-inference"):
+        session.with_memory_objective("arena")
 
 
 def test_advice_is_on_the_documents_setup(document, capsys):

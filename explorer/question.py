@@ -1,0 +1,149 @@
+"""A question: one network on one device under one setup, and how to change it.
+
+Frozen: every change is a new question. A session (session.py) is a question with answers.
+"""
+
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any, Self
+
+from explorer.accuracy.tasks import check_task
+from explorer.costmodel.adaptation import SAMPLES, Plan
+from explorer.costmodel.conventions import ACCOUNTINGS
+from explorer.design import TrainingSetup
+from explorer.device import DeviceProfile
+from explorer.errors import SpecError
+from explorer.graph import ModelGraph, normalised
+from explorer.search.candidates import MEMORY_OBJECTIVES
+from explorer.search.sources import device_profile, model_graph, model_task
+
+DEFAULT_POLICY = "default"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked about, and under which setup.
+
+    `device` may be a path to a TOML, `policy` a spec or a path to a policy JSON or to a
+    tiny-training YAML, `task` a folder whose subfolders are classes of images. `task`, `norm`,
+    `precision` None mean the model's task, the network's own norm, the device's precision; the
+    policy `default` is a published scheme where there is one. `reserve_bytes` of RAM belong to
+    the application. An adaptation is `steps` weight updates over `samples` kept samples; None
+    means 40 passes over them. `memory_objective` says what a search makes small: the peak, or
+    what training needs above inference.
+    """
+
+    model: str = "mcunet-5fps"
+    device: str = "gap9"
+    task: str | None = None
+    batch: int = 1
+    micro_batch: int | None = None
+    norm: str | None = None
+    optimizer: str = "sgd"
+    precision: str | None = None
+    policy: str = DEFAULT_POLICY
+    accounting: str = "device"
+    reserve_bytes: int = 0
+    memory_limit_bytes: int | None = None
+    steps: int | None = None
+    samples: int = SAMPLES
+    update_timing: str = "fused"
+    recompute: str = "none"
+    memory_objective: str = "peak"
+
+    def __post_init__(self) -> None:
+        for field in ("model", "device", "policy"):
+            if not isinstance(getattr(self, field), str):
+                raise SpecError.of(field, getattr(self, field), "a name or a path, as text")
+        if self.accounting not in ACCOUNTINGS:
+            raise SpecError.of("accounting", self.accounting, ", ".join(ACCOUNTINGS))
+        if self.memory_objective not in MEMORY_OBJECTIVES:
+            allowed = ", ".join(MEMORY_OBJECTIVES)
+            raise SpecError.of("memory_objective", self.memory_objective, allowed)
+        if self.reserve_bytes < 0:
+            raise SpecError.of("reserve", self.reserve_bytes, "bytes from 0")
+        if self.memory_limit_bytes is not None and self.memory_limit_bytes < 1:
+            raise SpecError.of("memory_limit", self.memory_limit_bytes, "bytes from 1")
+        model_graph(self.model)
+        self._setup()
+        self._plan()
+        if self.task is not None:
+            check_task(self.task)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Only the question travels; what was worked out is worked out again."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def with_device(self, device: str) -> Self:
+        """Another device, in its own precision if it does not have the chosen one."""
+        if self.precision is not None and self.precision not in device_profile(device).kernels:
+            return replace(self, device=device, precision=None)
+        return replace(self, device=device)
+
+    def with_task(self, task: str | None) -> Self:
+        """Another task; None for the model's own."""
+        return replace(self, task=task)
+
+    def with_batch(self, batch: int, micro_batch: int | None = None) -> Self:
+        """Another effective batch, split into micro-batches that divide it."""
+        return replace(self, batch=batch, micro_batch=micro_batch)
+
+    def with_norm(self, norm: str | None) -> Self:
+        """Another normalisation; None for the network's own."""
+        return replace(self, norm=norm)
+
+    def with_optimizer(self, optimizer: str) -> Self:
+        """Another optimizer."""
+        return replace(self, optimizer=optimizer)
+
+    def with_update_timing(self, update_timing: str) -> Self:
+        """Updates at once (fused) or at the end of the step (deferred, as accumulation is)."""
+        return replace(self, update_timing=update_timing)
+
+    def with_recompute(self, recompute: str) -> Self:
+        """Keep what backward needs (none), or run blocks again in backward (blocks)."""
+        return replace(self, recompute=recompute)
+
+    def with_memory_objective(self, memory_objective: str) -> Self:
+        """What a search makes small: peak, or above-inference."""
+        return replace(self, memory_objective=memory_objective)
+
+    def with_precision(self, precision: str | None) -> Self:
+        """Another precision; None for the device's own."""
+        return replace(self, precision=precision)
+
+    def with_limits(self, reserve_bytes: int = 0, memory_limit_bytes: int | None = None) -> Self:
+        """RAM the application keeps, and a limit on peak RAM in searches."""
+        return replace(self, reserve_bytes=reserve_bytes, memory_limit_bytes=memory_limit_bytes)
+
+    @property
+    def task_name(self) -> str:
+        """The task in force."""
+        return self.task or model_task(self.model)
+
+    @cached_property
+    def graph(self) -> ModelGraph:
+        """The network, in the chosen normalisation."""
+        return normalised(model_graph(self.model), self.norm)
+
+    @property
+    def profile(self) -> DeviceProfile:
+        """The device."""
+        return device_profile(self.device)
+
+    def _setup(self) -> TrainingSetup:
+        profile = self.profile
+        precision = self.precision or profile.default_precision
+        profile.kernels_for(precision)
+        rest = {
+            "optimizer": self.optimizer,
+            "precision": precision,
+            "update_timing": self.update_timing,
+            "recompute": self.recompute,
+        }
+        if self.norm is not None:
+            rest["norm"] = self.norm
+        return TrainingSetup.of_batch(self.batch, self.micro_batch, **rest)
+
+    def _plan(self) -> Plan:
+        return Plan(steps=self.steps, samples=self.samples)
