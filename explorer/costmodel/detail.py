@@ -5,9 +5,16 @@ from typing import Any
 
 import numpy as np
 
+from explorer.costmodel.arena import place_at_run_time
 from explorer.costmodel.conventions import DEVICE, recount
-from explorer.costmodel.evaluate import evaluate, place_rows
-from explorer.costmodel.lifetimes import feature_values, life_table, trained_counts
+from explorer.costmodel.evaluate import arena_plan, evaluate
+from explorer.costmodel.levels import overflow_joules, overflow_seconds, overflow_warning
+from explorer.costmodel.lifetimes import (
+    buffer_columns,
+    feature_values,
+    life_table,
+    trained_counts,
+)
 from explorer.costmodel.report import MACS_COLUMNS, MEMORY_COLUMNS, Cost, CostReport, Estimate, Fit
 from explorer.costmodel.timing import operator_times, step_energy
 from explorer.design import DesignBatch
@@ -16,6 +23,7 @@ from explorer.graph import ModelGraph
 from explorer.provenance import Kind, weakest
 from explorer.units import FloatArray
 
+NOTHING = ("trained_ratio", "forward_macs", "input_grad_macs", "weight_grad_macs", "saved_bytes")
 NOT_SPEED = {"active_power_w", "energy_j_per_mac"}
 TRAINING_ONLY = {"input_grad_speed_ratio", "weight_grad_speed_ratio", "trainer_speed_ratio"}
 
@@ -34,7 +42,7 @@ def needs_and_limits(
         (level, ram_bytes(costs), level.usable_bytes - reserve_bytes)
         if level.holds == "data"
         else (level, costs.flash_bytes, level.usable_bytes)
-        for level in device.memory
+        for level in device.fit_levels
     ]
 
 
@@ -67,13 +75,17 @@ def report(
     Under another accounting MACs and memory are that one's; whether it fits, the time and
     the per-layer rows stay our own.
     """
-    row = np.array([0])
-    costs = place_rows(graph, device, evaluate(graph, device, designs.take(row)), row)
+    placed, arena_bytes = arena_plan(graph, device, designs)
+    costs = evaluate(graph, device, designs.take(np.array([0])))
+    costs = replace(costs, arena_bytes=np.array([float(arena_bytes)]))
     own = cost_of_row(graph, device, costs, 0, reserve_bytes)
-    if accounting == DEVICE:
-        return own
-    other = cost_of_row(graph, device, recount(graph, costs, accounting), 0, reserve_bytes)
-    return replace(other, accounting=accounting, fits=own.fits)
+    if accounting != DEVICE:
+        other = cost_of_row(graph, device, recount(graph, costs, accounting), 0, reserve_bytes)
+        memory = other.memory | {"runtime_arena_bytes": np.nan}
+        return replace(own, accounting=accounting, macs=other.macs, memory=memory)
+    columns = buffer_columns([buffer for buffer, _ in placed])
+    needed = place_at_run_time(*columns, device.alignment_bytes).arena_bytes
+    return replace(own, memory=own.memory | {"runtime_arena_bytes": float(needed)})
 
 
 def cost_of_row(
@@ -110,9 +122,30 @@ def cost_of_row(
         batch=setup.effective_batch,
         trained_parameters=int(costs.trained_parameter_count[row]),
         provenance=_provenance(device, costs, row),
-        layer_rows=tuple(_layer_rows(graph, device, designs)),
-        warnings=tuple(_warnings(graph, designs)),
+        layer_rows=(*_layer_rows(graph, device, designs), *_overflow_rows(device, costs, row)),
+        warnings=(*_warnings(graph, designs), *_overflow_warnings(device, costs, row)),
     )
+
+
+def _overflow_wait_s(device: DeviceProfile, costs: CostReport, row: int) -> FloatArray:
+    """Seconds of waiting in one design's step, as an array of one."""
+    return overflow_seconds(device, costs.designs.setup, costs.peak_live_bytes[row : row + 1])
+
+
+def _overflow_rows(device: DeviceProfile, costs: CostReport, row: int) -> list[dict[str, Any]]:
+    """The wait for the overflow level as a row of its own, where there is one."""
+    level, wait_s = device.level("overflow"), _overflow_wait_s(device, costs, row)
+    if level is None or not wait_s[0]:
+        return []
+    spent = {"time_s": float(wait_s[0]), "energy_j": float(overflow_joules(device, wait_s)[0])}
+    return [{"name": level.name, "op": "overflow", **dict.fromkeys(NOTHING, 0.0), **spent}]
+
+
+def _overflow_warnings(device: DeviceProfile, costs: CostReport, row: int) -> list[str]:
+    wait_s = float(_overflow_wait_s(device, costs, row)[0])
+    peak, step_time_s = float(costs.peak_live_bytes[row]), float(costs.step_time_s[row])
+    warning = overflow_warning(device, peak, wait_s, step_time_s)
+    return [warning] if warning else []
 
 
 def _layer_rows(
@@ -174,6 +207,9 @@ def _provenance(device: DeviceProfile, costs: CostReport, row: int) -> dict[str,
     if not learns:
         kernels -= TRAINING_ONLY
     speed = ["clock_hz", *(f"kernels.{precision}.{name}" for name in sorted(kernels))]
+    overflow = device.level("overflow")
+    if overflow is not None and _overflow_wait_s(device, costs, row)[0]:
+        speed.append(f"memory.{overflow.name}.bytes_per_s")
     sources = [source for path in speed if (source := device.find_source(path))]
     power = device.find_source(f"kernels.{precision}.active_power_w")
     time_spread = max((source.plus_minus_ratio for source in sources), default=0.0)
@@ -201,7 +237,7 @@ def _provenance(device: DeviceProfile, costs: CostReport, row: int) -> dict[str,
             entries[f"{scope}.{name}"] = Estimate(
                 kind=word, low=float(low), high=float(high), source=cite
             )
-    for level in device.memory:
+    for level in device.fit_levels:
         usable = device.find_source(f"memory.{level.name}.usable_bytes")
         if usable:
             entries[f"fits.{level.name}.usable_bytes"] = Estimate(
