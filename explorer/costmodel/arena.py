@@ -10,13 +10,15 @@ Lifetimes are half-open, so buffers overlap when `a.birth < b.death and b.birth 
 a.death`. Knows no layer.
 """
 
-from collections.abc import Iterator
+from bisect import insort
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from explorer.units import BoolArray, IntArray
+from explorer.units import IntArray
 
+Rivals = list[bytes]  # 1 where two buffers meet
 ROUNDS = 10  # of each starting order
 TIGHT_RATIO = 1.0005  # arena over live bytes at which no other order is tried
 LEFT_OUT = -1
@@ -42,7 +44,7 @@ def place(
     enough = TIGHT_RATIO * alive.max(initial=0) + alignment_bytes
     best = ArenaPlan(offsets=np.zeros(0, dtype=np.int64), arena_bytes=0)
     for start in _starting_orders(sizes, births, deaths, alive):
-        order = start
+        order = start.tolist()
         for _ in range(ROUNDS):
             plan = _first_fit(order, sizes, rivals, alignment_bytes)
             if plan.arena_bytes < best.arena_bytes or not len(best.offsets):
@@ -62,7 +64,7 @@ def place_at_run_time(
     """
     end = deaths.max(initial=0)
     passing = (births > births.min(initial=end)) | (deaths < end)
-    order = np.lexsort((passing, births))
+    order = np.lexsort((passing, births)).tolist()
     return _first_fit(order, sizes, _rivals(births, deaths), alignment_bytes)
 
 
@@ -75,14 +77,14 @@ def place_within(
     alignment_bytes: int = 16,
 ) -> ArenaPlan:
     """First fit of B buffers [B] in this order; those that end above the limit are left out."""
-    return _first_fit(order, sizes, _rivals(births, deaths), alignment_bytes, limit_bytes)
+    rivals = _rivals(births, deaths)
+    return _first_fit(order.tolist(), sizes, rivals, alignment_bytes, limit_bytes)
 
 
-def _rivals(births: IntArray, deaths: IntArray) -> BoolArray:
-    """Pairs alive at one step [B, B]."""
-    rivals: BoolArray = (births[:, None] < deaths) & (births < deaths[:, None])
-    np.fill_diagonal(rivals, False)
-    return rivals
+def _rivals(births: IntArray, deaths: IntArray) -> Rivals:
+    """Which buffers are alive at a step of another, a row each; rows are quick to index."""
+    meets = (births[:, None] < deaths) & (births < deaths[:, None])
+    return [row.tobytes() for row in meets]
 
 
 def _starting_orders(
@@ -100,36 +102,41 @@ def _starting_orders(
 
 
 def _first_fit(
-    order: IntArray,
+    order: Sequence[int],
     sizes: IntArray,
-    rivals: BoolArray,
+    rivals: Rivals,
     alignment_bytes: int,
     limit_bytes: int | None = None,
 ) -> ArenaPlan:
-    """Lowest aligned gap for each buffer, in this order."""
-    offsets = np.full(len(sizes), LEFT_OUT, dtype=np.int64)
-    placed = np.zeros(len(sizes), dtype=bool)
-    aligned = -(-sizes // alignment_bytes) * alignment_bytes
+    """Lowest aligned gap for each buffer, in this order.
+
+    Plain lists: for a few hundred buffers, one at a time, they are faster than arrays.
+    """
+    offsets = [LEFT_OUT] * len(sizes)
+    aligned = (-(-sizes // alignment_bytes) * alignment_bytes).tolist()
+    exact = sizes.tolist()
+    placed: list[tuple[int, int, int]] = []  # start, aligned end, buffer; by start
     top = 0
     for buffer in order:
-        taken = np.flatnonzero(placed & rivals[buffer])
-        taken = taken[np.argsort(offsets[taken], kind="stable")]
-        size, offset = int(sizes[buffer]), 0
-        for start, length in zip(offsets[taken].tolist(), aligned[taken].tolist(), strict=True):
-            if offset + size <= start:
-                break
-            offset = max(offset, start + length)
+        size, offset, meets = exact[buffer], 0, rivals[buffer]
+        for start, end, other in placed:
+            if meets[other]:
+                if offset + size <= start:
+                    break
+                if end > offset:  # quicker than max, and this is the inner loop
+                    offset = end
         if limit_bytes is None or offset + size <= limit_bytes:
-            offsets[buffer], placed[buffer] = offset, True
+            offsets[buffer] = offset
+            insort(placed, (offset, offset + aligned[buffer], buffer))
             top = max(top, offset + size)
-    return ArenaPlan(offsets=offsets, arena_bytes=top)
+    return ArenaPlan(offsets=np.array(offsets, dtype=np.int64), arena_bytes=top)
 
 
-def _promoted(order: IntArray, buffer: int, rivals: BoolArray) -> IntArray:
+def _promoted(order: list[int], buffer: int, rivals: Rivals) -> list[int]:
     """The order with a buffer moved in front of the first one alive with it."""
-    rest = order[order != buffer]
-    alive = np.flatnonzero(rivals[buffer][rest])
-    return np.insert(rest, alive[0] if len(alive) else 0, buffer)
+    rest = [other for other in order if other != buffer]
+    first = next((at for at, other in enumerate(rest) if rivals[buffer][other]), 0)
+    return [*rest[:first], buffer, *rest[first:]]
 
 
 def _alive_bytes(sizes: IntArray, births: IntArray, deaths: IntArray) -> IntArray:
