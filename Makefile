@@ -46,7 +46,9 @@ chromium:
 evidence: $(STAMP)
 	$(BIN)/python scripts/evidence.py
 
+# Other tools are optional: the table names those that cannot be installed here.
 bench: $(STAMP) chromium
+	-$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/browser_latency.py
 

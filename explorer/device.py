@@ -50,18 +50,29 @@ class SourceBlock(_Document):
 class MemoryLevel(_Document):
     """A region: `data` holds activations and trained weights, `weights` the frozen ones.
 
-    A device without a `weights` level keeps every weight in its `data` level.
+    A device without a `weights` level keeps every weight in its `data` level. `inner` is a
+    fast region for buffers with much traffic, counted in the size of the level it is
+    `inside` of, if any. `overflow` takes what `data` does not hold, at `bytes_per_s` out
+    or back, with `wait_power_w` meanwhile.
     """
 
     name: Name
-    holds: Literal["data", "weights"]
+    holds: Literal["data", "weights", "inner", "overflow"]
     size_bytes: PositiveInt
     usable_bytes: PositiveInt
+    inside: Name | None = None
+    bytes_per_s: Positive | None = None
+    wait_power_w: Positive | None = None
 
     @model_validator(mode="after")
-    def _usable_fits(self) -> "MemoryLevel":
+    def _consistent(self) -> "MemoryLevel":
         if self.usable_bytes > self.size_bytes:
             raise ValueError("usable_bytes is larger than size_bytes")
+        overflows = self.holds == "overflow"
+        if overflows != (self.bytes_per_s is not None) or overflows != bool(self.wait_power_w):
+            raise ValueError("bytes_per_s and wait_power_w belong to holds = 'overflow', both")
+        if self.inside is not None and self.holds != "inner":
+            raise ValueError("inside belongs to holds = 'inner'")
         return self
 
 
@@ -122,6 +133,10 @@ class DeviceProfile(_Document):
                 raise ValueError(f"untested.{precision}: there is no kernels.{precision}")
         if sum(level.holds == "data" for level in self.memory) != 1:
             raise ValueError("memory: exactly one level with holds = 'data'")
+        for level in self.memory:
+            around = next((outer for outer in self.memory if outer.name == level.inside), None)
+            if level.inside and (around is None or around.size_bytes < level.size_bytes):
+                raise ValueError(f"memory.{level.name}: no larger level {level.inside} around it")
         bare = [path for path in self.numbers() if self.find_source(path) is None]
         if bare:
             raise ValueError(f"{bare[0]} has no source; name it in the fields of a [[source]]")
@@ -161,13 +176,18 @@ class DeviceProfile(_Document):
         return best[1] if best else None
 
     def level(self, holds: str) -> MemoryLevel | None:
-        """The memory level for `data` or for `weights`, if there is one."""
+        """The memory level that holds this, if there is one."""
         return next((level for level in self.memory if level.holds == holds), None)
 
     @property
     def ram(self) -> MemoryLevel:
         """The one level that holds data."""
         return next(level for level in self.memory if level.holds == "data")
+
+    @property
+    def fit_levels(self) -> tuple[MemoryLevel, ...]:
+        """Levels a design must fit in; an inner or an overflow level refuses nothing."""
+        return tuple(level for level in self.memory if level.holds in ("data", "weights"))
 
     @property
     def runs_from_flash(self) -> bool:

@@ -16,7 +16,8 @@ from explorer.accuracy.proxy import layer_scores
 from explorer.accuracy.scores import ScoreTable
 from explorer.advice import Advice, advise
 from explorer.costmodel.detail import report
-from explorer.costmodel.evaluate import MemoryMap, evaluate, memory_map
+from explorer.costmodel.evaluate import evaluate
+from explorer.costmodel.memory_map import MemoryMap, memory_map
 from explorer.costmodel.report import Cost
 from explorer.costmodel.tables import layer_table
 from explorer.costmodel.uncertainty import Against, Spending, step_spending

@@ -106,6 +106,12 @@ def speed() -> str:
     return _table(("what", "time", "ratio"), _results("cost_model.json"))
 
 
+def peers() -> str:
+    """Other tools on the same network and batch, in one run."""
+    head, *rows = _results("peers.json")
+    return _table(head, rows)
+
+
 def browser() -> str:
     """What a person waits for, measured in headless Chromium."""
     return _table(("in the browser", "median", "95 %"), _results("browser.json"))
@@ -119,6 +125,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "devices": devices,
     "devices-all": devices_all,
     "speed": speed,
+    "peers": peers,
     "browser": browser,
 }
 

@@ -74,7 +74,7 @@ def details_html(cost: Cost, label: str, worth_words: str) -> str:
     return (
         '<div class="explorer-details">'
         f"<div>{_summary(cost, label, worth_words)}{_fits(cost)}"
-        f"{_memory(memory)}</div>"
+        f"{_memory(memory)}{_allocators(cost.memory)}</div>"
         f"<div>{_layers(layers)}</div>"
         "</div>"
     )
@@ -162,6 +162,17 @@ def _memory(data: MemoryData) -> str:
     )
     title = f"Memory of one micro-batch ({data.kind.word}; parts are not all alive at once)"
     return f"<h4>{title}</h4><table>{rows}</table>"
+
+
+def _allocators(memory: Mapping[str, float]) -> str:
+    """What knowing every lifetime is worth; nothing under an accounting without an arena."""
+    ahead, in_order = memory["arena_bytes"], memory["runtime_arena_bytes"]
+    if not np.isfinite(ahead):
+        return ""
+    return (
+        f'<div class="note">placed ahead {format_bytes(ahead)}; a run-time allocator in order '
+        f"of need: {format_bytes(in_order)}, {in_order / ahead - 1:+.0%}</div>"
+    )
 
 
 def _layers(data: LayersData) -> str:

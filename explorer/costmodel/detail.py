@@ -8,9 +8,16 @@ import numpy as np
 
 from explorer.adapters import with_adapters
 from explorer.costmodel.adaptation import DEFAULT_PLAN, WHY, Plan, adaptation
+from explorer.costmodel.arena import place_at_run_time
 from explorer.costmodel.conventions import DEVICE, recount
-from explorer.costmodel.evaluate import device_life_table, evaluate, place_rows
-from explorer.costmodel.lifetimes import feature_values, run_again, trained_counts
+from explorer.costmodel.evaluate import arena_plan, device_life_table, evaluate
+from explorer.costmodel.levels import overflow_joules, overflow_seconds, overflow_warning
+from explorer.costmodel.lifetimes import (
+    buffer_columns,
+    feature_values,
+    run_again,
+    trained_counts,
+)
 from explorer.costmodel.report import MACS_COLUMNS, MEMORY_COLUMNS, Cost, CostReport, Estimate, Fit
 from explorer.costmodel.timing import operator_times, rates_of, step_energy
 from explorer.costmodel.uncertainty import Spending, step_spending
@@ -24,6 +31,14 @@ SCRATCH = {
     "none": ("assumed", "kernels without scratch in this memory"),
     TINY_ENGINE: ("modelled", "scratch of TinyEngine's int8 and backward kernels, by its code"),
 }
+NOTHING = (
+    "trained_ratio",
+    "forward_macs",
+    "input_grad_macs",
+    "weight_grad_macs",
+    "recompute_macs",
+    "saved_bytes",
+)
 NOT_SPEED = {"workspace", "active_power_w", "energy_j_per_mac"}
 TRAINING_ONLY = {name for name in Kernels.model_fields if name.endswith("speed_ratio")}
 
@@ -42,7 +57,7 @@ def needs_and_limits(
         (level, ram_bytes(costs), level.usable_bytes - reserve_bytes)
         if level.holds == "data"
         else (level, costs.flash_bytes, level.usable_bytes)
-        for level in device.memory
+        for level in device.fit_levels
     ]
 
 
@@ -76,13 +91,18 @@ def report(
     Under another accounting MACs and memory are that one's; whether it fits, the time and
     the per-layer rows stay our own.
     """
-    row = np.array([0])
-    costs = place_rows(graph, device, evaluate(graph, device, designs.take(row)), row)
+    placed, arena_bytes = arena_plan(graph, device, designs)
+    costs = evaluate(graph, device, designs.take(np.array([0])))
+    costs = replace(costs, arena_bytes=np.array([float(arena_bytes)]))
     own = cost_of_row(graph, device, costs, 0, reserve_bytes, plan)
-    if accounting == DEVICE:
-        return own
-    other = cost_of_row(graph, device, recount(graph, costs, accounting), 0, reserve_bytes, plan)
-    return replace(other, accounting=accounting, fits=own.fits)
+    if accounting != DEVICE:
+        costs = recount(graph, costs, accounting)
+        other = cost_of_row(graph, device, costs, 0, reserve_bytes, plan)
+        memory = other.memory | {"runtime_arena_bytes": np.nan}
+        return replace(own, accounting=accounting, macs=other.macs, memory=memory)
+    columns = buffer_columns([buffer for buffer, _ in placed])
+    needed = place_at_run_time(*columns, device.alignment_bytes).arena_bytes
+    return replace(own, memory=own.memory | {"runtime_arena_bytes": float(needed)})
 
 
 def cost_of_row(
@@ -129,9 +149,34 @@ def cost_of_row(
         trained_parameters=int(costs.trained_parameter_count[row]),
         session=session.to_dict(),
         provenance=_provenance(device, costs, row, spendings),
-        layer_rows=tuple(_layer_rows(graph, device, designs)),
-        warnings=(*_warnings(graph, designs), *_untested(device, designs)),
+        layer_rows=(*_layer_rows(graph, device, designs), *_overflow_rows(device, costs, row)),
+        warnings=(
+            *_warnings(graph, designs),
+            *_untested(device, designs),
+            *_overflow_warnings(device, costs, row),
+        ),
     )
+
+
+def _overflow_wait_s(device: DeviceProfile, costs: CostReport, row: int) -> FloatArray:
+    """Seconds of waiting in one design's step, as an array of one."""
+    return overflow_seconds(device, costs.designs.setup, costs.peak_live_bytes[row : row + 1])
+
+
+def _overflow_rows(device: DeviceProfile, costs: CostReport, row: int) -> list[dict[str, Any]]:
+    """The wait for the overflow level as a row of its own, where there is one."""
+    level, wait_s = device.level("overflow"), _overflow_wait_s(device, costs, row)
+    if level is None or not wait_s[0]:
+        return []
+    spent = {"time_s": float(wait_s[0]), "energy_j": float(overflow_joules(device, wait_s)[0])}
+    return [{"name": level.name, "op": "overflow", **dict.fromkeys(NOTHING, 0.0), **spent}]
+
+
+def _overflow_warnings(device: DeviceProfile, costs: CostReport, row: int) -> list[str]:
+    wait_s = float(_overflow_wait_s(device, costs, row)[0])
+    peak, step_time_s = float(costs.peak_live_bytes[row]), float(costs.step_time_s[row])
+    warning = overflow_warning(device, peak, wait_s, step_time_s)
+    return [warning] if warning else []
 
 
 def _layer_rows(
@@ -216,6 +261,9 @@ def _provenance(
     if not learns:
         kernels -= TRAINING_ONLY
     speed = ["clock_hz", *(f"kernels.{precision}.{name}" for name in sorted(kernels))]
+    overflow = device.level("overflow")
+    if overflow is not None and _overflow_wait_s(device, costs, row)[0]:
+        speed.append(f"memory.{overflow.name}.bytes_per_s")
     sources = [source for path in speed if (source := device.find_source(path))]
     power = device.find_source(f"kernels.{precision}.active_power_w")
     kind = weakest(source.kind for source in sources)
@@ -238,7 +286,7 @@ def _provenance(
         ):
             low, high = spread.interval()
             entries[f"{scope}.{name}"] = Estimate(kind=known.word, low=low, high=high, source=cites)
-    for level in device.memory:
+    for level in device.fit_levels:
         usable = device.find_source(f"memory.{level.name}.usable_bytes")
         if usable:
             entries[f"fits.{level.name}.usable_bytes"] = Estimate(

@@ -3,16 +3,18 @@
 `evaluate` screens any number of designs at once; `detail.report` answers one in full.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from explorer.adapters import Columns, by_adapters, with_adapters
 from explorer.costmodel.arena import place
+from explorer.costmodel.levels import overflow_joules, overflow_seconds
 from explorer.costmodel.lifetimes import (
     Buffer,
     LifeTable,
+    buffer_columns,
     buffers_of,
     feature_values,
     life_table,
@@ -66,33 +68,9 @@ def arena_plan(
     graph, designs = with_adapters(graph, designs.take(np.array([0])))
     life = device_life_table(graph, device, designs.setup)
     buffers = buffers_of(life, designs, designs.setup, weights_in_flash=device.runs_from_flash)
-    plan = place(
-        np.array([buffer.size_bytes for buffer in buffers], dtype=np.int64),
-        np.array([buffer.birth for buffer in buffers], dtype=np.int64),
-        np.array([buffer.death for buffer in buffers], dtype=np.int64),
-        device.alignment_bytes,
-    )
+    plan = place(*buffer_columns(buffers), device.alignment_bytes)
     offsets = [int(offset) for offset in plan.offsets]
     return list(zip(buffers, offsets, strict=True)), plan.arena_bytes
-
-
-@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class MemoryMap:
-    """Buffers of one design with their offsets in bytes, live bytes [T], what each step does."""
-
-    placed: tuple[tuple[Buffer, int], ...]
-    arena_bytes: int
-    live_bytes: FloatArray
-    step_labels: tuple[str, ...]
-
-
-def memory_map(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> MemoryMap:
-    """The first design's memory over its step."""
-    placed, arena_bytes = arena_plan(graph, device, designs)
-    live, labels = live_profile(graph, device, designs.take(np.array([0])))
-    return MemoryMap(
-        placed=tuple(placed), arena_bytes=arena_bytes, live_bytes=live[0], step_labels=labels
-    )
 
 
 def live_profile(
@@ -153,7 +131,8 @@ def _chunk_columns(device: DeviceProfile, graph: ModelGraph, designs: DesignBatc
     inference = life.inference_bytes + resting
     again = run_again(life, values)
     recompute = again[:, table.op_index] @ table.forward_macs
-    time_s = operator_times(table, device, designs, passes, trained, again).sum(axis=1)
+    busy_s = operator_times(table, device, designs, passes, trained, again).sum(axis=1)
+    wait_s = overflow_seconds(device, setup, peak)
     step_macs = (forward + input_grad + weight_grad + recompute) * setup.effective_batch
     return fixed | {
         "forward_macs": forward,
@@ -165,7 +144,8 @@ def _chunk_columns(device: DeviceProfile, graph: ModelGraph, designs: DesignBatc
         "peak_live_bytes": peak,
         "training_extra_bytes": peak - inference,
         "arena_bytes": np.full(len(designs), np.nan),
-        "step_time_s": time_s,
-        "step_energy_j": step_energy(rates_of(device, setup.precision), time_s, step_macs),
+        "step_time_s": busy_s + wait_s,
+        "step_energy_j": step_energy(rates_of(device, setup.precision), busy_s, step_macs)
+        + overflow_joules(device, wait_s),
         "trained_parameter_count": trained.sum(axis=1),
     }

@@ -5,6 +5,7 @@ Live bytes are linear in a design's features, so P designs cost one matrix produ
 out of the product. The same rules give the buffers the planner places.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -278,6 +279,15 @@ def buffers_of(
             label = name.removesuffix("_bytes").replace("weight", "weights in RAM")
             found.append(_buffer(label, "parameter", size[0], 0, schedule.step_count))
     return found
+
+
+def buffer_columns(buffers: Sequence[Buffer]) -> tuple[IntArray, IntArray, IntArray]:
+    """Bytes, births and deaths of B buffers [B], as the planner takes them."""
+    return (
+        np.array([buffer.size_bytes for buffer in buffers], dtype=np.int64),
+        np.array([buffer.birth for buffer in buffers], dtype=np.int64),
+        np.array([buffer.death for buffer in buffers], dtype=np.int64),
+    )
 
 
 def _buffer(label: str, form: str, size: float, birth: int, death: int) -> Buffer:

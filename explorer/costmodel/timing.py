@@ -45,7 +45,7 @@ class PassTimes:
 @lru_cache(maxsize=32)
 def rates_of(device: DeviceProfile, precision: str) -> Rates:
     """The profile's own numbers, each of shape []; SpecError lists its precisions."""
-    given = device.kernels_for(precision).model_dump(exclude_none=True)
+    given = device.kernels_for(precision).model_dump(exclude={"workspace"}, exclude_none=True)
     whole = {"clock_hz": device.clock_hz, "active_cores": device.active_cores}
     return {name: np.array(value, np.float64) for name, value in {**whole, **given}.items()}
 

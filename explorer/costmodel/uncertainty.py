@@ -23,7 +23,8 @@ import numpy as np
 from scipy.special import ndtri
 
 from explorer.adapters import with_adapters
-from explorer.costmodel.evaluate import device_life_table
+from explorer.costmodel.evaluate import device_life_table, evaluate
+from explorer.costmodel.levels import overflow_seconds
 from explorer.costmodel.lifetimes import feature_values, run_again, trained_counts
 from explorer.costmodel.tables import LayerTable, layer_table
 from explorer.costmodel.timing import Rates, rates_of, step_energy, times_at, update_elements
@@ -35,6 +36,7 @@ from explorer.units import BoolArray, FloatArray
 DRAWS = 1000
 COVERED = 0.9  # an interval runs from 5 to 95 % of the draws
 SHARED = 0.5  # of a source's variance
+BOARD = ("clock_hz", "active_cores")  # not of a precision
 SLOWS = {"layer_overhead_cycles", "active_power_w", "energy_j_per_mac"}  # all else speeds up
 
 
@@ -105,10 +107,12 @@ class Against:
 @lru_cache(maxsize=32)
 def drawn_rates(device: DeviceProfile, precision: str) -> Rates:
     """Numbers of a profile by field name, its own first and then N draws [1 + N]."""
-    return {
-        name: value * np.exp((1 if name in SLOWS else -1) * _log_factors(device, precision, name))
-        for name, value in rates_of(device, precision).items()
-    }
+    drawn = {}
+    for name, value in rates_of(device, precision).items():
+        path = name if name in BOARD else f"kernels.{precision}.{name}"
+        sign = 1 if name in SLOWS else -1
+        drawn[name] = value * np.exp(sign * _log_factors(device, path))
+    return drawn
 
 
 def step_spending(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> Spending:
@@ -131,7 +135,21 @@ def step_spending(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch
         macs=forward[table.op_index] @ table.forward_macs + input_grad[0] + weight_grad[0],
         training=bool(trained.any()),
     )
-    return micro_batch.times(setup.accumulation_steps)
+    return micro_batch.times(setup.accumulation_steps).plus(_waiting(graph, device, designs))
+
+
+def _waiting(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> Spending:
+    """What one step waits for the overflow level."""
+    wait_s = overflow_seconds(
+        device, designs.setup, evaluate(graph, device, designs).peak_live_bytes
+    )
+    drawn_s, power_w = np.repeat(wait_s, 1 + DRAWS), np.zeros(1)
+    level = device.level("overflow")
+    if level is not None and level.wait_power_w is not None and wait_s[0]:
+        path = f"memory.{level.name}"
+        drawn_s = drawn_s * np.exp(_log_factors(device, f"{path}.bytes_per_s"))
+        power_w = level.wait_power_w * np.exp(_log_factors(device, f"{path}.wait_power_w"))
+    return Spending(time_s=Spread(drawn_s), energy_j=Spread(drawn_s * power_w))
 
 
 def backward_spending(
@@ -175,10 +193,8 @@ def _seconds(
     return np.concatenate([*passes, times.element_s], axis=1)
 
 
-def _log_factors(device: DeviceProfile, precision: str, name: str) -> FloatArray:
+def _log_factors(device: DeviceProfile, path: str) -> FloatArray:
     """By how much a number is worse in each draw [1 + N], as a logarithm; 0 first."""
-    whole = "clock_hz", "active_cores"
-    path = name if name in whole else f"kernels.{precision}.{name}"
     block = device.find_block(path)
     if block is None:
         return np.zeros(1 + DRAWS)

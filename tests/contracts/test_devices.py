@@ -104,18 +104,52 @@ def test_memory_levels(name):
     for level in profile.memory:
         assert 0 < level.usable_bytes <= level.size_bytes
     levels = {level.holds: level.name for level in profile.memory}
-    if name in LINUX:
+    if name == "pi-zero-2w":
+        assert levels == {"data": "RAM", "overflow": "swap"}
+    elif name in LINUX:
         assert levels == {"data": "RAM"}
     elif name in STM32:
-        assert levels == {"data": "SRAM", "weights": "flash"}
+        assert levels == {"data": "SRAM", "weights": "flash", "inner": "DTCM"}
     else:
-        assert levels == {"data": "L2", "weights": "eMRAM"}
+        named = {"data": "L2", "weights": "eMRAM", "inner": "L1", "overflow": "external RAM"}
+        assert levels == named
+    assert profile.ram == profile.memory[0]  # faces show the first level first
 
 
-def test_usable_above_size_is_refused():
-    text = catalog.read("device", "gap9").replace("1_363_148", "1_572_865")
-    with pytest.raises(SpecError, match=r"memory.*usable_bytes is larger than size_bytes"):
-        DeviceProfile.from_toml(text)
+# on-chip RAM of the part, KB
+PARTS = {"stm32f746": 320, "stm32h743": 1024, "stm32h7a3": 1433.6, "gap9": 1536 + 128}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_regions_add_up_to_the_part(name):
+    """A region inside another is not counted twice."""
+    levels = [level for level in load_device(name).memory if level.holds in ("data", "inner")]
+    apart = [level.size_bytes for level in levels if level.inside is None]
+    assert sum(apart) == int(1024 * PARTS[name])
+    sizes = {level.name: level.size_bytes for level in levels}
+    for level in levels:
+        assert level.size_bytes <= sizes[level.inside or level.name]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "problem"),
+    [
+        ("gap9", "1_363_148", "1_572_865", "usable_bytes is larger than size_bytes"),
+        ("gap9", 'holds = "overflow"', 'holds = "inner"', "bytes_per_s and wait_power_w belong"),
+        ("pi-zero-2w", "wait_power_w = 0.8\n", "", "bytes_per_s and wait_power_w belong"),
+        ("gap9", 'holds = "inner"', 'holds = "overflow"', "bytes_per_s and wait_power_w belong"),
+        ("stm32f746", 'inside = "SRAM"', 'inside = "AXI"', "no larger level AXI around it"),
+        ("stm32f746", "= 65_536", "= 327_681", "no larger level SRAM around it"),
+        ("stm32f746", 'holds = "inner"', 'holds = "weights"', "inside belongs to holds = 'inner'"),
+        ("stm32f746", 'name = "flash"\nholds = "weights"', 'name = "flash"\nholds = "data"',
+         "exactly one level with holds = 'data'"),
+    ],
+)  # fmt: skip
+def test_levels_that_contradict_themselves_are_refused(name, old, new, problem):
+    text = catalog.read("device", name)
+    assert old in text
+    with pytest.raises(SpecError, match=rf"memory.*{problem}"):
+        DeviceProfile.from_toml(text.replace(old, new))
 
 
 @pytest.mark.parametrize("name", STM32)

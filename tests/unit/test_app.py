@@ -28,6 +28,7 @@ from explorer.document import load_policy
 from explorer.figures.roles import ROLES
 from explorer.search.control import SearchControl
 from explorer.session import ALWAYS_APPLICABLE, Session
+from explorer.units import format_bytes
 
 KNOWN, CHOSEN, BUDGET = (
     [role.name for role in ROLES].index(name) for name in ("known", "choice", "budget")
@@ -269,6 +270,16 @@ def test_details_give_kind_and_interval() -> None:
 
 
 # The app.
+
+
+def test_details_say_what_placing_ahead_is_worth() -> None:
+    cost = SESSION.cost()
+    text = details_html(cost, "x", "")
+    ahead, in_order = (cost.memory[name] for name in ("arena_bytes", "runtime_arena_bytes"))
+    assert f"placed ahead {format_bytes(ahead)}; a run-time allocator in order of need: " in text
+    assert f"{format_bytes(in_order)}, {in_order / ahead - 1:+.0%}" in text
+    other = replace(SESSION, accounting="tinytrain").cost()
+    assert "run-time allocator" not in details_html(other, "x", "")
 
 
 def test_first_paint_is_complete() -> None:

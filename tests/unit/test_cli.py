@@ -47,10 +47,10 @@ def test_cost_prints_the_promised_object(terminal):
     assert code == 0
     assert set(answer) == {
         "model", "device", "policy", "setup", "accounting", "macs", "memory", "fits", "step",
-        "sample", "trained_parameters", "session", "provenance", "layers",
+        "sample", "trained_parameters", "session", "provenance", "warnings", "layers",
     }  # fmt: skip
     assert set(answer["macs"]) == {"forward", "input_grad", "weight_grad", "recompute"}
-    assert set(answer["memory"]) == set(MEMORY_COLUMNS)
+    assert set(answer["memory"]) == {*MEMORY_COLUMNS, "runtime_arena_bytes"}
     assert answer["macs"]["forward"] == 22_453_504
     assert answer["trained_parameters"] == 469_224
     assert {row["op"] for row in answer["layers"]} >= {"conv2d", "relu6", "add"}
