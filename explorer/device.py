@@ -81,8 +81,8 @@ class Kernels(_Document):
 
     `*_grad_speed_ratio` is the speed of dX or dW per MAC relative to forward,
     `trainer_speed_ratio` that of training kernels relative to inference ones. A profile
-    may give thin convolutions (costmodel/ops.py says which) a rate of their own, and thin
-    or depthwise layers one ratio of their own for both dX and dW.
+    may give thin convolutions and wide depthwise ones (costmodel/ops.py says which) a rate
+    of their own, and thin or depthwise layers one ratio of their own for both dX and dW.
     `workspace` names the engine whose scratch the kernels need.
     """
 
@@ -91,6 +91,7 @@ class Kernels(_Document):
     depthwise_macs_per_cycle: Positive
     linear_macs_per_cycle: Positive
     thin_macs_per_cycle: Positive | None = None
+    wide_depthwise_macs_per_cycle: Positive | None = None
     elements_per_cycle: Positive
     input_grad_speed_ratio: Positive
     weight_grad_speed_ratio: Positive

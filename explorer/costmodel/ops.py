@@ -18,6 +18,7 @@ from explorer.graph import LayerSpec, ModelGraph
 
 THIN_CHANNELS = 16
 LONG_KERNEL = 16
+USUAL_KERNEL = 3
 
 MacsRule = Callable[[ModelGraph, LayerSpec], int]
 
@@ -99,15 +100,19 @@ def kernel_kind(layer: LayerSpec) -> str:
     return "pointwise" if layer.kernel == (1, 1) else "conv"
 
 
-def is_thin(graph: ModelGraph, layer: LayerSpec) -> bool:
-    """Whether a convolution runs along one axis with little to reuse.
+def special_kernel(graph: ModelGraph, layer: LayerSpec) -> str:
+    """`thin` or `wide_depthwise` where a device may have a rate of its own, else empty.
 
-    Few channels on either side, or depthwise with many taps. What is measured of these
-    (GAP9, EEG and EOG networks) ran along time, so convolutions over an image, such as
-    the first layer of a vision network, do not count (assumed).
+    Thin is a convolution along one axis with little to reuse: few channels on either side,
+    or depthwise with many taps. What is measured of these (GAP9, EEG and EOG networks) ran
+    along time, so convolutions over an image, such as the first layer of a vision network,
+    do not count (assumed). Wide is a depthwise kernel of more than 3x3, which reuses more.
     """
-    if layer.op != "conv2d" or min(layer.kernel) > 1 or layer.kernel == (1, 1):
-        return False
-    if kernel_kind(layer) == "depthwise" and max(layer.kernel) >= LONG_KERNEL:
-        return True
-    return min(layer.out_shape[0], graph.in_channels(layer)) <= THIN_CHANNELS
+    if layer.op != "conv2d" or layer.kernel == (1, 1):
+        return ""
+    depthwise = kernel_kind(layer) == "depthwise"
+    if min(layer.kernel) > 1:
+        return "wide_depthwise" if depthwise and min(layer.kernel) > USUAL_KERNEL else ""
+    many_taps = depthwise and max(layer.kernel) >= LONG_KERNEL
+    few_channels = min(layer.out_shape[0], graph.in_channels(layer)) <= THIN_CHANNELS
+    return "thin" if many_taps or few_channels else ""

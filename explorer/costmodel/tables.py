@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from explorer.costmodel.ops import RULES, check_supported, is_thin, kernel_kind
+from explorer.costmodel.ops import RULES, check_supported, kernel_kind, special_kernel
 from explorer.design import DesignBatch, LayerAxes
 from explorer.graph import INPUT, NORM_OPS, ModelGraph
 from explorer.units import BoolArray, FloatArray, IntArray
@@ -20,7 +20,8 @@ class LayerTable:
 
     Weighted layers [L]: `op_index` (position among operators), `norm_index` (position of
     the norm behind it, -1 without), `forward_macs`, `weight_count`, `bias_count` (bias,
-    or offset of the norm), `norm_count` (scales), `kind` (kernel), `depthwise`, `thin`.
+    or offset of the norm), `norm_count` (scales), `kind` (kernel), `depthwise`,
+    `special` (kernel with a rate of its own, or empty).
     Operators [O]: `element_count` of the output. `ancestors` [O + 1, 3L]: which sites that
     can train lie at or before a tensor (row O is the network input); columns are L sites of
     weights and own biases, L of norm scales, L of norm offsets. `own_bias` [L] says whether
@@ -37,7 +38,7 @@ class LayerTable:
     norm_count: FloatArray
     kind: tuple[str, ...]
     depthwise: BoolArray
-    thin: BoolArray
+    special: tuple[str, ...]
     own_bias: BoolArray
     element_count: FloatArray
     ancestors: BoolArray
@@ -94,7 +95,7 @@ def layer_table(graph: ModelGraph) -> LayerTable:
         norm_count=np.where(axes.has_norm, channels, 0.0),
         kind=tuple(kernel_kind(layer) for layer in weighted),
         depthwise=np.array([kernel_kind(layer) == "depthwise" for layer in weighted]),
-        thin=np.array([is_thin(graph, layer) for layer in weighted]),
+        special=tuple(special_kernel(graph, layer) for layer in weighted),
         own_bias=np.array([layer.has_bias for layer in weighted]),
         element_count=np.array([layer.out_elements for layer in graph.layers], np.float64),
         ancestors=ancestors,

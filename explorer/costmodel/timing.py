@@ -3,7 +3,7 @@
 A layer's pass takes `max(MACs / rate, weight bytes / stream) + activation traffic +
 overhead`; dX and dW take the same, divided by the device's measured or judged speed
 ratio, dW in proportion to what trains. A rate is that of a layer's kind of kernel, or of
-thin convolutions where a device has one; so is the ratio. Element operations (norms,
+special ones (ops.py) where a device has it; so is the ratio. Element operations (norms,
 masks, optimizer) have their own rate. Energy is active power times time plus energy per MAC.
 """
 
@@ -98,10 +98,10 @@ def times_at(table: LayerTable, setup: TrainingSetup, rates: Rates, *, training:
 
 
 def _by_kernel(table: LayerTable, rates: Rates, what: str, general: str = "") -> FloatArray:
-    """A rate of each layer's kernel [..., L]: its thin one, its kind's, or the general one."""
+    """A rate of each layer's kernel [..., L]: its special one, its kind's, or the general."""
     names = [
-        (*((f"thin_{what}",) if thin else ()), f"{kind}_{what}", general)
-        for kind, thin in zip(table.kind, table.thin, strict=True)
+        (f"{special}_{what}", f"{kind}_{what}", general)
+        for kind, special in zip(table.kind, table.special, strict=True)
     ]
     first = [next(name for name in choices if name in rates) for choices in names]
     return np.stack([rates[name] for name in first], axis=-1)

@@ -53,10 +53,6 @@ JUDGED = {
 }
 BOUNDS = {key: AIR * percent for key, percent in FIT_ERROR.items()} | JUDGED
 MISSED = {
-    ("STM32H743", "int8", TIME): (
-        "depthwise kernels of 5x5 and 7x7 run near 0.24 MAC per cycle; the one rate of 0.16 was "
-        "fitted with 18 % of depthwise work assumed where these networks have up to 31 %"
-    ),
     ("NanoPi R2S RK3328", "int8", TIME): (
         "vgg16 runs 2.5 times faster in int8 than the rates carried over from another board"
     ),

@@ -16,7 +16,8 @@ from explorer.adapters import (
     with_adapters,
 )
 from explorer.costmodel.conventions import CONVENTIONS, recount
-from explorer.costmodel.evaluate import arena_plan, evaluate, live_profile, memory_map
+from explorer.costmodel.evaluate import arena_plan, evaluate, live_profile
+from explorer.costmodel.memory_map import memory_map
 from explorer.costmodel.report import CostReport
 from explorer.design import LayerAxes, UpdatePolicy
 from explorer.document import PolicyDocument, parse_document

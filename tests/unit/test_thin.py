@@ -3,7 +3,7 @@
 import pytest
 
 from explorer import catalog
-from explorer.costmodel.ops import is_thin
+from explorer.costmodel.ops import special_kernel
 from explorer.costmodel.tables import layer_table
 from explorer.costmodel.timing import pass_times
 from explorer.design import TrainingSetup
@@ -36,13 +36,14 @@ def temporal(channels, out, kernel, groups=1, length=64):
     ],
 )
 def test_thin_is_one_dimensional_with_few_channels_or_many_taps(graph, thin):
-    assert is_thin(graph, graph["layer"]) == thin
-    assert layer_table(graph).thin.tolist() == [thin]
+    expected = "thin" if thin else ""
+    assert special_kernel(graph, graph["layer"]) == expected
+    assert layer_table(graph).special == (expected,)
 
 
 @pytest.mark.parametrize("name", VISION)
 def test_no_layer_of_a_vision_network_is_thin(name):
-    assert not layer_table(catalog.load("model", name).build()).thin.any()
+    assert "thin" not in layer_table(catalog.load("model", name).build()).special
 
 
 @pytest.mark.parametrize(("precision", "rate"), [("fp32", 0.4), ("fp16", 0.64)])
@@ -90,3 +91,16 @@ def test_backward_of_a_depthwise_layer_on_gap9_is_half_as_fast(precision):
 
 def times_of(graph, device, precision):
     return pass_times(layer_table(graph), device, TrainingSetup(precision=precision), training=True)
+
+
+def test_wide_depthwise_kernels_have_their_own_rate_where_it_is_known():
+    graph = catalog.load("model", "mcunet-5fps").build()
+    table = layer_table(graph)
+    wide = [graph[name].groups > 1 and graph[name].kernel > (3, 3) for name in table.axes.names]
+    assert [special == "wide_depthwise" for special in table.special] == wide
+    h743 = load_device("stm32h743")
+    rates = h743.kernels["int8"]
+    times = times_of(graph, h743, "int8").forward_s[table.op_index]
+    overhead_s = rates.layer_overhead_cycles / h743.clock_hz
+    work_s = table.forward_macs[wide] / (rates.wide_depthwise_macs_per_cycle * h743.clock_hz)
+    assert times[wide] == pytest.approx(work_s + overhead_s)
