@@ -23,7 +23,7 @@ from explorer.units import (
 if TYPE_CHECKING:
     import pandas as pd
 
-COST_MODEL_VERSION = 1
+COST_MODEL_VERSION = 2
 
 MACS_COLUMNS = ("forward_macs", "input_grad_macs", "weight_grad_macs", "recompute_macs")
 MEMORY_COLUMNS = (
