@@ -26,8 +26,10 @@ from golden.device_rows import (
 from golden.device_table import measurements
 from golden.networks.sketch import FOREIGN_OPS, foreign_ops
 
+from explorer import catalog
 from explorer.costmodel.ops import RULES
 from explorer.costmodel.tables import layer_table
+from explorer.device import load_device
 
 # The fits knew the operators of some networks by share only; ours have every layer.
 AIR = 1.25
@@ -153,3 +155,13 @@ def test_rules_of_foreign_operators_stay_here():
     for row in predicted_rows():
         assert np.isfinite(row.predicted)
     assert not FOREIGN_OPS.keys() & RULES.keys()
+
+
+def test_profiles_say_what_no_row_can_test():
+    said = {
+        (name, precision): sorted(named)
+        for name in catalog.names("device")
+        for precision, named in load_device(name).untested.items()
+    }
+    found = {(name, precision): sorted(what.split(", ")) for name, precision, what in untested()}
+    assert said == found
