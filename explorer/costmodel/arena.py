@@ -21,6 +21,7 @@ from explorer.units import IntArray
 Rivals = list[bytes]  # 1 where two buffers meet
 ROUNDS = 10  # of each starting order
 TIGHT_RATIO = 1.0005  # arena over live bytes at which no other order is tried
+GOOD_RATIO = 1.005  # at which no other start is tried
 LEFT_OUT = -1
 
 
@@ -41,7 +42,8 @@ def place(
     """Offsets for B buffers: `sizes` in bytes, lifetimes in steps, all [B]."""
     rivals = _rivals(births, deaths)
     alive = _alive_bytes(sizes, births, deaths)
-    enough = TIGHT_RATIO * alive.max(initial=0) + alignment_bytes
+    bound = alive.max(initial=0)
+    tight, good = (ratio * bound + alignment_bytes for ratio in (TIGHT_RATIO, GOOD_RATIO))
     best = ArenaPlan(offsets=np.zeros(0, dtype=np.int64), arena_bytes=0)
     for start in _starting_orders(sizes, births, deaths, alive):
         order = start.tolist()
@@ -49,9 +51,11 @@ def place(
             plan = _first_fit(order, sizes, rivals, alignment_bytes)
             if plan.arena_bytes < best.arena_bytes or not len(best.offsets):
                 best = plan
-            if best.arena_bytes <= enough:
+            if best.arena_bytes <= tight:
                 return best
             order = _promoted(order, int(np.argmax(plan.offsets + sizes)), rivals)
+        if best.arena_bytes <= good:
+            return best
     return best
 
 

@@ -25,7 +25,7 @@ from explorer.design import DesignBatch
 from explorer.device import TINY_ENGINE, DeviceProfile, Kernels, MemoryLevel
 from explorer.graph import ModelGraph
 from explorer.provenance import Kind, weakest
-from explorer.units import FloatArray
+from explorer.units import FloatArray, format_bytes
 
 SCRATCH = {
     "none": ("assumed", "kernels without scratch in this memory"),
@@ -98,8 +98,15 @@ def report(
     if accounting != DEVICE:
         costs = recount(graph, costs, accounting)
         other = cost_of_row(graph, device, costs, 0, reserve_bytes, plan)
-        memory = other.memory | {"runtime_arena_bytes": np.nan}
-        return replace(own, accounting=accounting, macs=other.macs, memory=memory)
+        counted = dict.fromkeys(("macs", "memory"), _counted(f"accounting {accounting}"))
+        kept = {at: by for at, by in own.provenance.items() if not at.startswith("memory.")}
+        return replace(
+            own,
+            accounting=accounting,
+            macs=other.macs,
+            memory=other.memory,
+            provenance=kept | counted,
+        )
     columns = buffer_columns([buffer for buffer, _ in placed])
     needed = place_at_run_time(*columns, device.alignment_bytes).arena_bytes
     return replace(own, memory=own.memory | {"runtime_arena_bytes": float(needed)})
@@ -141,7 +148,8 @@ def cost_of_row(
         macs={
             name.removesuffix("_macs"): float(getattr(costs, name)[row]) for name in MACS_COLUMNS
         },
-        memory={name: float(getattr(costs, name)[row]) for name in MEMORY_COLUMNS},
+        memory={name: float(getattr(costs, name)[row]) for name in MEMORY_COLUMNS}
+        | {"runtime_arena_bytes": np.nan},
         fits=tuple(fits_of(device, costs, row, reserve_bytes)),
         step_time_s=float(costs.step_time_s[row]),
         step_energy_j=float(costs.step_energy_j[row]),
@@ -152,6 +160,7 @@ def cost_of_row(
         layer_rows=(*_layer_rows(graph, device, designs), *_overflow_rows(device, costs, row)),
         warnings=(
             *_warnings(graph, designs),
+            *_recompute_warnings(graph, device, designs, float(costs.peak_live_bytes[row])),
             *_untested(device, designs),
             *_overflow_warnings(device, costs, row),
         ),
@@ -197,8 +206,7 @@ def _layer_rows(
     forward = np.zeros(len(graph.layers))
     forward[table.op_index] = table.forward_macs
     weight_grad = np.zeros(len(graph.layers))
-    positions = table.forward_macs / table.weight_count
-    weight_grad[table.op_index] = trained[0, : len(positions)] * positions
+    weight_grad[table.op_index] = trained[0, : len(table.kind)] * table.macs_per_weight
     input_grad = forward * passes[0]
     recompute = forward * again[0]
     step_macs = (forward + input_grad + weight_grad + recompute) * designs.setup.effective_batch
@@ -224,15 +232,35 @@ def _layer_rows(
 
 
 def _warnings(graph: ModelGraph, designs: DesignBatch) -> list[str]:
-    setup = designs.setup
-    if graph.norm == "bn" and setup.accumulation_steps > 1:
-        return [
-            "batch norm over micro-batches is other mathematics than over the whole batch: "
-            "its statistics see only one micro-batch at a time"
-        ]
-    if graph.norm == "bn" and setup.micro_batch == 1:
-        return ["batch norm in training mode has no useful statistics at a micro-batch of 1"]
-    return []
+    setup, found = designs.setup, []
+    if designs.adapters[0]:
+        found.append("adapters as TinyTL defines them; other papers' layouts are unpublished")
+    if graph.norm == "bn" and designs.trains[0]:
+        if setup.accumulation_steps > 1:
+            found.append(
+                "batch norm over micro-batches is other mathematics than over the whole batch: "
+                "its statistics see only one micro-batch at a time"
+            )
+        elif setup.micro_batch == 1:
+            found.append("batch norm in training mode has no useful statistics at batch 1")
+    return found
+
+
+def _recompute_warnings(
+    graph: ModelGraph, device: DeviceProfile, designs: DesignBatch, peak_bytes: float
+) -> list[str]:
+    """Running again what is cheap to keep can raise the peak."""
+    if designs.setup.recompute == "none":
+        return []
+    kept = replace(designs, setup=replace(designs.setup, recompute="none"))
+    more = peak_bytes - float(evaluate(graph, device, kept).peak_live_bytes[0])
+    if more <= 0:
+        return []
+    return [f"running blocks again takes {format_bytes(more)} more than keeping what they need"]
+
+
+def _counted(by: str) -> Estimate:
+    return Estimate(kind="modelled", low=None, high=None, source=f"counted by {by}")
 
 
 def _untested(device: DeviceProfile, designs: DesignBatch) -> list[str]:

@@ -52,5 +52,6 @@ def overflow_warning(
     if over > level.usable_bytes:
         room = format_bytes(level.usable_bytes)
         return f"{head}, more than the {room} of {level.name}: does not run"
-    slower = step_time_s / (step_time_s - wait_s)
-    return f"{head}: runs from {level.name}, steps about {slower:.2g} times slower"
+    more = wait_s / (step_time_s - wait_s)
+    longer = f"{1 + more:.2g} times as long" if more > 0.5 else f"{more:.1%} longer"
+    return f"{head}: runs from {level.name}, steps take {longer}"

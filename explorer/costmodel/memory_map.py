@@ -93,7 +93,7 @@ def memory_map(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -
     inner_bytes = (offsets + sizes)[~rest].max(initial=0)
     offsets[rest] = ram.offsets
     traffic = sizes * touches
-    over = float(overflow_bytes(device, live.max(axis=1))[0])
+    over = float(overflow_bytes(device, np.array([ram.arena_bytes]))[0])
     uses = (
         _use(device.ram, ram.arena_bytes, traffic[rest].sum()),
         _use(device.level("inner"), inner_bytes, traffic[~rest].sum()),

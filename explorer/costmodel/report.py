@@ -181,9 +181,8 @@ class Cost:
             "trained_parameters": self.trained_parameters,
             "session": self.session,
             "provenance": {path: entry.to_dict() for path, entry in self.provenance.items()},
+            "warnings": list(self.warnings),
         }
-        if self.warnings:
-            data["warnings"] = list(self.warnings)
         if layers:
             data["layers"] = [
                 {name: _plain(value) for name, value in row.items()} for row in self.layer_rows

@@ -53,10 +53,16 @@ class LayerTable:
         reached: BoolArray = (active @ self.passes > 0)[:, self.pass_column]
         return reached
 
+    @property
+    def macs_per_weight(self) -> FloatArray:
+        """How often each weight is used in a sample [L]."""
+        uses: FloatArray = self.forward_macs / self.weight_count
+        return uses
+
     def macs(self, passes: BoolArray, trained: FloatArray) -> tuple[FloatArray, FloatArray]:
         """MACs of a sample's dX and dW [P], `passes` [P, O] and `trained` counts [P, 3L]."""
         input_grad = passes[:, self.op_index] @ self.forward_macs
-        weight_grad = trained[:, : len(self.kind)] @ (self.forward_macs / self.weight_count)
+        weight_grad = trained[:, : len(self.kind)] @ self.macs_per_weight
         return input_grad, weight_grad
 
     def active_sites(self, designs: DesignBatch) -> BoolArray:

@@ -16,21 +16,6 @@ from explorer.session import Session
 from tests.helpers import Net, batch_of, policy_of
 
 GAP9 = load_device("gap9")
-UNTESTED = {
-    "gap9": {
-        "fp16": ("inference time", "energy"),
-        "int8": ("inference time", "training time", "energy"),
-    },
-    "jetson-nano": {"fp16": ("training time", "energy")},
-    "pi-zero-2w": {"fp32": ("training time",), "int8": ("training time",)},
-    "radxa-zero": {"fp32": ("inference time", "training time", "energy")},
-    "stm32f746": {"int8": ("energy",), "fp32": ("inference time", "training time", "energy")},
-    "stm32h743": {
-        "int8": ("training time", "energy"),
-        "fp32": ("inference time", "training time", "energy"),
-    },
-    "stm32h7a3": {"int8": ("training time",), "fp32": ("training time",)},
-}
 
 
 def two_layers():
@@ -116,11 +101,6 @@ def test_a_session_against_another():
 
 
 # what no measurement can test
-
-
-@pytest.mark.parametrize("name", catalog.names("device"))
-def test_profiles_say_what_no_measurement_can_test(name):
-    assert load_device(name).untested == UNTESTED[name]
 
 
 def test_an_untested_precision_the_device_lacks_is_refused():
