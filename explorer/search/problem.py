@@ -61,6 +61,12 @@ class Problem:
             memory_limit_bytes=memory_limit_bytes,
         )
 
+    @property
+    def usable_bytes(self) -> float:
+        """RAM a candidate may use."""
+        usable = float(self.device.ram.usable_bytes - self.reserve_bytes)
+        return usable if self.memory_limit_bytes is None else min(usable, self.memory_limit_bytes)
+
     def screen(self, designs: DesignBatch, labels: Sequence[str] | None = None) -> CandidateTable:
         """Evaluate a whole batch at once."""
         costs = evaluate(self.graph, self.device, designs)
