@@ -210,7 +210,7 @@ def _probes(space: SearchSpace, columns: Columns) -> DesignBatch:
     depth = 1 + np.arange(count)[:, None] % layer_count
     inside = np.arange(layer_count) >= layer_count - depth
     weights = inside & (rng.random(inside.shape) < rng.random((count, 1)))
-    biases = inside & (rng.random(inside.shape) < rng.random((count, 1)))
+    biases = inside & (rng.random(inside.shape) < rng.random((count, 1))) & axes.has_bias
     weights[:, -1] |= ~(weights | biases).any(axis=1)
     ratios = np.where(weights, LEVELS[rng.integers(1, len(LEVELS), inside.shape)], 0.0)
     return space.designs(
@@ -224,8 +224,9 @@ def _fitted(values: FloatArray, goals: dict[str, FloatArray]) -> dict[str, Float
     """Rows [., N + 1] with `values @ row` equal to each goal [P, .]; SpecError where none are."""
     scales = {name: np.abs(goal).max() or 1.0 for name, goal in goals.items()}
     stacked = np.concatenate([goals[name] / scales[name] for name in goals], axis=1)
-    fit = np.linalg.lstsq(values[HELD_OUT:], stacked[HELD_OUT:], rcond=None)[0]
-    fit = np.round(fit, NOISE_DECIMALS) + 0.0
+    fit: FloatArray = np.asarray(
+        np.linalg.lstsq(values[HELD_OUT:], stacked[HELD_OUT:], rcond=None)[0]
+    ).round(NOISE_DECIMALS)
     error = np.abs(values @ fit - stacked).max(axis=0)
     rows, start = {}, 0
     for name, goal in goals.items():

@@ -6,9 +6,11 @@ over. Nothing here is about accuracy: the optimum is of the proxy, which is addi
 Designs that do not fit the device are not considered.
 """
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -26,11 +28,13 @@ from explorer.units import FloatArray, IntArray
 OnOptimum = Callable[[int, int, CandidateTable, float], None]
 
 TIME_LIMIT_S = 20.0
-GRID_CELLS = 144
+MEMORY_SIDE, SIDE = 6, 24
 SWEEP_DESIGNS = 4000
 SOLVED_GAP = 1e-4  # relative: budgets whose bound is as near as this are not solved again
 LONGEST_SOLVE_S = 5.0
 ROUNDING = 1e-9
+
+_KEPT: dict[str, "ExactFront"] = {}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -38,13 +42,15 @@ class ExactFront:
     """Optima and near-optima of the additive proxy under a problem's own objectives.
 
     `table` holds those not dominated; the hypervolume of no design exceeds
-    `bound_hypervolume`. Of `budget_count` budgets `proven_count` are optimal to 1e-4.
+    `bound_hypervolume`. Of `budget_count` budgets `proven_count` are optimal to 1e-4;
+    `is_finished` when none was left to solve.
     """
 
     table: CandidateTable
     bound_hypervolume: float
     budget_count: int
     proven_count: int
+    is_finished: bool
     time_s: float
 
     @property
@@ -66,6 +72,7 @@ def exact_share(front: ParetoFront, exact: ExactFront) -> float | None:
 def exact_front(
     problem: Problem,
     space: SearchSpace,
+    asked: Mapping[str, Any],
     *,
     time_limit_s: float = TIME_LIMIT_S,
     on_optimum: OnOptimum | None = None,
@@ -73,14 +80,29 @@ def exact_front(
 ) -> ExactFront:
     """Solve until done, out of time or stopped; SpecError when the score is not additive.
 
-    `on_optimum(done, total, table, hypervolume)` is called after every solved budget.
+    `on_optimum(done, total, table, hypervolume)` is called after every solved budget. What
+    was `asked` once is not solved again, unless there is more time now.
     """
+    key = json.dumps(asked, sort_keys=True)
+    kept = _KEPT.get(key)
+    if kept is None or not (kept.is_finished or kept.time_s >= time_limit_s):
+        kept = _KEPT[key] = _solved(problem, space, time_limit_s, on_optimum, control)
+    return kept
+
+
+def _solved(
+    problem: Problem,
+    space: SearchSpace,
+    time_limit_s: float,
+    on_optimum: OnOptimum | None,
+    control: SearchControl | None,
+) -> ExactFront:
     if problem.judge.calibration is not None:
         raise SpecError("exact front: predicted accuracy is not additive, only a proxy score is")
     start = time.monotonic()
     question = Additive.of(problem, space)
     program = Program(question)
-    lower, upper = budget_grid(question, max(2, round(GRID_CELLS ** (1 / len(question.names)))))
+    lower, upper = budget_grid(question, MEMORY_SIDE, SIDE)
     answers = [program.relaxed(budgets) for budgets in upper]
     bounds = np.array([bound for bound, _ in answers])
     known = [
@@ -112,6 +134,7 @@ def exact_front(
         bound_hypervolume=_bound_hypervolume(question, table, lower, bounds),
         budget_count=len(upper),
         proven_count=int((_gaps(question, table, upper, bounds) <= SOLVED_GAP).sum()),
+        is_finished=not open_budgets.any(),
         time_s=time.monotonic() - start,
     )
 

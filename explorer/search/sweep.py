@@ -27,6 +27,7 @@ TRIES = 2  # prices for each design wanted: near ones lead to the same design
 CHUNK = 2048
 LARGEST_SWEEP = 2000
 RELAXED_SIDE = 5
+FINER = 1.5
 
 
 def warm_start(problem: Problem, space: SearchSpace, count: int) -> CandidateTable | None:
@@ -41,7 +42,8 @@ def warm_start(problem: Problem, space: SearchSpace, count: int) -> CandidateTab
     except SpecError:
         return None
     program = Program(question)
-    answers = [program.relaxed(row) for row in budget_grid(question, RELAXED_SIDE)[1]]
+    _, budgets = budget_grid(question, RELAXED_SIDE, RELAXED_SIDE)
+    answers = [program.relaxed(row) for row in budgets]
     found = [sweep(question, min(count, LARGEST_SWEEP)), rounded_designs(question, answers)]
     return concatenate([problem.screen(designs) for designs in found])
 
@@ -57,21 +59,21 @@ def rounded_designs(
     return question.space.designs(slices, biases, "relaxed")
 
 
-def budget_grid(question: Additive, side: int) -> tuple[FloatArray, FloatArray]:
+def budget_grid(question: Additive, memory_side: int, side: int) -> tuple[FloatArray, FloatArray]:
     """Lower and upper corners [K, C] of cells from what any training spends to the most of use.
 
     Memory in even steps up to what the device has; everything else finer towards little.
     """
-    steps = np.arange(side + 1) / side
     others = iter(question.spending)
     edges = []
     for name in question.names:
         row = question.live if name == MEMORY else next(others)[None]
         least, most = row[:, -1].max(), row.sum(axis=1).max()
         if name == MEMORY:
-            edges.append(least + (min(most, question.problem.usable_bytes) - least) * steps)
+            most = min(most, question.problem.usable_bytes)
+            edges.append(np.linspace(least, most, memory_side + 1))
         else:
-            edges.append(least + (most - least) * steps**2)
+            edges.append(least + (most - least) * np.linspace(0, 1, side + 1) ** FINER)
     lower = np.array(list(product(*(edge[:-1] for edge in edges))))
     upper = np.array(list(product(*(edge[1:] for edge in edges))))
     return lower, upper
