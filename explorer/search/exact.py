@@ -9,11 +9,12 @@ Designs that do not fit the device are not considered.
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from explorer.design import DesignBatch
 from explorer.errors import SpecError
 from explorer.search.additive import Additive
 from explorer.search.candidates import CandidateTable, ParetoFront, concatenate
@@ -32,6 +33,8 @@ MEMORY_SIDE, SIDE = 6, 24
 SWEEP_DESIGNS = 4000
 SOLVED_GAP = 1e-4  # relative: budgets whose bound is as near as this are not solved again
 LONGEST_SOLVE_S = 5.0
+SETTLED_GAIN = 2e-3  # relative: a grid that adds less to the hypervolume is fine enough
+FINER_CELLS = 4  # cells of the next grid for each of this one
 ROUNDING = 1e-9
 
 _KEPT: dict[str, "ExactFront"] = {}
@@ -101,42 +104,122 @@ def _solved(
         raise SpecError("exact front: predicted accuracy is not additive, only a proxy score is")
     start = time.monotonic()
     question = Additive.of(problem, space)
-    program = Program(question)
-    lower, upper = budget_grid(question, MEMORY_SIDE, SIDE)
-    answers = [program.relaxed(budgets) for budgets in upper]
-    bounds = np.array([bound for bound, _ in answers])
-    known = [
-        space.decode(space.seeds()),
-        sweep(question, SWEEP_DESIGNS),
-        rounded_designs(question, answers),
-    ]
-    table = _best_rows(concatenate([problem.screen(designs) for designs in known]))
-    open_budgets, done = np.isfinite(bounds), 0
-    room = _room(question, upper)
+    known = [space.decode(space.seeds()), sweep(question, SWEEP_DESIGNS)]
+    grid = _Grid(
+        program=Program(question),
+        table=_best_rows(concatenate([problem.screen(designs) for designs in known])),
+        deadline_s=start + time_limit_s,
+        on_optimum=on_optimum,
+        control=control,
+    )
+    sides, is_finished, bound = (MEMORY_SIDE, SIDE), False, np.inf
     while True:
-        gaps = _gaps(question, table, upper, bounds)
-        open_budgets &= gaps > SOLVED_GAP
-        left_s = time_limit_s - (time.monotonic() - start)
-        if not open_budgets.any() or left_s <= 0 or (control and not control.proceed()):
+        before = grid.table.hypervolume
+        relaxed_s, is_solved = grid.refine(*sides)
+        bound = min(bound, grid.bound_hypervolume)
+        settled = grid.table.hypervolume <= before * (1 + SETTLED_GAIN)
+        is_finished = is_solved and settled
+        too_late = time.monotonic() + FINER_CELLS * relaxed_s > grid.deadline_s
+        if settled or not is_solved or too_late:
             break
-        cell = int(np.argmax(np.where(open_budgets, gaps * np.abs(bounds) * room, -np.inf)))
-        optimum = program.best(upper[cell], min(left_s, LONGEST_SOLVE_S))
-        bounds[cell] = min(bounds[cell], optimum.bound)
-        open_budgets[cell] = False
-        done += 1
-        if optimum.design is not None:
-            table = _best_rows(concatenate([table, problem.screen(optimum.design)]))
-        if on_optimum is not None:
-            waiting = int(open_budgets.sum())
-            on_optimum(done, done + waiting, table, table.hypervolume)
+        sides = (2 * sides[0], 2 * sides[1])
     return ExactFront(
-        table=table,
-        bound_hypervolume=_bound_hypervolume(question, table, lower, bounds),
-        budget_count=len(upper),
-        proven_count=int((_gaps(question, table, upper, bounds) <= SOLVED_GAP).sum()),
-        is_finished=not open_budgets.any(),
+        table=grid.table,
+        bound_hypervolume=bound,
+        budget_count=len(grid.bounds),
+        proven_count=int((grid.gaps() <= SOLVED_GAP).sum()),
+        is_finished=is_finished,
         time_s=time.monotonic() - start,
     )
+
+
+@dataclass(eq=False, kw_only=True)
+class _Grid:
+    """Cells of budgets: what is known and what is possible in each.
+
+    `lower`, `upper` [K, C] corners; `bounds` [K] of the score under the upper ones; `proven`
+    are budgets solved on any grid, with their bound.
+    """
+
+    program: Program
+    table: CandidateTable
+    deadline_s: float
+    on_optimum: OnOptimum | None
+    control: SearchControl | None
+    lower: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
+    upper: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
+    bounds: FloatArray = field(default_factory=lambda: np.zeros(0))
+    proven: list[tuple[FloatArray, float]] = field(default_factory=list)
+
+    def refine(self, memory_side: int, side: int) -> tuple[float, bool]:
+        """Bounds of a new grid, then its optima; seconds of the bounds, whether all is solved."""
+        start = time.monotonic()
+        question = self.program.question
+        self.lower, self.upper = budget_grid(question, memory_side, side)
+        self.bounds = np.full(len(self.upper), np.inf)
+        for budgets, bound in self.proven:
+            self._bound(budgets, bound)
+        unknown = np.flatnonzero(self.gaps() > SOLVED_GAP)
+        answers = [self.program.relaxed(self.upper[cell]) for cell in unknown]
+        for cell, (bound, _) in zip(unknown, answers, strict=True):
+            self._bound(self.upper[cell], bound)
+        self._add(rounded_designs(question, answers))
+        relaxed_s = time.monotonic() - start
+        return relaxed_s, self._solve()
+
+    def _solve(self) -> bool:
+        """Solve open budgets, the most promising first; whether none is left."""
+        is_open, done = np.isfinite(self.bounds), 0
+        room = _room(self.program.question, self.upper)
+        while True:
+            gaps = self.gaps()
+            is_open &= gaps > SOLVED_GAP
+            left_s = self.deadline_s - time.monotonic()
+            if not is_open.any() or left_s <= 0 or (self.control and not self.control.proceed()):
+                return not is_open.any()
+            gain = np.where(is_open, gaps * np.abs(self.bounds) * room, -np.inf)
+            cell = int(np.argmax(gain))
+            optimum = self.program.best(self.upper[cell], min(left_s, LONGEST_SOLVE_S))
+            self.proven.append((self.upper[cell], optimum.bound))
+            self._bound(*self.proven[-1])
+            is_open[cell] = False
+            done += 1
+            if optimum.design is not None:
+                self._add(optimum.design)
+            if self.on_optimum is not None:
+                total = done + int(is_open.sum())
+                self.on_optimum(done, total, self.table, self.table.hypervolume)
+
+    def _bound(self, budgets: FloatArray, bound: float) -> None:
+        """What no design within `budgets` exceeds, none within smaller ones does."""
+        below = (self.upper <= budgets * (1 + ROUNDING)).all(axis=1)
+        self.bounds[below] = np.minimum(self.bounds[below], bound)
+
+    def _add(self, designs: DesignBatch) -> None:
+        found = self.program.question.problem.screen(designs)
+        self.table = _best_rows(concatenate([self.table, found]))
+
+    def gaps(self) -> FloatArray:
+        """By how much the bounds [K] exceed the best known score of their budgets, relatively."""
+        score, spent = _order(self.program.question)
+        values = self.table.values
+        inside = (values[None, :, spent] <= self.upper[:, None] * (1 + ROUNDING)).all(axis=2)
+        inside &= self.table.feasible
+        best = np.where(inside, values[:, score], -np.inf).max(axis=1, initial=-np.inf)
+        gaps = np.where(self.bounds == np.inf, np.inf, 0.0)
+        possible = np.isfinite(self.bounds)
+        gaps[possible] = 1 - best[possible] / self.bounds[possible]
+        return gaps
+
+    @property
+    def bound_hypervolume(self) -> float:
+        """Hypervolume no design exceeds: each cell at its lower corner and its bound."""
+        objectives = self.program.question.problem.objectives
+        score, spent = _order(self.program.question)
+        corners = np.zeros((len(self.lower), len(objectives)))
+        corners[:, spent], corners[:, score] = self.lower, self.bounds
+        known = self.table.values[self.table.feasible]
+        return hypervolume(np.concatenate([known, corners[np.isfinite(self.bounds)]]), objectives)
 
 
 def _best_rows(table: CandidateTable) -> CandidateTable:
@@ -158,30 +241,3 @@ def _room(question: Additive, budgets: FloatArray) -> FloatArray:
     scales = np.array([objective.scale for objective in objectives])
     room: FloatArray = np.maximum((references - budgets) / scales, 0).prod(axis=1)
     return room
-
-
-def _gaps(
-    question: Additive, table: CandidateTable, budgets: FloatArray, bounds: FloatArray
-) -> FloatArray:
-    """By how much bounds [K] exceed the highest known score under budgets [K, C], relatively."""
-    score, spent = _order(question)
-    inside = (table.values[None, :, spent] <= budgets[:, None] * (1 + ROUNDING)).all(axis=2)
-    inside &= table.feasible
-    best = np.where(inside, table.values[:, score], -np.inf).max(axis=1, initial=-np.inf)
-    gaps = np.zeros(len(bounds))
-    open_rows = np.isfinite(bounds)
-    gaps[open_rows] = 1 - best[open_rows] / bounds[open_rows]
-    return gaps
-
-
-def _bound_hypervolume(
-    question: Additive, table: CandidateTable, lower: FloatArray, bounds: FloatArray
-) -> float:
-    """Hypervolume no design can exceed: every cell at its lower corner and its upper bound."""
-    objectives = question.problem.objectives
-    score, spent = _order(question)
-    corners = np.zeros((len(lower), len(objectives)))
-    corners[:, spent], corners[:, score] = lower, bounds
-    known = table.values[table.feasible]
-    possible = corners[np.isfinite(bounds)]
-    return hypervolume(np.concatenate([known, possible]), objectives)

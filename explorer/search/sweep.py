@@ -84,6 +84,7 @@ def sweep(question: Additive, count: int, seed: int = 0) -> DesignBatch:
     points = Halton(1 + len(question.names), rng=seed).random(TRIES * count)
     starts = range(0, len(points), CHUNK)
     chosen = np.concatenate([_chosen(question, points[at : at + CHUNK]) for at in starts])
+    chosen = chosen[chosen.any(axis=1)]
     _, rows = np.unique(chosen, axis=0, return_index=True)
     slices, biases = question.columns.slices_and_biases(chosen[np.sort(rows)[:count]])
     return question.space.designs(slices, biases, "sweep")

@@ -1,0 +1,108 @@
+"""How near searches come to the optimum of the proxy, and what a trial costs.
+
+`python benchmarks/search.py` keeps the rows in `results/search.json`. Shares are of the
+hypervolume of everything known: the exact front and every search of this run. They are
+medians over seeds and about the proxy score, not about accuracy. Evaluations count
+everything a search screened: known policies, warm start and trials.
+"""
+
+import json
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+
+from explorer.search.candidates import concatenate
+from explorer.search.sweep import RELAXED_SIDE
+from explorer.session import GREEDY_MACS, Session
+
+MODELS = ("mcunet-5fps", "mbv2-w0.35", "proxyless-w0.3")
+EVALUATIONS = {500: 0.97, 2000: 0.985}
+SEEDS = range(5)
+EXACT_LIMIT_S = 60.0
+TIMED_TRIALS = 2000
+RESULTS = Path(__file__).parent / "results" / "search.json"
+
+
+def front(table):
+    return table.take(np.flatnonzero(table.on_front))
+
+
+def searches(session, evaluations, space, warm):
+    """Fronts of one search a seed, each with about so many evaluations."""
+    known = len(session.compare())
+    trials = evaluations - known
+    if warm:
+        trials = (trials - len(GREEDY_MACS) - 2 * RELAXED_SIDE**2) // 2
+    tables = [session.search(trials, seed=seed, space=space, warm=warm).table for seed in SEEDS]
+    assert all(len(table) <= evaluations for table in tables)
+    return [front(table) for table in tables]
+
+
+def shares_of(model):
+    """Rows of one network: how its searches compare with everything known."""
+    session = Session(model=model, policy="none")
+    exact = session.exact_front(time_limit_s=EXACT_LIMIT_S)
+    runs = {
+        (count, space, warm): searches(session, count, space, warm)
+        for count in EVALUATIONS
+        for space in ("guided", "layers")
+        for warm in (True, False)
+        if warm or count == min(EVALUATIONS)
+    }
+    everything = concatenate([exact.table, *(table for group in runs.values() for table in group)])
+    best = everything.hypervolume
+    row = {
+        "model": model,
+        "near_exact_hypervolume": best,
+        "exact_front_alone": exact.hypervolume / best,
+        "bound_hypervolume": exact.bound_hypervolume,
+        "budgets": exact.budget_count,
+        "proven": exact.proven_count,
+        "exact_time_s": exact.time_s,
+    }
+    for (count, space, warm), tables in runs.items():
+        share = statistics.median(table.hypervolume / best for table in tables)
+        row[f"share at {count}, {space}, {'warm' if warm else 'cold'}"] = share
+    return row
+
+
+def trial_cost():
+    """Seconds of 2,000 guided trials, and what of a trial is not screening."""
+    session = Session(model=MODELS[0], policy="none")
+    session.search(50)
+    start = time.perf_counter()
+    found = session.search(TIMED_TRIALS, warm=False)
+    search_s = time.perf_counter() - start
+    designs = found.table.designs
+    starts = range(0, len(designs), 25)
+    start = time.perf_counter()
+    for at in starts:
+        session.problem.screen(designs.take(np.arange(at, min(at + 25, len(designs)))))
+    screen_s = time.perf_counter() - start
+    start = time.perf_counter()
+    session.search(1)
+    return {
+        "trials": TIMED_TRIALS,
+        "search_s": search_s,
+        "overhead_ms_a_trial": 1e3 * (search_s - screen_s) / TIMED_TRIALS,
+        "warm_start_s": time.perf_counter() - start,
+    }
+
+
+def main():
+    cost = trial_cost()
+    print(json.dumps(cost, indent=2), flush=True)
+    rows = []
+    for model in MODELS:
+        rows.append(shares_of(model))
+        print(json.dumps(rows[-1], indent=2), flush=True)
+    RESULTS.parent.mkdir(exist_ok=True)
+    targets = {str(count): share for count, share in EVALUATIONS.items()}
+    result = {"seeds": len(SEEDS), "targets": targets, "cost": cost, "shares": rows}
+    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
