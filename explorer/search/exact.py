@@ -37,7 +37,7 @@ SETTLED_GAIN = 2e-3  # relative: a grid that adds less to the hypervolume is fin
 FINER_CELLS = 4  # cells of the next grid for each of this one
 ROUNDING = 1e-9
 
-_KEPT: dict[str, "ExactFront"] = {}
+_KEPT: dict[str, tuple[float, "ExactFront"]] = {}  # by question: the time it had, what it found
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -84,13 +84,17 @@ def exact_front(
     """Solve until done, out of time or stopped; SpecError when the score is not additive.
 
     `on_optimum(done, total, table, hypervolume)` is called after every solved budget. What
-    was `asked` once is not solved again, unless there is more time now.
+    was `asked` once is not solved again, unless it was stopped or there is more time now.
     """
     key = json.dumps(asked, sort_keys=True)
-    kept = _KEPT.get(key)
-    if kept is None or not (kept.is_finished or kept.time_s >= time_limit_s):
-        kept = _KEPT[key] = _solved(problem, space, time_limit_s, on_optimum, control)
-    return kept
+    if key in _KEPT:
+        allowed_s, kept = _KEPT[key]
+        if kept.is_finished or allowed_s >= time_limit_s:
+            return kept
+    found = _solved(problem, space, time_limit_s, on_optimum, control)
+    if control is None or not control.is_stopped:
+        _KEPT[key] = time_limit_s, found
+    return found
 
 
 def _solved(
