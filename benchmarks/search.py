@@ -16,7 +16,7 @@ from run import random_designs
 
 from explorer.search.candidates import concatenate
 from explorer.search.loop import BATCH
-from explorer.search.sweep import RELAXED_SIDE, warm_start
+from explorer.search.sweep import ROUGH_OPTIMA, warm_start
 from explorer.session import GREEDY_MACS, Session
 
 MODELS = ("mcunet-5fps", "mbv2-w0.35", "proxyless-w0.3")
@@ -36,7 +36,7 @@ def searches(session, evaluations, space, warm):
     known = len(session.compare())
     trials = evaluations - known
     if warm:
-        trials = (trials - len(GREEDY_MACS) - 2 * RELAXED_SIDE**2) // 2
+        trials = (trials - len(GREEDY_MACS) - ROUGH_OPTIMA) // 2
     tables = [session.search(trials, seed=seed, space=space, warm=warm).table for seed in SEEDS]
     assert all(len(table) <= evaluations for table in tables)
     return [front(table) for table in tables]
@@ -55,7 +55,7 @@ def shares_of(model):
         "model": model,
         "near_exact_hypervolume": best,
         "exact_front_alone": exact.hypervolume / best,
-        "bound_hypervolume": exact.bound_hypervolume,
+        "hypervolume_limit": exact.hypervolume_limit,
         "budgets": exact.budget_count,
         "proven": exact.proven_count,
         "exact_time_s": exact.time_s,

@@ -44,13 +44,13 @@ _KEPT: dict[str, tuple[float, "ExactFront"]] = {}  # by question: the time it ha
 class ExactFront:
     """Optima and near-optima of the additive proxy under a problem's own objectives.
 
-    `table` holds those not dominated; the hypervolume of no design exceeds
-    `bound_hypervolume`. Of `budget_count` budgets `proven_count` are optimal to 1e-4;
+    `table` holds those not dominated; the hypervolume of no set of designs exceeds
+    `hypervolume_limit`. Of `budget_count` budgets `proven_count` are optimal to 1e-4;
     `is_finished` when none was left to solve.
     """
 
     table: CandidateTable
-    bound_hypervolume: float
+    hypervolume_limit: float
     budget_count: int
     proven_count: int
     is_finished: bool
@@ -120,7 +120,7 @@ def _solved(
     while True:
         before = grid.table.hypervolume
         relaxed_s, is_solved = grid.refine(*sides)
-        bound = min(bound, grid.bound_hypervolume)
+        bound = min(bound, grid.hypervolume_limit)
         settled = grid.table.hypervolume <= before * (1 + SETTLED_GAIN)
         is_finished = is_solved and settled
         too_late = time.monotonic() + FINER_CELLS * relaxed_s > grid.deadline_s
@@ -129,7 +129,7 @@ def _solved(
         sides = (2 * sides[0], 2 * sides[1])
     return ExactFront(
         table=grid.table,
-        bound_hypervolume=bound,
+        hypervolume_limit=bound,
         budget_count=len(grid.bounds),
         proven_count=int((grid.gaps() <= SOLVED_GAP).sum()),
         is_finished=is_finished,
@@ -184,7 +184,7 @@ class _Grid:
             gain = np.where(is_open, gaps * np.abs(self.bounds) * room, -np.inf)
             cell = int(np.argmax(gain))
             optimum = self.program.best(self.upper[cell], min(left_s, LONGEST_SOLVE_S))
-            self.proven.append((self.upper[cell], optimum.bound))
+            self.proven.append((self.upper[cell], optimum.score_bound))
             self._bound(*self.proven[-1])
             is_open[cell] = False
             done += 1
@@ -216,7 +216,7 @@ class _Grid:
         return gaps
 
     @property
-    def bound_hypervolume(self) -> float:
+    def hypervolume_limit(self) -> float:
         """Hypervolume no design exceeds: each cell at its lower corner and its bound."""
         objectives = self.program.question.problem.objectives
         score, spent = _order(self.program.question)

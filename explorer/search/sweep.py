@@ -1,4 +1,4 @@
-"""Good designs before the first trial: a Lagrangian sweep and rounded relaxations.
+"""Good designs before the first trial: a Lagrangian sweep and a few rough optima.
 
 At a fixed depth and fixed prices of memory, energy and the rest an additive question
 falls apart into layers, and each chooses its best level alone. Memory has a price at
@@ -26,12 +26,12 @@ ROUNDS = 8
 TRIES = 2  # prices for each design wanted: near ones lead to the same design
 CHUNK = 2048
 LARGEST_SWEEP = 2000
-RELAXED_SIDE = 5
+ROUGH_OPTIMA, TRIALS_PER_OPTIMUM = 12, 20
 FINER = 1.5
 
 
 def warm_start(problem: Problem, space: SearchSpace, count: int) -> CandidateTable | None:
-    """About `count` good candidates, LARGEST_SWEEP at most, and relaxations of a few budgets.
+    """About `count` good candidates, LARGEST_SWEEP at most, and a few rough optima.
 
     None where the proxy score or a goal is not additive, or nothing is asked for.
     """
@@ -42,9 +42,13 @@ def warm_start(problem: Problem, space: SearchSpace, count: int) -> CandidateTab
     except SpecError:
         return None
     program = Program(question)
-    _, budgets = budget_grid(question, RELAXED_SIDE, RELAXED_SIDE)
-    answers = [program.relaxed(row) for row in budgets]
-    found = [sweep(question, min(count, LARGEST_SWEEP)), rounded_designs(question, answers)]
+    budgets = min(ROUGH_OPTIMA, count // TRIALS_PER_OPTIMUM) ** (
+        1 / max(len(question.names) - 1, 1)
+    )
+    _, upper = budget_grid(question, 1, round(budgets))
+    optima = [program.rough(row).design for row in upper]
+    found = [sweep(question, min(count, LARGEST_SWEEP))]
+    found += [design for design in optima if design is not None]
     return concatenate([problem.screen(designs) for designs in found])
 
 
