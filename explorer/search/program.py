@@ -59,7 +59,7 @@ class Program:
         """A design near the best in a fraction of the time, the same on every machine."""
         return self._optimum(budgets, {"mip_rel_gap": ROUGH_GAP, "node_limit": ROUGH_NODES})
 
-    def _optimum(self, budgets: FloatArray, options: dict[str, Any]) -> Optimum:
+    def _optimum(self, budgets: FloatArray, options: Any) -> Optimum:
         result = self._solve(budgets, options, relaxed=False)
         bound = -np.inf if result.status == INFEASIBLE else np.inf
         if result.mip_dual_bound is not None and np.isfinite(result.mip_dual_bound):
@@ -83,7 +83,7 @@ class Program:
         shares: FloatArray = result.x[: self.question.columns.binary_count]
         return float(self.question.score[-1] - result.fun), shares
 
-    def _solve(self, budgets: FloatArray, options: dict[str, Any], *, relaxed: bool) -> Any:
+    def _solve(self, budgets: FloatArray, options: Any, *, relaxed: bool) -> Any:
         columns = self.question.columns
         rows, constant, unit, goal = self._spent
         ceiling = (budgets[goal] - constant) / unit
