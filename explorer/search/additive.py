@@ -196,7 +196,11 @@ def _reach_sets(table: LayerTable, space: SearchSpace) -> BoolArray:
 
 
 def _probes(space: SearchSpace, columns: Columns) -> DesignBatch:
-    """Designs that determine every row: each decision alone, each against all, random ones."""
+    """Designs that determine every row.
+
+    Each decision alone, beside the first layer (which nearly every set holds), against all
+    others, and random designs.
+    """
     rng = np.random.default_rng(0)
     axes = space.axes
     layer_count, level_count = len(axes.names), len(columns.level_layer)
@@ -206,6 +210,7 @@ def _probes(space: SearchSpace, columns: Columns) -> DesignBatch:
     alone[rows[:level_count], columns.level_layer] = columns.level_slices
     alone_bias[rows[level_count:], columns.bias_layer] = True
     against = np.where(alone > 0, alone, axes.out_channels)
+    beside = np.where((alone == 0) & (np.arange(layer_count) == 0), axes.out_channels, alone)
     count = HELD_OUT + RANDOM_PROBES_PER_LAYER * layer_count
     depth = 1 + np.arange(count)[:, None] % layer_count
     inside = np.arange(layer_count) >= layer_count - depth
@@ -214,8 +219,8 @@ def _probes(space: SearchSpace, columns: Columns) -> DesignBatch:
     weights[:, -1] |= ~(weights | biases).any(axis=1)
     ratios = np.where(weights, LEVELS[rng.integers(1, len(LEVELS), inside.shape)], 0.0)
     return space.designs(
-        np.concatenate([axes.slices(ratios), alone, against]),
-        np.concatenate([biases, alone_bias, ~alone_bias]),
+        np.concatenate([axes.slices(ratios), alone, beside, against]),
+        np.concatenate([biases, alone_bias, alone_bias, ~alone_bias]),
         "probe",
     )
 

@@ -105,6 +105,18 @@ def test_rows_are_what_the_cost_model_and_the_judge_say(make, scored, setup):
     assert np.allclose(spent, said[:, 1:], rtol=1e-9)
 
 
+@pytest.mark.parametrize("norm", [None, "gn", "bn"])
+@pytest.mark.parametrize("model", ["proxyless-w0.3-tinytrain", "mcunet-5fps", "digits-cnn"])
+def test_rows_hold_for_the_catalogue(model, norm):
+    session = Session(model=model, policy="none", norm=norm, batch=4)
+    space = session._space("layers")
+    designs = random_designs(space, 100)
+    score, spent = Additive.of(session.problem, space).goals(designs)
+    said = session.problem.screen(designs).values
+    assert np.allclose(score, said[:, 0], rtol=1e-9, atol=1e-9)
+    assert np.allclose(spent, said[:, 1:], rtol=1e-9)
+
+
 def test_optimum_equals_brute_force():
     problem, space = asked(six_layers())
     every = problem.screen(all_designs(space))
