@@ -173,6 +173,7 @@ def front_document(front: ParetoFront, problem: Problem, task: str) -> FrontDocu
             for objective in table.objectives
         ),
         hypervolume=table.hypervolume,
+        exact_hypervolume_ratio=front.exact_hypervolume_ratio,
         candidates=tuple(_candidate(table, row, problem) for row in range(len(table))),
     )
 

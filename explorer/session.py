@@ -28,8 +28,9 @@ from explorer.errors import SpecError
 from explorer.export import FrontDocument, device_digest, front_document, policy_document
 from explorer.family import FamilyInfo, PolicyContext, build_policy, families, known_specs
 from explorer.question import DEFAULT_POLICY, Question
-from explorer.search.candidates import CandidateTable, ParetoFront
+from explorer.search.candidates import CandidateTable, ParetoFront, concatenate
 from explorer.search.control import SearchControl
+from explorer.search.exact import TIME_LIMIT_S, ExactFront, OnOptimum, exact_front
 from explorer.search.judge import Judge, measured_accuracies
 from explorer.search.loop import OnBatch, StudyPlace, explore
 from explorer.search.problem import Problem
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 FIRST_POLICY = "sparse-update:scheme=99kb"
 ALWAYS_APPLICABLE = "last-k:k=4"
+GREEDY_MACS = (0.05, 0.5, 0.8)  # beside those known as policies
 
 
 @dataclass(frozen=True)
@@ -132,22 +134,47 @@ class Session(Question):
         space: str = "guided",
         study: str | None = None,
         storage: str | None = None,
+        warm: bool = True,
         on_batch: OnBatch | None = None,
         control: SearchControl | None = None,
     ) -> ParetoFront:
-        """Multi-objective search over what to train; known policies are among the candidates."""
+        """Multi-objective search over what to train; known policies are among the candidates.
+
+        `warm` adds good designs of a few cheap rules before the first trial.
+        """
         if storage is not None and study is None:
             raise SpecError.of("study", None, "a name, when a storage is given")
         return explore(
             self.problem,
             self._space(space),
-            self.compare(),
+            concatenate([self.compare(), self._greedy()]) if warm else self.compare(),
             trials=trials,
             sampler=sampler,
             seed=seed,
             question=self._question(space),
             place=None if study is None else StudyPlace(name=study, storage=storage),
+            warm=warm,
             on_batch=on_batch,
+            control=control,
+        )
+
+    def exact_front(
+        self,
+        *,
+        time_limit_s: float = TIME_LIMIT_S,
+        on_optimum: OnOptimum | None = None,
+        control: SearchControl | None = None,
+    ) -> ExactFront:
+        """Optima of the additive proxy score, to compare a search with; kept for the question.
+
+        SpecError when the score is not additive, as predicted accuracy is not.
+        """
+        return exact_front(
+            self.problem,
+            self._space("layers"),
+            self._question("layers"),
+            time_limit_s=time_limit_s,
+            on_optimum=on_optimum,
             control=control,
         )
 
@@ -266,6 +293,13 @@ class Session(Question):
             screen=screen,
             usable_bytes=float(self.profile.ram.usable_bytes - self.reserve_bytes),
         )
+
+    def _greedy(self) -> CandidateTable:
+        """TinyTrain's greedy choice at several budgets, where there is a score table."""
+        shares = GREEDY_MACS if self.scores is not None else ()
+        specs = [f"tinytrain:macs={share}" for share in shares]
+        policies = [build_policy(self._context, spec) for spec in specs]
+        return self.problem.screen(self._batch(policies))
 
     def _space(self, name: str) -> SearchSpace:
         if self.scores is None:

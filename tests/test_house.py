@@ -50,7 +50,8 @@ PURE_NUMBERS = {
     # trials, elementwise passes, and pixels and opacity of what is drawn
     "done", "total", "gained_at", "forward_passes", "backward_passes", "left", "right", "bottom",
     "top", "size", "opacity",
-    "per_episode_accuracy", "per_episode_accuracy_before", "offset",
+    "per_episode_accuracy", "per_episode_accuracy_before", "offset", "score_bound",
+    "hypervolume_limit",
 }  # fmt: skip
 
 

@@ -38,8 +38,9 @@ from explorer.cli.shared import (
 from explorer.costmodel.adaptation import SAMPLES
 from explorer.device import load_device
 from explorer.errors import SpecError
-from explorer.search.candidates import MEMORY_OBJECTIVES, CandidateTable
+from explorer.search.candidates import MEMORY_OBJECTIVES, CandidateTable, ParetoFront
 from explorer.search.control import SearchControl
+from explorer.search.exact import ExactFront, exact_share
 from explorer.session import Session
 from explorer.units import format_bytes, format_joules, format_seconds
 
@@ -258,6 +259,9 @@ def search(
     study: Annotated[str | None, typer.Option(help="keep the study under a name")] = None,
     storage: Annotated[str | None, typer.Option(help="an Optuna storage URL")] = None,
     join: Annotated[bool, typer.Option(help="work on a study others work on too")] = False,
+    exact: Annotated[
+        bool, typer.Option(help="also solve the proxy's optimum and compare, some 20 s")
+    ] = False,
     batch: Batch = 1,
     micro_batch: MicroBatch = None,
     norm: Norm = None,
@@ -295,6 +299,7 @@ def search(
         _stopping(control),
         Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress,
     ):
+        optimum = _optimum(session, progress, control) if exact else None
         bar = progress.add_task("search", total=trials)
         front = session.search(
             trials,
@@ -306,11 +311,13 @@ def search(
             on_batch=lambda done, *_: progress.update(bar, completed=done),
             control=control,
         )
+    if optimum is not None:
+        front = replace(front, exact_hypervolume_ratio=exact_share(front, optimum))
     if front.trial_count < trials:
         again = "; the same command goes on" if study else ""
         Console(stderr=True).print(f"stopped after {front.trial_count} of {trials} trials{again}")
     if out is None and not as_json:
-        print_front(front.table.take(front.rows))
+        print_front(front)
         return
     text = session.front_document(front).to_json()
     if out is not None:
@@ -318,8 +325,17 @@ def search(
     if as_json:
         print(text, end="")
     else:
-        print_front(front.table.take(front.rows))
+        print_front(front)
         console.print(f"{len(front.table)} candidates written to {out}")
+
+
+def _optimum(session: Session, progress: Progress, control: SearchControl) -> ExactFront:
+    """The exact front, with a bar."""
+    bar = progress.add_task("optimum", total=None)
+    return session.exact_front(
+        on_optimum=lambda done, total, *_: progress.update(bar, completed=done, total=total),
+        control=control,
+    )
 
 
 @contextmanager
@@ -358,12 +374,16 @@ def print_table(table: CandidateTable, title: str) -> None:
     print_rows(rows, f"{title} (memory, time and energy modelled)")
 
 
-def print_front(table: CandidateTable) -> None:
-    """The front, and by how much the closest is over when nothing fits."""
+def print_front(front: ParetoFront) -> None:
+    """The front, its share of the optimum, and what the closest needs when nothing fits."""
+    table = front.table.take(front.rows)
     print_table(table, f"front of {len(table)}")
     if not table.feasible.any():
         least = format_bytes(float(table.peak_live_bytes.min()))
         console.print(f"nothing fits: the closest needs {least} of RAM", style="red")
+    if front.exact_hypervolume_ratio is not None:
+        share = f"{front.exact_hypervolume_ratio:.1%}"
+        console.print(f"{share} of the additive-proxy optimum (not about accuracy)")
 
 
 def _measured(table: CandidateTable, row: int) -> str:

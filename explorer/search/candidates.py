@@ -219,12 +219,16 @@ def concatenate(tables: list[CandidateTable]) -> CandidateTable:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ParetoFront:
-    """The result of a search: every candidate, and which of them are the front."""
+    """The result of a search: every candidate, and which of them are the front.
+
+    `exact_hypervolume_ratio` is the share of the additive proxy's optimum where computed.
+    """
 
     table: CandidateTable
     seed: int
     sampler: str
     trial_count: int
+    exact_hypervolume_ratio: float | None = None
 
     @property
     def rows(self) -> IntArray:

@@ -18,6 +18,7 @@ from explorer.search.control import SearchControl
 from explorer.search.front import normalised_values
 from explorer.search.problem import Problem
 from explorer.search.space import SearchSpace
+from explorer.search.sweep import warm_start
 
 if TYPE_CHECKING:
     import optuna
@@ -47,17 +48,22 @@ def explore(
     seed: int,
     question: Mapping[str, Any],
     place: StudyPlace | None = None,
+    warm: bool = True,
     on_batch: OnBatch | None = None,
     control: SearchControl | None = None,
 ) -> ParetoFront:
     """Search until the study has `trials` trials, or until stopped.
 
-    `known` policies join the candidates as they are; `on_batch(done, total, table,
+    `known` policies join the candidates as they are, and with `warm` about as many designs of
+    `warm_start` as there are trials; neither enters the study. `on_batch(done, total, table,
     hypervolume)` is called after every batch. The same seed gives the same trials.
     """
     check_whole("trials", trials, 0)
     check_whole("seed", seed, 0, LARGEST_SEED)
     study = _open_study(catalog.load("sampler", sampler).make(seed), problem, question, place)
+    started = warm_start(problem, space, trials) if warm else None
+    if started is not None:
+        known = concatenate([known, started])
     table, done = _told(study, problem, space, known)
     if not done:
         for row in space.seeds():

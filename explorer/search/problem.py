@@ -70,6 +70,18 @@ class Problem:
             memory_limit_bytes=memory_limit_bytes,
         )
 
+    @property
+    def memory_name(self) -> str:
+        """The objective that is memory."""
+        found = {objective.name for objective in self.objectives}
+        return next(name for name in MEMORY_OBJECTIVES.values() if name in found)
+
+    @property
+    def usable_bytes(self) -> float:
+        """RAM a candidate may use."""
+        usable = float(self.device.ram.usable_bytes - self.reserve_bytes)
+        return usable if self.memory_limit_bytes is None else min(usable, self.memory_limit_bytes)
+
     def screen(self, designs: DesignBatch, labels: Sequence[str] | None = None) -> CandidateTable:
         """Evaluate a whole batch at once."""
         costs = evaluate(self.graph, self.device, designs)

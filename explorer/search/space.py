@@ -90,7 +90,7 @@ class SearchSpace:
     def decode(self, genes: IntArray) -> DesignBatch:
         """Designs of genes [P, D]."""
         genes = np.atleast_2d(genes)
-        count, layer_count = len(genes), len(self.axes.names)
+        layer_count = len(self.axes.names)
         depth, bias_depth = genes[:, 0], genes[:, 1]
         if self.name == "layers":
             inside = np.arange(layer_count) >= layer_count - depth[:, None]
@@ -100,15 +100,19 @@ class SearchSpace:
             wanted = np.ceil(share * self._kind_counts[depth][:, self.kind_of])
             chosen = self._ranks[depth] < wanted
             level = np.where(chosen, genes[:, 3::2][:, self.kind_of], 0)
-        slices = self.axes.slices(LEVELS[level])
         late: BoolArray = np.arange(layer_count) >= layer_count - bias_depth[:, None]
+        return self.designs(self.axes.slices(LEVELS[level]), late, "search")
+
+    def designs(self, slices: IntArray, update_bias: BoolArray, family: str) -> DesignBatch:
+        """Designs that train `slices` [P, L] and biases [P, L]; norm scales go with weights."""
+        count = len(slices)
         return DesignBatch(
             axes=self.axes,
             slices=slices,
-            update_bias=late & self.axes.has_bias,
+            update_bias=update_bias & self.axes.has_bias,
             update_norm=(slices > 0) & self.axes.has_norm,
             axis_in=np.zeros(count, dtype=bool),
-            families=("search",) * count,
+            families=(family,) * count,
             selections=(self.selection,) * count,
             adapters=((),) * count,
             setup=self.setup,

@@ -442,7 +442,7 @@ def test_a_search_streams_selects_and_exports(tmp_path: Path) -> None:
         assert not app.search_bar.start.disabled
         shown = {name for ids in app.tradeoff_data.trace_ids for name in ids}
         found = {name for name in shown if name.startswith("found:")}
-        assert len(found) == 200
+        assert len(found) >= 200
 
         app.select(sorted(found)[0])
         await app.wait(30)

@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partialmethod
 
 import pytest
 
 from explorer import catalog
 from explorer.cli import run
 from explorer.costmodel.report import MEMORY_COLUMNS
+from explorer.session import Session
 
 
 @pytest.fixture
@@ -183,6 +185,22 @@ def test_a_search_can_make_the_bytes_above_inference_small(terminal, tmp_path):
     assert terminal("export", str(out), "--pick", "min-memory", "--out", str(policy))[0] == 0
     predicted = json.loads(policy.read_text())["predicted"]["training_extra_bytes"]["value"]
     assert predicted == min(extra)
+
+
+def test_a_search_tells_its_share_of_the_optimum_when_asked(terminal, front, tmp_path, monkeypatch):
+    quick = partialmethod(Session.exact_front, time_limit_s=1)
+    monkeypatch.setattr(Session, "exact_front", quick)
+    path = tmp_path / "exact.json"
+    code, out, _ = terminal(
+        "search", "digits-cnn", "gap9", "--trials", "25", "--exact", "--out", str(path)
+    )
+    assert code == 0
+    share = json.loads(path.read_text())["exact_hypervolume_ratio"]
+    assert 0.5 < share <= 1
+    assert f"{share:.1%} of the additive-proxy optimum (not about accuracy)" in " ".join(
+        out.split()
+    )
+    assert json.loads(front.read_text())["exact_hypervolume_ratio"] is None
 
 
 def test_a_pick_outside_the_candidates_is_refused(terminal, front, tmp_path):

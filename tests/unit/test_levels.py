@@ -113,7 +113,7 @@ def test_swapping_is_a_misfit_with_a_row_and_a_sentence():
     assert row["name"] == "swap"
     assert 0 < row["time_s"] < cost.step_time_s
     slower = cost.step_time_s / (cost.step_time_s - row["time_s"])
-    sentence = f"over RAM: runs from swap, steps about {slower:.2g} times slower"
+    sentence = f"over RAM: runs from swap, steps take {slower:.2g} times as long"
     assert sum(sentence in warning for warning in cost.warnings) == 1
     assert sum(one["time_s"] for one in cost.layer_rows) == pytest.approx(cost.step_time_s)
     known = cost.provenance["step.time_s"]

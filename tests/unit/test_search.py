@@ -76,15 +76,15 @@ def test_stop_ends_after_the_running_batch():
 
 def test_a_named_study_resumes_and_equals_one_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    first = DIGITS.search(50, seed=1, study="kept")
+    first = DIGITS.search(50, seed=1, study="kept", warm=False)
     assert (tmp_path / "kept.journal").is_file()
-    more = DIGITS.search(75, seed=1, study="kept")
+    more = DIGITS.search(75, seed=1, study="kept", warm=False)
     known = len(DIGITS.compare())
     assert more.trial_count == 75
     assert np.array_equal(
         first.table.designs.slices[known:], more.table.designs.slices[known : known + 50]
     )
-    idle = DIGITS.search(75, seed=1, study="kept")
+    idle = DIGITS.search(75, seed=1, study="kept", warm=False)
     assert idle.hypervolume == more.hypervolume
 
 
@@ -134,6 +134,6 @@ def test_front_document_tells_how_its_hypervolume_was_computed():
 def test_two_workers_share_a_study_and_its_candidates(tmp_path):
     storage = f"sqlite:///{tmp_path / 'shared.db'}"
     DIGITS.search(25, study="shared", storage=storage, seed=1)
-    joined = DIGITS.search(50, study="shared", storage=storage, seed=2)
+    joined = DIGITS.search(50, study="shared", storage=storage, seed=2, warm=False)
     assert joined.trial_count == 50
     assert len(joined.table) == 50 + len(DIGITS.compare())
