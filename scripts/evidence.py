@@ -112,6 +112,21 @@ def peers() -> str:
     return _table(head, rows)
 
 
+def search() -> str:
+    """Share of the additive proxy's optimum that searches reach."""
+    found = json.loads((RESULTS / "search.json").read_text("utf-8"))
+    shares = found["shares"]
+    names = [name for name in shares[0] if name.startswith("share")]
+    rows = [(row["model"], *(f"{row[name]:.3f}" for name in names)) for row in shares]
+    cost, targets = found["cost"], found["targets"]
+    wanted = ", ".join(f"{share} at {count}" for count, share in targets.items())
+    return (
+        f"{_table(('network', *(name.removeprefix('share ') for name in names)), rows)}\n\n"
+        f"Medians of {found['seeds']} seeds; wanted of the warm guided search: {wanted} "
+        f"evaluations. Optuna takes {cost['overhead_cpu_ms_a_trial']:.2f} ms a trial."
+    )
+
+
 def browser() -> str:
     """What a person waits for, measured in headless Chromium."""
     return _table(("in the browser", "median", "95 %"), _results("browser.json"))
@@ -126,6 +141,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "devices-all": devices_all,
     "speed": speed,
     "peers": peers,
+    "search": search,
     "browser": browser,
 }
 
