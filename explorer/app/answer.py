@@ -23,7 +23,7 @@ def verdict_html(cost: Cost, label: str, worth_words: str) -> str:
     warnings = "".join(f'<div class="warning">{escape(text)}</div>' for text in cost.warnings)
     return (
         f'<div class="explorer-html explorer-answer"><h4>{escape(label)}</h4>'
-        f"{bars}{warnings}"
+        f'<div class="levels">{bars}</div>{warnings}'
         f"<div>{escape(worth_words)}</div></div>"
     )
 
@@ -100,10 +100,10 @@ def _fit_bar(cost: Cost, fit: Fit) -> str:
     words += f" ({_how_known(known)})" if known else ""
     words += "" if fit.fits else f", {over:,.0f} bytes over"
     return (
-        f'<div class="level {look}"><b>{escape(fit.level)}</b>'
-        f'<div class="bar"><i class="need" style="width:{need:.1f}%"></i>'
-        f'<i class="limit" style="left:{limit:.1f}%"></i></div><b>{verdict}</b></div>'
-        f"<div><small>{words}</small></div>"
+        f'<b>{escape(fit.level)}</b><div class="bar {look}">'
+        f'<i class="need" style="width:{need:.1f}%"></i>'
+        f'<i class="limit" style="left:{limit:.1f}%"></i></div>'
+        f'<b class="{look}">{verdict}</b><small>{words}</small>'
     )
 
 

@@ -38,6 +38,7 @@ class AnswerPane:
         self.verdict.value = verdict_html(cost, chosen.label, chosen.worth_words)
         self.numbers.value = numbers_html(cost, against)
         self.details.value = details_html(cost)
+        self.levels.value = ""
 
     def complete(self) -> None:
         """Add the memory levels of what is shown."""

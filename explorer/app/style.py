@@ -56,20 +56,21 @@ STYLE = """
 .explorer-details .track {display: flex; height: 9px; width: 100%; overflow: hidden;
   background: var(--jp-layout-color2);}
 .explorer-details .track i {display: block; height: 9px;}
-.explorer-answer .level {display: flex; align-items: center; gap: 8px; margin-top: 2px;}
-.explorer-answer .level b:first-child {min-width: 48px;}
-.explorer-answer .bar {position: relative; flex: 1; height: 9px;
+.explorer-answer .levels {display: grid; grid-template-columns: auto 1fr auto;
+  align-items: center; column-gap: 8px;}
+.explorer-answer .levels small {grid-column: 1 / -1;}
+.explorer-answer .bar {position: relative; height: 9px;
   background: var(--jp-layout-color2);}
 .explorer-answer .bar .need {position: absolute; height: 9px;}
 .explorer-answer .bar .limit {position: absolute; top: -2px; height: 13px; width: 2px;
   margin-left: -2px; background: var(--jp-ui-font-color1);}
 .explorer-answer .fits .need {background: #009E73;}
 .explorer-answer .misfit .need {background: #D55E00;}
-.explorer-answer .fits b:last-child {color: #00664B;}
-.explorer-answer .misfit b:last-child, .explorer-answer .warning {color: #A33B00;
+.explorer-answer b.fits {color: #00664B;}
+.explorer-answer b.misfit, .explorer-answer .warning {color: #A33B00;
   font-weight: 600;}
-[data-jp-theme-light="false"] .explorer-answer .fits b:last-child {color: #4FC9A4;}
-[data-jp-theme-light="false"] .explorer-answer .misfit b:last-child,
+[data-jp-theme-light="false"] .explorer-answer b.fits {color: #4FC9A4;}
+[data-jp-theme-light="false"] .explorer-answer b.misfit,
 [data-jp-theme-light="false"] .explorer-answer .warning,
 [data-jp-theme-light="false"] .explorer-error {color: #FF9A5C;}
 .explorer-answer .warning::before {content: "⚠ ";}

@@ -150,8 +150,10 @@ def draw(data: TradeoffData) -> go.Figure:
         **theme.layout(FIGURE_HEIGHT),
         legend={
             "orientation": "h",
-            "y": -0.21,
-            "yanchor": "top",
+            "yref": "container",
+            "y": 0,
+            "yanchor": "bottom",
+            "tracegroupgap": 0,
             "x": 0.5,
             "xanchor": "center",
             "itemsizing": "trace",

@@ -17,7 +17,11 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not Path(lab.CHROMIUM).is_file(), reason=f"no {lab.CHROMIUM}"),
 ]
-DETAILS = "document.querySelector('.explorer-side').textContent"
+# The verdict and the numbers; memory levels follow later.
+DETAILS = (
+    "[...document.querySelectorAll('.explorer-side .explorer-answer')]"
+    ".slice(0, 2).map(e => e.textContent).join()"
+)
 STATUS = "[...document.querySelectorAll('.explorer-app .explorer-text')].map(e => e.textContent)"
 KNOWN_TRACE = 6
 FRONT_TRACE = 4
@@ -66,6 +70,7 @@ def test_tour(server: lab.Lab, page: Page) -> None:
     page.wait_for_function(f"old => {DETAILS} !== old", arg=numbers)
     page.wait_for_function(f"old => {_DRAWN} !== old", arg=before)
     assert "int8" in lab.field(page, "Precision").inner_text()
+    page.wait_for_selector(".explorer-side:has-text('busiest buffers in DTCM')")
     _picture(page, "2-other-device")
 
     # A bad combination is one sentence, and the last good view stays.
@@ -141,6 +146,11 @@ def test_tour(server: lab.Lab, page: Page) -> None:
     panels, answer = _box(page, ".explorer-panels"), _box(page, ".explorer-side")
     assert answer["x"] > panels["x"] + panels["width"] - 1
     assert abs(answer["y"] - panels["y"]) < 2
+    legend = _box(page, ".explorer-app .legend")
+    for title in page.locator(".explorer-app :is(.xtitle, .x2title, .x3title)").all():
+        place = title.bounding_box()
+        assert place is not None
+        assert place["y"] + place["height"] <= legend["y"]
 
 
 _DRAWN = (
