@@ -87,18 +87,22 @@ class Session(Question):
         return report(
             self.graph,
             self.profile,
-            self._batch([self.chosen_policy]),
+            self._designs_of(),
             self.reserve_bytes,
             self.accounting,
             self._plan(),
         )
 
-    def against(self, other: "Session") -> Against:
+    def against(
+        self, other: "Session", table: CandidateTable | None = None, row: int = 0
+    ) -> Against:
         """How likely a sample trains faster, and with less energy, than another question's.
 
-        The same device errs for both alike, two devices each in their own way.
+        Ours is the chosen policy, or a candidate of a table. The same device errs for both
+        alike, two devices each in their own way.
         """
-        return Against.of(self._sample_spending(), other._sample_spending(), other.policy)
+        mine = self._sample_spending(self._designs_of(table, row))
+        return Against.of(mine, other._sample_spending(other._designs_of()), other.policy)
 
     def compare(self) -> CandidateTable:
         """Every known policy that applies, one row each, labelled by its spec."""
@@ -178,10 +182,12 @@ class Session(Question):
             control=control,
         )
 
-    def memory_map(self) -> MemoryMap:
-        """Every buffer of the chosen policy's step, placed, and the live bytes of each step."""
-        designs = self._batch([self.chosen_policy])
-        return memory_map(self.graph, self.profile, designs)
+    def memory_map(self, table: CandidateTable | None = None, row: int = 0) -> MemoryMap:
+        """Every buffer of a step, placed, and the live bytes of each of its steps.
+
+        The step is the chosen policy's, or that of a candidate of a table.
+        """
+        return memory_map(self.graph, self.profile, self._designs_of(table, row))
 
     def advise(self) -> Advice:
         """Largest micro-batch, smallest device, and single changes that save memory."""
@@ -189,7 +195,7 @@ class Session(Question):
 
     def candidate_cost(self, table: CandidateTable, row: int) -> Cost:
         """One candidate's cost in full."""
-        designs = table.designs.take(np.array([row]))
+        designs = self._designs_of(table, row)
         return report(self.graph, self.profile, designs, self.reserve_bytes, plan=self._plan())
 
     def export(self, table: CandidateTable | None = None, row: int = 0) -> PolicyDocument:
@@ -267,8 +273,13 @@ class Session(Question):
             return str(error)
         return ""
 
-    def _sample_spending(self) -> Spending:
-        designs = self._batch([self.chosen_policy])
+    def _designs_of(self, table: CandidateTable | None = None, row: int = 0) -> DesignBatch:
+        """A candidate, or the chosen policy, as a batch of one."""
+        if table is None:
+            return self._batch([self.chosen_policy])
+        return table.designs.take(np.array([row]))
+
+    def _sample_spending(self, designs: DesignBatch) -> Spending:
         step = step_spending(self.graph, self.profile, designs)
         return step.times(1 / designs.setup.effective_batch)
 

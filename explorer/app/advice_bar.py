@@ -6,7 +6,7 @@ from html import escape
 import ipywidgets as widgets
 
 from explorer.advice import Advice
-from explorer.app.details import error_html
+from explorer.app.answer import error_html
 from explorer.errors import ExplorerError
 from explorer.session import Session
 
@@ -21,14 +21,12 @@ class AdviceBar:
         self._asked_about: Session | None = None
         self.ask = widgets.Button(
             description="What would fit?",
-            tooltip="Largest micro-batch, smallest device, changes that save memory",
+            tooltip="For your choice: largest micro-batch, smallest device, what saves memory",
             layout=widgets.Layout(width="128px"),
         )
         self.answer = widgets.HTML()
         self.answer.add_class("explorer-text")
-        self.box = widgets.HBox([self.ask, self.answer])
-        self.box.add_class("explorer-row")
-        self.box.add_class("explorer-top")
+        self.box = widgets.VBox([self.ask, self.answer])
         self.ask.on_click(lambda _: self._answer())
 
     def keep_for(self, session: Session) -> None:
@@ -50,8 +48,9 @@ def advice_html(advice: Advice) -> str:
     """Largest micro-batch, smallest device and the best changes, as lines."""
     largest, smallest = advice.largest_micro_batch_count, advice.smallest_device
     lines = [
+        "for your choice (modelled):",
         f"largest micro-batch that fits: {largest or 'none'}; "
-        f"smallest device that fits: {smallest or 'none'} (modelled)"
+        f"smallest device that fits: {smallest or 'none'}",
     ]
-    lines += [f"{change.sentence} (modelled)" for change in advice.changes[:_CHANGE_CAP]]
+    lines += [change.sentence for change in advice.changes[:_CHANGE_CAP]]
     return "".join(f"<div>{escape(line)}</div>" for line in lines)

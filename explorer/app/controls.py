@@ -1,5 +1,8 @@
 """The controls: built once, read as a whole, adapted to what a session allows.
 
+What people rarely change stands in a second grid that a button opens; the button says
+how many of those are set.
+
 Widgets hold no state of ours: `read` turns them into Settings; `adapt_device`
 and `adapt_policies` offer what follows from the choice (the precisions of a
 device, the options of a policy).
@@ -12,7 +15,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from explorer import catalog
-from explorer.app.state import Phase, Run, Settings
+from explorer.app.state import Settings
 from explorer.design import OPTIMIZERS, RECOMPUTES, UPDATE_TIMINGS
 from explorer.device import load_device
 from explorer.family import FamilyInfo, Option
@@ -23,9 +26,14 @@ from explorer.units import KIB
 
 _MOST_SAMPLES = 128
 _MOST_RESERVE_KIB = 1 << 22
-_MOST_TRIALS = 100_000
 _OWN_TASK = "the model's"
-_GRID = "repeat(auto-fill, minmax(118px, 1fr))"
+_GRID = "repeat(auto-fill, minmax(128px, 1fr))"
+_UNSET = "not set"
+_WHY_UPDATE = "fused: each weight is updated as soon as its gradient is there; deferred: at the end"
+_WHY_RECOMPUTE = "none: keep what backward needs; blocks: run blocks again in backward"
+_WHY_MEMORY = "what the panels and a search compare: the peak, or what training adds to inference"
+_WHY_RESERVE = "RAM that belongs to the application and is taken off what is usable"
+_WHY_NORM = "another normalisation than the network's own"
 
 
 class Controls:
@@ -55,25 +63,30 @@ class Controls:
             session.reserve_bytes // KIB,
             0,
             _MOST_RESERVE_KIB,
+            _WHY_RESERVE,
         )
         norms = [("as in the network", ""), *((norm, norm) for norm in NORMS)]
-        self.norm = _dropdown("Normalisation", norms, session.norm or "")
+        self.norm = _dropdown("Normalisation", norms, session.norm or "", _WHY_NORM)
         self.optimizer = _dropdown("Optimizer", OPTIMIZERS, session.optimizer)
-        self.update_timing = _dropdown("Weight update", UPDATE_TIMINGS, session.update_timing)
-        self.recompute = _dropdown("Recompute", RECOMPUTES, session.recompute)
+        self.update_timing = _dropdown(
+            "Weight update", UPDATE_TIMINGS, session.update_timing, _WHY_UPDATE
+        )
+        self.recompute = _dropdown("Recompute", RECOMPUTES, session.recompute, _WHY_RECOMPUTE)
         self.memory_objective = _dropdown(
-            "Memory axis", MEMORY_OBJECTIVES, session.memory_objective
+            "Memory axis", MEMORY_OBJECTIVES, session.memory_objective, _WHY_MEMORY
         )
         precisions = _precisions(session.device)
         self.precision = _dropdown("Precision", precisions, session.precision or "")
         name, _ = _split(session.policy)
         self.policy = _dropdown("Update policy", [name], name)
-        self.grid = widgets.GridBox(
-            layout=widgets.Layout(grid_template_columns=_GRID, width="100%")
-        )
-        self.grid.add_class("explorer-grid")
-        for field in self._fields:
+        self.more = widgets.ToggleButton(tooltip="Settings that are rarely changed")
+        self.more.add_class("explorer-more")
+        self.grid, self.rare_grid = _grid(), _grid()
+        self.box = widgets.VBox([self.grid, self.rare_grid])
+        for field in (*self._fields, *self._rare_fields):
             field.observe(self._changed, names="value")
+        self.more.observe(lambda _: self._show_rare(), names="value")
+        self._show_rare()
 
     @property
     def _fields(self) -> tuple[Any, ...]:
@@ -83,15 +96,25 @@ class Controls:
             self.task,
             self.batch,
             self.micro_batch,
-            self.norm,
-            self.optimizer,
-            self.update_timing,
-            self.recompute,
             self.precision,
-            self.memory_objective,
-            self.reserve,
+            self.optimizer,
             self.policy,
         )
+
+    @property
+    def _rare_fields(self) -> tuple[Any, ...]:
+        return (
+            self.memory_objective,
+            self.update_timing,
+            self.recompute,
+            self.norm,
+            self.reserve,
+        )
+
+    @property
+    def option_fields(self) -> Mapping[str, Any]:
+        """The fields of the family's options, by name."""
+        return self._option_fields
 
     def read(self) -> Settings:
         """What the controls say now; options left at their default are not named."""
@@ -168,117 +191,39 @@ class Controls:
             field = _option_field(name, option, given.get(name, first), known)
             field.observe(self._changed, names="value")
             self._option_fields[name] = field
-        self.grid.children = (*self._fields, *self._option_fields.values())
+        rare = {
+            name: field
+            for name, field in self._option_fields.items()
+            if not (field.value or name.isupper())
+        }
+        shown = (field for name, field in self._option_fields.items() if name not in rare)
+        self.grid.children = (*self._fields, *shown, self.more)
+        self.rare_grid.children = (*self._rare_fields, *rare.values())
+        self._show_rare()
         for field in old:
             field.close()
 
+    def _show_rare(self) -> None:
+        """Open or close the second grid; the button counts what is set in it."""
+        usual = (
+            Session.memory_objective,
+            Session.update_timing,
+            Session.recompute,
+            Session.norm or "",
+            Session.reserve_bytes,
+        )
+        options = self.rare_grid.children[len(usual) :]
+        count = sum(
+            field.value != value for field, value in zip(self._rare_fields, usual, strict=True)
+        ) + sum(bool(field.value) for field in options)
+        words = "Fewer" if self.more.value else "More"
+        self.more.description = f"{words} ({count} set)" if count else f"{words} settings"
+        self.rare_grid.layout.display = "" if self.more.value else "none"
+
     def _changed(self, _: object) -> None:
+        self._show_rare()
         if not self._writing:
             self._on_change()
-
-
-class SearchBar:
-    """Buttons, numbers and the progress of a search."""
-
-    def __init__(self) -> None:
-        self.start = _button("Search", "Search designs with Optuna", "primary")
-        self.pause = _button("Pause", "Pause after this batch, or go on")
-        self.stop = _button("Stop", "Stop after this batch")
-        self.trials = _number("Trials", 400, 20, _MOST_TRIALS)
-        self.seed = _number("Seed", 0, 0, 2**31 - 1)
-        samplers = catalog.names("sampler") or ["nsga2"]
-        first = "nsga2" if "nsga2" in samplers else samplers[0]
-        self.sampler = widgets.Dropdown(
-            description="Sampler",
-            options=samplers,
-            value=first,
-            layout=widgets.Layout(width="158px"),
-            style={"description_width": "55px"},
-        )
-        self.progress = widgets.IntProgress(
-            layout=widgets.Layout(width="112px", margin="2px 10px 2px 2px"), min=0, max=1
-        )
-        self.status = widgets.HTML()
-        self.status.add_class("explorer-text")
-        self.box = widgets.HBox(
-            [
-                self.start,
-                self.pause,
-                self.stop,
-                self.trials,
-                self.sampler,
-                self.seed,
-                widgets.HBox(
-                    [self.progress, self.status], layout=widgets.Layout(align_items="center")
-                ),
-            ]
-        )
-        self.box.add_class("explorer-row")
-
-    def show(self, run: Run) -> None:
-        """Make buttons, bar and words say what the run is."""
-        self.start.disabled = run.is_active
-        self.pause.disabled = run.phase not in (Phase.RUNNING, Phase.PAUSED)
-        self.pause.description = "Resume" if run.phase is Phase.PAUSED else "Pause"
-        self.stop.disabled = run.phase not in (Phase.RUNNING, Phase.PAUSED)
-        self.progress.max = max(run.total, 1)
-        self.progress.value = run.done
-        self.status.value = run_words(run)
-
-
-def run_words(run: Run) -> str:
-    """`running 120/400, 210 trials/s, front 37, hypervolume 0.713 (no gain for 40)`."""
-    if run.phase is Phase.IDLE:
-        return "idle: known policies only"
-    words = [f"<b>{run.phase}</b> {run.done}/{run.total}"]
-    if run.done:
-        words += [
-            f"{run.trials_per_s:.0f} trials/s",
-            f"front {run.front_count}",
-            f"hypervolume {run.hypervolume:.3g}",
-        ]
-        flat = run.done - run.gained_at
-        words[-1] += f" (no gain for {flat})" if flat else ""
-    return ", ".join(words)
-
-
-class PointBar:
-    """Selecting a point without the mouse, and exporting it."""
-
-    def __init__(self) -> None:
-        self.back = _button("◀", "Previous point", width="34px")
-        self.ahead = _button("▶", "Next point", width="34px")
-        self.points = widgets.Dropdown(
-            description="Point",
-            layout=widgets.Layout(width="304px"),
-            style={"description_width": "38px"},
-        )
-        self.fits_only = widgets.Checkbox(
-            description="only what fits",
-            indent=False,
-            layout=widgets.Layout(width="115px", margin="0 0 0 8px"),
-        )
-        self.path = widgets.Text(
-            value="exports/policy.json",
-            description="File",
-            layout=widgets.Layout(width="166px"),
-            style={"description_width": "28px"},
-        )
-        self.export = _button("Export policy", "Write the selected design as JSON", width="112px")
-        self.saved = widgets.HTML()
-        self.saved.add_class("explorer-text")
-        self.box = widgets.HBox(
-            [
-                self.back,
-                self.points,
-                self.ahead,
-                self.fits_only,
-                self.path,
-                self.export,
-                self.saved,
-            ]
-        )
-        self.box.add_class("explorer-row")
 
 
 def _listed(kind: str, current: str) -> list[str]:
@@ -297,14 +242,26 @@ def _precisions(device: str) -> list[tuple[str, str]]:
     return [(own, ""), *((name, name) for name in profile.kernels)]
 
 
-def _dropdown(description: str, options: Iterable[object], value: object) -> Any:
-    field = widgets.Dropdown(description=description, options=list(options), value=value)
+def _grid() -> Any:
+    grid = widgets.GridBox(layout=widgets.Layout(grid_template_columns=_GRID, width="100%"))
+    grid.add_class("explorer-grid")
+    return grid
+
+
+def _dropdown(
+    description: str, options: Iterable[object], value: object, tooltip: str | None = None
+) -> Any:
+    field = widgets.Dropdown(
+        description=description, options=list(options), value=value, tooltip=tooltip
+    )
     field.add_class("explorer-field")
     return field
 
 
-def _field(kind: Any, description: str, value: int, low: int, most: int) -> Any:
-    field = kind(description=description, value=value, min=low, max=most)
+def _field(
+    kind: Any, description: str, value: int, low: int, most: int, tooltip: str | None = None
+) -> Any:
+    field = kind(description=description, value=value, min=low, max=most, tooltip=tooltip)
     field.add_class("explorer-field")
     return field
 
@@ -318,15 +275,15 @@ def _option_field(name: str, option: Option, value: str, known: list[str]) -> An
     elif name.isupper():
         field = widgets.Text(
             description=f"{name}=value, ...",
-            placeholder=option.help,
+            placeholder=_UNSET,
             continuous_update=False,
             **words,
         )
     else:
         field = widgets.Combobox(
             description=name,
-            options=list(dict.fromkeys((option.default, *known))),
-            placeholder=option.help,
+            options=list(dict.fromkeys(filter(None, (option.default, *known)))),
+            placeholder=_UNSET,
             continuous_update=False,
             **words,
         )
@@ -342,20 +299,3 @@ def _offer(field: Any, options: Sequence[tuple[str, object]]) -> None:
     field.options = options
     allowed = [name for _, name in options]
     field.value = value if value in allowed else allowed[0]
-
-
-def _number(description: str, value: int, low: int, high: int) -> Any:
-    return widgets.BoundedIntText(
-        description=description,
-        value=value,
-        min=low,
-        max=high,
-        layout=widgets.Layout(width="112px"),
-        style={"description_width": "38px"},
-    )
-
-
-def _button(text: str, tooltip: str, style: str = "", width: str = "76px") -> Any:
-    return widgets.Button(
-        description=text, tooltip=tooltip, button_style=style, layout=widgets.Layout(width=width)
-    )

@@ -16,14 +16,16 @@ import ipywidgets as widgets
 
 from explorer.app import state
 from explorer.app.advice_bar import AdviceBar
-from explorer.app.controls import Controls, PointBar, SearchBar
-from explorer.app.details import STYLE, details_html, error_html, fit_line
+from explorer.app.answer import error_html, fit_line
+from explorer.app.answer_pane import AnswerPane
+from explorer.app.bars import PointBar, SearchBar
+from explorer.app.controls import Controls
 from explorer.app.frame_clock import FrameClock
 from explorer.app.live_figure import LiveFigure
 from explorer.app.look import families_of, look
 from explorer.app.runner import Batch, Ended, Report, Runner
+from explorer.app.style import STYLE
 from explorer.app.view import (
-    CHOICE,
     Found,
     View,
     choices_of,
@@ -62,13 +64,12 @@ class App:
         self._news = asyncio.Event()
         self._settled = asyncio.Event()
         self._drawn: tuple[object, ...] = ()
-        self._detailed: tuple[object, ...] = ()
         self.controls = Controls(session, self._settings_changed)
         self.search_bar = SearchBar()
         self.point_bar = PointBar()
         self.advice_bar = AdviceBar(lambda: self.view.session)
         self.message = widgets.HTML()
-        self.details = widgets.HTML()
+        self.answer = AnswerPane(self.advice_bar)
         self.clock = FrameClock()
         self.controls.adapt_device(session.device)
         self.view = View(
@@ -78,20 +79,7 @@ class App:
         self.tradeoff_data = self._make_data()
         self.figure: Any = LiveFigure(tradeoff.draw(self.tradeoff_data))
         self.figure._config = {"displaylogo": False, "responsive": True}
-        self.box = widgets.VBox(
-            [
-                widgets.HTML(STYLE, layout=widgets.Layout(display="none")),
-                self.controls.grid,
-                self.message,
-                self.search_bar.box,
-                self.figure,
-                self.point_bar.box,
-                self.details,
-                self.advice_bar.box,
-                self.clock,
-            ]
-        )
-        self.box.add_class("explorer-app")
+        self.box = self._laid_out()
         self._bind()
         self.message.value = self._misfit_html()
         self._render()
@@ -207,6 +195,18 @@ class App:
         """Whether `close` was called."""
         return self._is_closed
 
+    def _laid_out(self) -> Any:
+        """The question above, panels beside the answer where there is room, layers below."""
+        panels = widgets.VBox([self.figure, self.point_bar.box])
+        panels.add_class("explorer-panels")
+        body = widgets.VBox([panels, self.answer.box, self.answer.details])
+        body.add_class("explorer-body")
+        style = widgets.HTML(STYLE, layout=widgets.Layout(display="none"))
+        parts = [style, self.controls.box, self.message, self.search_bar.box, body, self.clock]
+        box = widgets.VBox(parts)
+        box.add_class("explorer-app")
+        return box
+
     # Callbacks: note and wake.
 
     def _bind(self) -> None:
@@ -279,6 +279,7 @@ class App:
                 self.failure = error
                 self.message.value = error_html(f"{type(error).__name__}: {error}")
             await self.clock.tick()
+            self.answer.complete()
             if not self._news.is_set():
                 self._settled.set()
 
@@ -366,14 +367,7 @@ class App:
             self.tradeoff_data = self._make_data()
             tradeoff.update(self.figure, self.tradeoff_data)
             self._show_list()
-        chosen = selection_of(view)
-        detailed = (chosen.session, chosen.table, chosen.row, chosen.label)
-        if not _same(detailed, self._detailed):
-            self._detailed = detailed
-            cost = view.cost
-            if view.selected_id != CHOICE:
-                cost = chosen.session.candidate_cost(chosen.table, chosen.row)
-            self.details.value = details_html(cost, chosen.label, chosen.worth_words)
+        self.answer.show(view)
 
     def _show_list(self) -> None:
         box, rows = self.point_bar.points, choices_of(self.view)

@@ -61,21 +61,27 @@ def arena_data(
     live_bytes: FloatArray,
     step_labels: Sequence[str],
     limit_bytes: float | None = None,
+    level_of: Sequence[str] | None = None,
 ) -> ArenaData:
-    """A plan's buffers with their offsets, and the live bytes of the same design [T]."""
+    """A plan's buffers with their offsets, and the live bytes of the same design [T].
+
+    `level_of` [B], where given, is the memory level of each buffer, named on hover.
+    """
+    levels = [""] * len(placed) if level_of is None else level_of
+    named = [(*pair, level) for pair, level in zip(placed, levels, strict=True)]
     forms = []
     for form, word in FORM_WORDS.items():
-        rows = [(buffer, offset) for buffer, offset in placed if buffer.form == form]
+        rows = [row for row in named if row[0].form == form]
         if rows:
             forms.append(
                 ArenaForm(
                     word=word,
                     color=FORM_COLORS[form],
-                    births=np.array([buffer.birth for buffer, _ in rows]),
-                    deaths=np.array([buffer.death for buffer, _ in rows]),
-                    offsets=np.array([offset for _, offset in rows]),
-                    sizes=np.array([buffer.size_bytes for buffer, _ in rows]),
-                    texts=tuple(_text(buffer, step_labels) for buffer, _ in rows),
+                    births=np.array([buffer.birth for buffer, _, _ in rows]),
+                    deaths=np.array([buffer.death for buffer, _, _ in rows]),
+                    offsets=np.array([offset for _, offset, _ in rows]),
+                    sizes=np.array([buffer.size_bytes for buffer, _, _ in rows]),
+                    texts=tuple(_text(buffer, step_labels, level) for buffer, _, level in rows),
                 )
             )
     return ArenaData(
@@ -161,9 +167,10 @@ def draw(data: ArenaData) -> go.Figure:
     return figure
 
 
-def _text(buffer: Buffer, step_labels: Sequence[str]) -> str:
+def _text(buffer: Buffer, step_labels: Sequence[str], level: str) -> str:
     last = step_labels[min(buffer.death, len(step_labels)) - 1]
+    where = f" in {level}" if level else ""
     return (
-        f"{buffer.label}: {format_bytes(buffer.size_bytes)}<br>"
+        f"{buffer.label}: {format_bytes(buffer.size_bytes)}{where}<br>"
         f"from {step_labels[buffer.birth]}<br>to {last}"
     )

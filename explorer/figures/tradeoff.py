@@ -30,7 +30,7 @@ from explorer.provenance import Kind
 from explorer.units import BoolArray, FloatArray, IntArray, format_bytes, format_joules
 
 POINT_CAP = 2000
-FIGURE_HEIGHT = 340
+FIGURE_HEIGHT = 330
 PANEL_COUNT = 3
 _HIDDEN_BUTTONS = ("select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d", "sendDataToCloud")
 _ABOVE, _LEFT, _RIGHT = "top center", "bottom left", "bottom right"
@@ -150,8 +150,10 @@ def draw(data: TradeoffData) -> go.Figure:
         **theme.layout(FIGURE_HEIGHT),
         legend={
             "orientation": "h",
-            "y": -0.29,
-            "yanchor": "top",
+            "yref": "container",
+            "y": 0,
+            "yanchor": "bottom",
+            "tracegroupgap": 0,
             "x": 0.5,
             "xanchor": "center",
             "itemsizing": "trace",

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "notebooks" / "01_explorer.ipynb"
@@ -155,11 +155,15 @@ def await_idle(page: Page, timeout_ms: int = FIRST_PLOT_MS) -> None:
     )
 
 
+def field(page: Page, label: str) -> Locator:
+    """A drop-down of the app by its label."""
+    named = page.locator(f".explorer-app .widget-dropdown:has(label:text-is('{label}'))")
+    return named.locator("select")
+
+
 def choose(page: Page, label: str, value: str) -> None:
     """Set a drop-down of the app by the text of one of its options."""
-    page.locator(".explorer-app .widget-dropdown", has_text=label).first.locator(
-        "select"
-    ).select_option(value)
+    field(page, label).select_option(value)
 
 
 def fill(page: Page, label: str, value: str) -> None:

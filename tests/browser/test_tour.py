@@ -17,7 +17,11 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not Path(lab.CHROMIUM).is_file(), reason=f"no {lab.CHROMIUM}"),
 ]
-DETAILS = "document.querySelector('.explorer-details').textContent"
+# The verdict and the numbers; memory levels follow later.
+DETAILS = (
+    "[...document.querySelectorAll('.explorer-side .explorer-answer')]"
+    ".slice(0, 2).map(e => e.textContent).join()"
+)
 STATUS = "[...document.querySelectorAll('.explorer-app .explorer-text')].map(e => e.textContent)"
 KNOWN_TRACE = 6
 FRONT_TRACE = 4
@@ -46,13 +50,27 @@ def test_tour(server: lab.Lab, page: Page) -> None:
     assert page.locator(".explorer-app .js-plotly-plot").count() == 1
     page.evaluate("document.querySelector('.explorer-app').scrollIntoView()")
     _picture(page, "1-first-paint")
+    assert page.evaluate(_CUT) == []
+    panels, answer = _box(page, ".explorer-panels"), _box(page, ".explorer-side")
+    assert panels["y"] + panels["height"] < 600
+    assert answer["y"] > panels["y"] + panels["height"] - 1
+
+    # Rare settings open in a row of their own, and no word is cut.
+    lab.press(page, "More settings")
+    page.wait_for_selector("label:text-is('Weight update')")
+    assert page.evaluate(_CUT) == []
+    lab.choose(page, "Weight update", "deferred")
+    page.wait_for_selector("button:has-text('Fewer (1 set)')")
+    lab.choose(page, "Weight update", "fused")
+    lab.press(page, "Fewer")
 
     # Another device: panels and numbers follow.
     before, numbers = _drawn(page), page.evaluate(DETAILS)
     lab.choose(page, "Device", "stm32f746")
     page.wait_for_function(f"old => {DETAILS} !== old", arg=numbers)
     page.wait_for_function(f"old => {_DRAWN} !== old", arg=before)
-    assert "int8" in page.locator(".explorer-app select").nth(5).inner_text()
+    assert "int8" in lab.field(page, "Precision").inner_text()
+    page.wait_for_selector(".explorer-side:has-text('busiest buffers in DTCM')")
     _picture(page, "2-other-device")
 
     # A bad combination is one sentence, and the last good view stays.
@@ -124,12 +142,35 @@ def test_tour(server: lab.Lab, page: Page) -> None:
     page.wait_for_timeout(1500)
     page.evaluate("document.querySelector('.explorer-app').scrollIntoView()")
     _picture(page, "5-wide")
+    assert page.evaluate(_CUT) == []
+    panels, answer = _box(page, ".explorer-panels"), _box(page, ".explorer-side")
+    assert answer["x"] > panels["x"] + panels["width"] - 1
+    assert abs(answer["y"] - panels["y"]) < 2
+    legend = _box(page, ".explorer-app .legend")
+    for title in page.locator(".explorer-app :is(.xtitle, .x2title, .x3title)").all():
+        place = title.bounding_box()
+        assert place is not None
+        assert place["y"] + place["height"] <= legend["y"]
 
 
 _DRAWN = (
     f"JSON.stringify({lab.PLOT}._fullData.slice(0, 9)"
     ".map(trace => [...(trace.x || [])].concat([...(trace.y || [])])))"
 )
+
+
+# Texts of labels and buttons that are wider than their place.
+_CUT = """
+[...document.querySelectorAll('.explorer-app label, .explorer-app button')]
+  .filter(e => e.offsetParent && e.scrollWidth > e.clientWidth + 1).map(e => e.textContent)
+"""
+
+
+def _box(page: Page, selector: str) -> dict[str, float]:
+    """Where something is on the screen."""
+    found = page.locator(selector).bounding_box()
+    assert found is not None
+    return dict(found)
 
 
 def _drawn(page: Page) -> str:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from explorer import catalog
-from explorer.app.details import details_html
+from explorer.app.answer import verdict_html
 from explorer.costmodel.adaptation import Plan
 from explorer.costmodel.detail import report
 from explorer.design import TrainingSetup
@@ -115,7 +115,7 @@ def test_the_face_says_so_only_where_it_matters():
     pi = Session(model="digits-cnn", device="pi-zero-2w", policy="last-layer")
     said = "no published measurement can test the training time of pi-zero-2w in fp32"
     assert pi.cost().warnings == (said,)
-    assert said in details_html(pi.cost(), "x", "")
+    assert said in verdict_html(pi.cost(), "x", "")
     assert pi.with_policy("none").cost().warnings == ()
     assert Session(model="digits-cnn", device="gap9", policy="full").cost().warnings == ()
     radxa = pi.with_device("radxa-zero")

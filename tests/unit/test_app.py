@@ -18,7 +18,8 @@ import explorer
 import explorer.app as app_package
 from explorer import catalog
 from explorer.app import App, get_app, state
-from explorer.app.details import details_html, error_html, fit_line
+from explorer.app.answer import error_html, fit_line, levels_html, numbers_html, verdict_html
+from explorer.app.details import details_html
 from explorer.app.frame_clock import FrameClock
 from explorer.app.runner import Batch, Ended, Runner
 from explorer.app.state import Phase, Run, reduce
@@ -28,7 +29,7 @@ from explorer.document import load_policy
 from explorer.figures.roles import ROLES
 from explorer.search.control import SearchControl
 from explorer.session import ALWAYS_APPLICABLE, Session
-from explorer.units import format_bytes
+from explorer.units import format_bytes, format_joules, format_seconds
 
 KNOWN, CHOSEN, BUDGET = (
     [role.name for role in ROLES].index(name) for name in ("known", "choice", "budget")
@@ -253,40 +254,95 @@ def test_a_misfit_says_by_how_many_bytes() -> None:
 
 
 def test_details_escape_what_people_typed() -> None:
-    text = details_html(SESSION.cost(), "<script>alert(1)</script>", "a < b")
+    text = verdict_html(SESSION.cost(), "<script>alert(1)</script>", "a < b")
     assert "<script>" not in text
     assert "a &lt; b" in text
     assert error_html("<i>") == '<div class="explorer-error" role="alert">&lt;i&gt;</div>'
     assert error_html("") == ""
 
 
-def test_details_give_kind_and_interval() -> None:
+@pytest.mark.parametrize("path", ["step.time_s", "step.energy_j", "session.time_s"])
+def test_numbers_give_kind_and_interval(path: str) -> None:
     cost = SESSION.cost()
-    text = details_html(cost, "x", "")
-    assert cost.provenance["step.energy_j"].kind in text
-    assert " to " in text
+    known = cost.provenance[path]
+    text_of = format_seconds if path.endswith("time_s") else format_joules
+    interval = f"{known.kind}, 90 %: {text_of(known.low)} to {text_of(known.high)}"
+    assert interval in numbers_html(cost)
+
+
+def test_details_name_what_trains_adapters_included() -> None:
+    cost = replace(SESSION, policy="tinytl:blocks=2").cost()
     trained = int((cost.layers["trained_ratio"] > 0).sum())
+    text = details_html(cost)
     assert f"What trains: {trained} of" in text
+    assert text.count("_adapter_conv</td>") == 2
 
 
-# The app.
+def test_numbers_tell_of_the_session_and_what_training_adds() -> None:
+    cost = replace(SESSION, steps=77, policy="tinytrain").cost()
+    text = numbers_html(cost)
+    assert "<td>77 steps</td>" in text
+    assert format_joules(cost.session["energy_j"]) in text
+    assert f"{format_seconds(cost.session['selection_time_s'])} of the session to choose" in text
+    extra = format_bytes(cost.memory["training_extra_bytes"])
+    assert f'above inference</td><td class="number">{extra}</td>' in text
 
 
-def test_details_say_what_placing_ahead_is_worth() -> None:
+def test_every_level_has_a_bar_as_long_as_its_need() -> None:
+    cost = replace(SESSION, policy="full").cost()
+    data, weights = cost.fits
+    assert weights.fits
+    assert not data.fits
+    text = verdict_html(cost, "x", "")
+    assert '<i class="need" style="width:100.0%"></i>' in text
+    assert f"left:{100 * data.usable_bytes / data.needed_bytes:.1f}%" in text
+    assert f"{data.needed_bytes - data.usable_bytes:,.0f} bytes over" in text
+    assert f'style="width:{100 * weights.needed_bytes / weights.usable_bytes:.1f}%"' in text
+    assert cost.warnings
+    for warning in cost.warnings:
+        assert f'<div class="warning">{warning}</div>' in text
+
+
+def test_levels_say_what_each_holds() -> None:
+    levels = SESSION.memory_map().levels
+    text = levels_html(levels)
+    assert "busiest buffers in L1" in text
+    for use in levels:
+        held, usable = format_bytes(use.needed_bytes), format_bytes(use.usable_bytes)
+        assert f"{use.level}: {held} of {usable}" in text
+    assert levels_html(levels[:1]) == ""
+
+
+def test_a_candidate_is_compared_and_mapped_as_the_session_that_names_it() -> None:
+    known = SESSION.compare()
+    row = known.labels.index("last-layer")
+    other = SESSION.with_policy("last-layer")
+    assert SESSION.against(SESSION, known, row) == other.against(SESSION)
+    assert SESSION.memory_map(known, row).levels == other.memory_map().levels
+    text = numbers_html(other.cost(), other.against(SESSION))
+    assert f"against your choice {SESSION.policy}: faster with probability over 0.99" in text
+
+
+def test_numbers_say_what_placing_ahead_is_worth() -> None:
     cost = SESSION.cost()
-    text = details_html(cost, "x", "")
+    text = numbers_html(cost)
     ahead, in_order = (cost.memory[name] for name in ("arena_bytes", "runtime_arena_bytes"))
     assert f"placed ahead {format_bytes(ahead)}; a run-time allocator in order of need: " in text
     assert f"{format_bytes(in_order)}, {in_order / ahead - 1:+.0%}" in text
     other = replace(SESSION, accounting="tinytrain").cost()
-    assert "run-time allocator" not in details_html(other, "x", "")
+    assert "run-time allocator" not in numbers_html(other)
+
+
+# The app.
 
 
 def test_first_paint_is_complete() -> None:
     async def steps(app: App) -> None:
         known = app.view.known.labels
         assert set(app.tradeoff_data.trace_ids[KNOWN]) == {f"known:{name}" for name in known}
-        assert "Does it fit?" in app.details.value
+        assert "fits" in app.answer.verdict.value
+        assert "steps" in app.answer.numbers.value
+        assert "L1: " in app.answer.levels.value
         assert app.run.phase is Phase.IDLE
         assert app.search_bar.pause.disabled
         assert app.search_bar.stop.disabled
@@ -363,7 +419,7 @@ def test_when_nothing_fits_the_page_says_by_how_much() -> None:
     async def steps(app: App) -> None:
         assert "no known policy fits; nearest is" in app.message.value
         assert "bytes (" in app.message.value
-        assert "does not fit" in app.details.value
+        assert "bytes over" in app.answer.verdict.value
         app.controls.device.value = "jetson-nano"
         await app.wait(30)
         assert app.message.value == ""
@@ -388,11 +444,11 @@ def test_options_follow_the_policy() -> None:
         for family in SESSION.policies():
             app.controls.policy.value = family.name
             await app.wait(30)
-            fields = app.controls.grid.children[len(app.controls._fields) :]
-            assert len(fields) == len(family.options)
+            fields = app.controls.option_fields
+            assert list(fields) == list(family.options)
         app.controls.policy.value = "last-k"
         await app.wait(30)
-        (k,) = app.controls.grid.children[len(app.controls._fields) :]
+        (k,) = app.controls.option_fields.values()
         k.value = "7"
         await app.wait(30)
         assert app.view.session.policy == "last-k:k=7"
@@ -400,6 +456,33 @@ def test_options_follow_the_policy() -> None:
         await app.wait(30)
         assert "many" in app.message.value
         assert app.view.session.policy == "last-k:k=7"
+
+    driven(steps)
+
+
+def test_rare_settings_are_put_away_and_counted() -> None:
+    async def steps(app: App) -> None:
+        controls = app.controls
+        assert controls.rare_grid.layout.display == "none"
+        assert controls.more.description == "More settings"
+        own = [controls.option_fields[name] for name in ("biases", "layers", "shares")]
+        assert set(own) <= set(controls.rare_grid.children)
+        assert controls.option_fields["scheme"] in controls.grid.children
+        controls.more.value = True
+        assert controls.rare_grid.layout.display == ""
+        controls.recompute.value = "blocks"
+        await app.wait(30)
+        assert controls.more.description == "Fewer (1 set)"
+        controls.option_fields["scheme"].value = ""
+        controls.option_fields["biases"].value = "3"
+        await app.wait(30)
+        assert app.message.value == ""
+        assert app.view.session.policy == "sparse-update:biases=3"
+        assert controls.more.description == "Fewer (2 set)"
+        controls.policy.value = "adapter-drop"
+        await app.wait(30)
+        assert controls.more.description == "Fewer (1 set)"
+        assert "_adapter_conv" in app.answer.details.value
 
     driven(steps)
 
@@ -447,7 +530,7 @@ def test_a_search_streams_selects_and_exports(tmp_path: Path) -> None:
         app.select(sorted(found)[0])
         await app.wait(30)
         assert app.point_bar.points.value == sorted(found)[0]
-        assert "candidate" in app.details.value
+        assert "candidate" in app.answer.verdict.value
         app.point_bar.path.value = str(tmp_path / "out" / "policy.json")
         app.point_bar.export.click()
         assert "policy.json (" in app.point_bar.saved.value
@@ -472,7 +555,8 @@ def test_a_click_selects_in_every_panel() -> None:
             assert app.view.selected_id == wanted
             rings = [app.tradeoff_data.trace_ids[9 * other + 7] for other in range(3)]
             assert rings == [(wanted,)] * 3
-            assert wanted.partition(":")[2] in app.details.value
+            assert wanted.partition(":")[2] in app.answer.verdict.value
+            assert "against your choice" in app.answer.numbers.value
 
     driven(steps)
 
@@ -526,7 +610,7 @@ def test_another_device_stops_the_search_and_greys_what_it_found() -> None:
         assert all(name.startswith("old:") for name in stale)
         app.select(stale[3])
         await app.wait(30)
-        assert "earlier setup" in app.details.value
+        assert "earlier setup" in app.answer.verdict.value
         app.controls.device.value = "gap9"
         await app.wait(30)
         assert app.view.selected_id == CHOICE

@@ -26,6 +26,19 @@ def test_map_holds_every_buffer_and_marks_the_peak(policy):
     assert ("weights and optimizer state" in names) == (policy != "none")
 
 
+def test_hover_names_the_level_of_a_buffer():
+    memory = Session(device="gap9").memory_map()
+    data = arena_data(
+        memory.placed, memory.live_bytes, memory.step_labels, level_of=memory.level_of
+    )
+    texts = [text for form in data.forms for text in form.texts]
+    for level in ("L1", "L2"):
+        named = sum(f" in {level}<br>" in text for text in texts)
+        assert named == memory.level_of.count(level) > 0
+    plain = arena_data(memory.placed, memory.live_bytes, memory.step_labels)
+    assert not any(" in L" in text for form in plain.forms for text in form.texts)
+
+
 def test_a_limit_far_away_is_not_drawn():
     memory = Session(model="digits-cnn", policy="none").memory_map()
     near = arena_data(memory.placed, memory.live_bytes, memory.step_labels, 30_000)

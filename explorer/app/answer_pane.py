@@ -1,0 +1,52 @@
+"""The selected design beside and below the panels: verdict, advice, numbers, levels, layers.
+
+`show` writes what a person decides by; `complete` adds what takes longer to work out
+and is called when there is nothing else to draw.
+"""
+
+import ipywidgets as widgets
+
+from explorer.app.advice_bar import AdviceBar
+from explorer.app.answer import levels_html, numbers_html, verdict_html
+from explorer.app.details import details_html
+from explorer.app.view import CHOICE, Selection, View, selection_of
+
+
+class AnswerPane:
+    """Widgets of the selection; `box` stands beside the panels, `details` below them."""
+
+    def __init__(self, advice_bar: AdviceBar) -> None:
+        self.verdict, self.numbers, self.levels = (widgets.HTML() for _ in range(3))
+        self.details = widgets.HTML()
+        self.box = widgets.VBox([self.verdict, advice_bar.box, self.numbers, self.levels])
+        self.box.add_class("explorer-side")
+        self.details.add_class("explorer-below")
+        self._shown: tuple[object, ...] = ()
+        self._unplaced: Selection | None = None
+
+    def show(self, view: View) -> None:
+        """Describe what is selected, unless that is what stands there."""
+        chosen = selection_of(view)
+        shown = (chosen.session, view.session, chosen.table, chosen.row, chosen.label)
+        if len(shown) == len(self._shown) and all(map(_is_same, shown, self._shown)):
+            return
+        self._shown, self._unplaced = shown, chosen
+        cost, against = view.cost, None
+        if view.selected_id != CHOICE:
+            cost = chosen.session.candidate_cost(chosen.table, chosen.row)
+            against = chosen.session.against(view.session, chosen.table, chosen.row)
+        self.verdict.value = verdict_html(cost, chosen.label, chosen.worth_words)
+        self.numbers.value = numbers_html(cost, against)
+        self.details.value = details_html(cost)
+        self.levels.value = ""
+
+    def complete(self) -> None:
+        """Add the memory levels of what is shown."""
+        chosen, self._unplaced = self._unplaced, None
+        if chosen is not None:
+            memory = chosen.session.memory_map(chosen.table, chosen.row)
+            self.levels.value = levels_html(memory.levels)
+
+
+def _is_same(one: object, other: object) -> bool:
+    return one is other or (isinstance(one, str | int) and one == other)

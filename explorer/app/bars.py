@@ -1,0 +1,131 @@
+"""The bars: one drives a search and shows its progress, one selects a point and exports it."""
+
+from typing import Any
+
+import ipywidgets as widgets
+
+from explorer import catalog
+from explorer.app.state import Phase, Run
+
+_MOST_TRIALS = 100_000
+
+
+class SearchBar:
+    """Buttons, numbers and the progress of a search."""
+
+    def __init__(self) -> None:
+        self.start = _button("Search", "Search designs with Optuna", "primary", "66px")
+        self.pause = _button("Pause", "Pause after this batch, or go on", width="68px")
+        self.stop = _button("Stop", "Stop after this batch", width="52px")
+        self.trials = _number("Trials", 400, 20, _MOST_TRIALS, "100px")
+        self.seed = _number("Seed", 0, 0, 2**31 - 1, "84px")
+        samplers = catalog.names("sampler") or ["nsga2"]
+        first = "nsga2" if "nsga2" in samplers else samplers[0]
+        self.sampler = widgets.Dropdown(
+            description="Sampler",
+            options=samplers,
+            value=first,
+            layout=widgets.Layout(width="150px"),
+            style={"description_width": "60px"},
+        )
+        self.progress = widgets.IntProgress(
+            layout=widgets.Layout(width="100%", height="6px", margin="0"), min=0, max=1
+        )
+        self.status = widgets.HTML(layout=widgets.Layout(margin="0"))
+        self.status.add_class("explorer-text")
+        self.run = widgets.VBox([self.progress, self.status])
+        self.run.add_class("explorer-run")
+        self.box = widgets.HBox(
+            [
+                self.start,
+                self.pause,
+                self.stop,
+                self.trials,
+                self.sampler,
+                self.seed,
+                self.run,
+            ]
+        )
+        self.box.add_class("explorer-row")
+
+    def show(self, run: Run) -> None:
+        """Make buttons, bar and words say what the run is."""
+        self.start.disabled = run.is_active
+        self.pause.disabled = run.phase not in (Phase.RUNNING, Phase.PAUSED)
+        self.pause.description = "Resume" if run.phase is Phase.PAUSED else "Pause"
+        self.stop.disabled = run.phase not in (Phase.RUNNING, Phase.PAUSED)
+        self.progress.max = max(run.total, 1)
+        self.progress.value = run.done
+        self.status.value = run_words(run)
+
+
+def run_words(run: Run) -> str:
+    """`running 120/400, 210 trials/s, front 37, hypervolume 0.713 (no gain for 40)`."""
+    if run.phase is Phase.IDLE:
+        return "idle: known policies only"
+    words = [f"<b>{run.phase}</b> {run.done}/{run.total}"]
+    if run.done:
+        words += [
+            f"{run.trials_per_s:.0f} trials/s",
+            f"front {run.front_count}",
+            f"hypervolume {run.hypervolume:.3g}",
+        ]
+        flat = run.done - run.gained_at
+        words[-1] += f" (no gain for {flat})" if flat else ""
+    return ", ".join(words)
+
+
+class PointBar:
+    """Selecting a point without the mouse, and exporting it."""
+
+    def __init__(self) -> None:
+        self.back = _button("◀", "Previous point", width="34px")
+        self.ahead = _button("▶", "Next point", width="34px")
+        self.points = widgets.Dropdown(
+            description="Point",
+            layout=widgets.Layout(width="304px"),
+            style={"description_width": "38px"},
+        )
+        self.fits_only = widgets.Checkbox(
+            description="only what fits",
+            indent=False,
+            layout=widgets.Layout(width="115px", margin="0 0 0 8px"),
+        )
+        self.path = widgets.Text(
+            value="exports/policy.json",
+            description="File",
+            layout=widgets.Layout(width="166px"),
+            style={"description_width": "28px"},
+        )
+        self.export = _button("Export policy", "Write the selected design as JSON", width="112px")
+        self.saved = widgets.HTML()
+        self.saved.add_class("explorer-text")
+        self.box = widgets.HBox(
+            [
+                self.back,
+                self.points,
+                self.ahead,
+                self.fits_only,
+                self.path,
+                self.export,
+                self.saved,
+            ]
+        )
+        self.box.add_class("explorer-row")
+
+
+def _number(description: str, value: int, low: int, high: int, width: str) -> Any:
+    return widgets.BoundedIntText(
+        description=description,
+        value=value,
+        min=low,
+        max=high,
+        layout=widgets.Layout(width=width),
+        style={"description_width": "36px"},
+    )
+
+
+def _button(text: str, tooltip: str, style: str = "", width: str = "76px") -> Any:
+    return widgets.Button(
+        description=text, tooltip=tooltip, button_style=style, layout=widgets.Layout(width=width)
+    )

@@ -1,0 +1,83 @@
+"""How the app's widgets and tables look, as one style sheet."""
+
+STYLE = """
+<style>
+.explorer-app {padding: 2px 4px 8px 0; max-width: 1720px; width: 100%;
+  container-type: inline-size;}
+.explorer-app .explorer-grid {grid-gap: 4px 10px; overflow: visible;}
+.explorer-app .explorer-grid + .explorer-grid {margin-top: 4px;}
+.explorer-app .explorer-field {flex-direction: column; align-items: stretch; height: auto;
+  width: auto; margin: 0; min-width: 0;}
+.explorer-app .explorer-field > .widget-label {width: auto; text-align: left; font-size: 11px;
+  line-height: 15px; height: 15px; color: var(--jp-ui-font-color2);}
+.explorer-app .explorer-field > select, .explorer-app .explorer-field > input {
+  width: 100%; box-sizing: border-box; flex: 0 0 26px; height: 26px; font-size: 12px;}
+.explorer-app .explorer-field.widget-hslider {display: grid; align-content: start;
+  grid-template-columns: 1fr 34px;}
+.explorer-app .explorer-field.widget-hslider > .widget-label {grid-column: 1 / 3;}
+.explorer-app .explorer-field.widget-hslider > .slider-container {margin: 5px 4px 0 8px;}
+.explorer-app .explorer-field.widget-hslider > .widget-readout {min-width: 0; margin: 0;
+  text-align: right; font-size: 12px;}
+.explorer-app .explorer-row {align-items: center; flex-wrap: wrap; overflow: visible;}
+.explorer-app .explorer-more {align-self: end; height: 26px; line-height: 24px; width: auto;
+  margin: 0; padding: 0 4px; font-size: 12px;}
+.explorer-app .explorer-run {flex: 1 1 220px; min-width: 0; margin: 0 4px 0 8px;}
+.explorer-app .explorer-body {display: grid; gap: 4px 28px; overflow: visible;
+  grid-template-columns: minmax(0, 1fr) minmax(0, 1fr);}
+.explorer-app .explorer-body > * {margin: 0; overflow: visible; min-width: 0; width: auto;}
+.explorer-app .explorer-panels {grid-column: 1 / -1;}
+@container (max-width: 640px) {
+  .explorer-app .explorer-body {grid-template-columns: minmax(0, 1fr);}
+}
+@container (min-width: 1150px) {
+  .explorer-app .explorer-body {grid-template-columns: minmax(0, 1fr) 400px;
+    grid-template-rows: auto 1fr;}
+  .explorer-app .explorer-panels, .explorer-app .explorer-below {grid-column: 1;}
+  .explorer-app .explorer-side {grid-column: 2; grid-row: 1 / span 2;}
+}
+.explorer-text, .explorer-text .widget-html-content {line-height: 1.4; font-size: 12px;}
+.explorer-error {color: #A33B00; font-size: 12px; font-weight: 600;}
+.explorer-html {font-size: 11.5px; line-height: 17px;}
+.explorer-details {display: grid; gap: 4px 28px;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr));}
+.explorer-html h4 {margin: 4px 0 3px; font-size: 12px; font-weight: 600;}
+.explorer-html table {border-collapse: collapse; width: 100%; font-size: 11.5px;
+  line-height: 16px; table-layout: auto;}
+.explorer-html table.numbers {width: auto;}
+.explorer-html :is(td, th) {padding: 1px 6px 1px 0; text-align: left;
+  border: 0; white-space: nowrap; font-weight: normal; color: var(--jp-ui-font-color1);
+  background: transparent;}
+.explorer-details th {color: var(--jp-ui-font-color2); position: sticky; top: 0;
+  background: var(--jp-layout-color0);}
+.explorer-details .scroll table {table-layout: fixed; min-width: 380px;}
+.explorer-details td.layer {overflow: hidden; text-overflow: ellipsis;}
+.explorer-html td.number {text-align: right; font-variant-numeric: tabular-nums;}
+.explorer-details .scroll {max-height: 268px; overflow-y: auto;}
+.explorer-details .track {display: flex; height: 9px; width: 100%; overflow: hidden;
+  background: var(--jp-layout-color2);}
+.explorer-details .track i {display: block; height: 9px;}
+.explorer-answer .levels {display: grid; grid-template-columns: auto 1fr auto;
+  align-items: center; column-gap: 8px;}
+.explorer-answer .levels small {grid-column: 1 / -1;}
+.explorer-answer .bar {position: relative; height: 9px;
+  background: var(--jp-layout-color2);}
+.explorer-answer .bar .need {position: absolute; height: 9px;}
+.explorer-answer .bar .limit {position: absolute; top: -2px; height: 13px; width: 2px;
+  margin-left: -2px; background: var(--jp-ui-font-color1);}
+.explorer-answer .fits .need {background: #009E73;}
+.explorer-answer .misfit .need {background: #D55E00;}
+.explorer-answer b.fits {color: #00664B;}
+.explorer-answer b.misfit, .explorer-answer .warning {color: #A33B00;
+  font-weight: 600;}
+[data-jp-theme-light="false"] .explorer-answer b.fits {color: #4FC9A4;}
+[data-jp-theme-light="false"] .explorer-answer b.misfit,
+[data-jp-theme-light="false"] .explorer-answer .warning,
+[data-jp-theme-light="false"] .explorer-error {color: #FF9A5C;}
+.explorer-answer .warning::before {content: "⚠ ";}
+.explorer-answer .note {color: var(--jp-ui-font-color2);}
+.explorer-details .frozen td {opacity: 0.55;}
+.explorer-html small {font-weight: normal; font-size: 10.5px;}
+.explorer-details .keys {margin-left: -10px; font-size: 10.5px;}
+.explorer-details .key {display: inline-block; width: 9px; height: 9px; margin: 0 3px 0 10px;}
+</style>
+"""
