@@ -85,7 +85,7 @@ class Session(Question):
         return report(
             self.graph,
             self.profile,
-            self._batch([self.chosen_policy]),
+            self.designs,
             self.reserve_bytes,
             self.accounting,
             self._plan(),
@@ -106,8 +106,7 @@ class Session(Question):
 
     def chosen(self) -> CandidateTable:
         """The chosen policy as a candidate."""
-        policy = self.chosen_policy
-        return self.problem.screen(self._batch([policy]), [policy.family])
+        return self.problem.screen(self.designs, self.designs.families)
 
     @property
     def chosen_policy(self) -> UpdatePolicy:
@@ -118,6 +117,11 @@ class Session(Question):
         if spec.endswith((".yaml", ".yml")):
             spec = spec_of(read_config(read_text(Path(spec)), spec), self.graph)
         return build_policy(self._context, spec)
+
+    @cached_property
+    def designs(self) -> DesignBatch:
+        """The chosen policy under the setup, one row; errors as of `chosen_policy`."""
+        return self._batch([self.chosen_policy])
 
     def policies(self) -> list[FamilyInfo]:
         """Policy families with their options, and why some do not apply."""
@@ -153,11 +157,10 @@ class Session(Question):
 
     def memory_map(self) -> MemoryMap:
         """Every buffer of the chosen policy's step, placed, and the live bytes of each step."""
-        designs = self._batch([self.chosen_policy])
-        return memory_map(self.graph, self.profile, designs)
+        return memory_map(self.graph, self.profile, self.designs)
 
     def advise(self) -> Advice:
-        """Largest micro-batch, smallest device, and single changes that save memory."""
+        """Largest micro-batch, smallest device, and changes that save memory."""
         return advise(self)
 
     def candidate_cost(self, table: CandidateTable, row: int) -> Cost:
@@ -241,9 +244,8 @@ class Session(Question):
         return ""
 
     def _sample_spending(self) -> Spending:
-        designs = self._batch([self.chosen_policy])
-        step = step_spending(self.graph, self.profile, designs)
-        return step.times(1 / designs.setup.effective_batch)
+        step = step_spending(self.graph, self.profile, self.designs)
+        return step.times(1 / self.batch)
 
     def _batch(self, policies: Sequence[UpdatePolicy]) -> DesignBatch:
         return DesignBatch.of(self._context.axes, policies, self._setup())
