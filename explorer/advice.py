@@ -1,28 +1,35 @@
-"""Inverse questions: what fits, where, and which single change would make it fit.
+"""Inverse questions: what fits, where, and which change would make it fit.
 
-Answers come from asking the same question again with one thing changed, so they
-can never differ from what the cost model says.
+The question is asked again with one or two things changed. All of these are screened at
+once by their live bytes; whether one fits is what `cost` would say, and its arena is
+placed only as far as that verdict needs.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+import numpy as np
+
 from explorer import catalog
-from explorer.costmodel.report import Cost, Fit
-from explorer.design import OPTIMIZER_STATES
-from explorer.device import DeviceProfile, load_device
+from explorer.costmodel.detail import fits_of, needs_and_limits, violations
+from explorer.costmodel.evaluate import evaluate, place_rows
+from explorer.costmodel.report import CostReport, Fit
+from explorer.design import OPTIMIZER_STATES, DesignBatch, TrainingSetup
+from explorer.device import DeviceProfile
 from explorer.errors import SpecError
-from explorer.graph import NORMS
+from explorer.graph import NORMS, ModelGraph
 from explorer.units import format_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LARGEST_MICRO_BATCH = 4096
 BATCH_NORM = "bn"
 POLICIES = ("last-k:k=8", "last-k:k=4", "last-k:k=2", "last-layer", "bias-only:last=12")
+MICRO_BATCH = "micro_batch"
+ROUNDING_BYTES = 1024  # an arena's whole-byte buffers may be this much under the live bytes
+ONLY = np.array([0])
 
 
 class Question(Protocol):
@@ -33,31 +40,43 @@ class Question(Protocol):
         """Effective batch."""
 
     @property
-    def micro_batch(self) -> int | None:
-        """Samples in memory at once, None for the batch."""
+    def device(self) -> str:
+        """The device by name or path."""
 
     @property
-    def optimizer(self) -> str:
-        """Optimizer by name."""
+    def policy(self) -> str:
+        """The policy by spec or path."""
+
+    @property
+    def reserve_bytes(self) -> int:
+        """RAM the application keeps."""
+
+    @property
+    def graph(self) -> ModelGraph:
+        """The network in the chosen normalisation."""
 
     @property
     def profile(self) -> DeviceProfile:
         """The device."""
 
-    def cost(self) -> Cost:
-        """The answer."""
+    @property
+    def designs(self) -> DesignBatch:
+        """The chosen policy under the setup, one row; SpecError when it cannot be built."""
 
     def with_batch(self, batch: int, micro_batch: int | None = None) -> Self:
         """Another batch."""
 
     def with_device(self, device: str) -> Self:
-        """Another device."""
+        """Another device, in its own precision if it does not have the chosen one."""
 
     def with_norm(self, norm: str | None) -> Self:
         """Another normalisation."""
 
     def with_optimizer(self, optimizer: str) -> Self:
         """Another optimizer."""
+
+    def with_update_timing(self, update_timing: str) -> Self:
+        """Updates at once, or at the end of the step."""
 
     def with_recompute(self, recompute: str) -> Self:
         """Blocks run again in backward, or none."""
@@ -69,15 +88,22 @@ class Question(Protocol):
         """Another policy."""
 
 
+Settings = tuple[str, ...]  # what is changed, each as `key=value`
+Changed = tuple[Settings, Question]
+Changes = Iterator[tuple[Settings, Callable[[], Question]]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One change and what it does: bytes saved where it is tightest, time of a step.
+    """One change and what it does: bytes saved where it is tightest now, time of a step.
 
-    `setting` is what to set, as `micro_batch=1` or `policy=last-k:k=2`.
+    `setting` is what to set, as `micro_batch=1` or `policy=last-k:k=2`. `saved_bytes` are
+    of the memory level `level`; in RAM they are live bytes.
     """
 
     setting: str
     fits: bool
+    level: str
     saved_bytes: float
     peak_live_bytes: float
     step_time_s: float
@@ -86,11 +112,10 @@ class Change:
 
     @property
     def sentence(self) -> str:
-        """For a person: `norm=gn: saves 212 KiB, step x1.3, fits`."""
-        verdict = "fits" if self.fits else "still does not fit"
+        """For a person: `norm=gn: saves 212 KiB of L2, step x1.30, fits`."""
         return (
-            f"{self.setting}: saves {format_bytes(self.saved_bytes)}, "
-            f"step x{self.time_ratio:.2f}, {verdict}"
+            f"{self.setting}: saves {format_bytes(self.saved_bytes)} of {self.level}, "
+            f"step x{self.time_ratio:.2f}, {'fits' if self.fits else 'does not fit'}"
         )
 
 
@@ -98,20 +123,34 @@ class Change:
 class Advice:
     """Answers for one question.
 
-    `largest_micro_batch_count` is 0 when not even one sample fits; `devices` are those that
-    fit, smallest usable RAM first; `changes` are single changes, those that fit first,
-    by time and then by what is given up (pairs only where no single change fits).
+    `largest_micro_batch_count` divides the batch and is 0 when not even one sample at a time
+    fits; `devices` are those that fit, smallest usable RAM first, and `precisions` what each
+    of them runs in: the asked one, or its own where it does not have that. `changes` are
+    single changes, those that fit first, by time and then by what is given up; pairs that fit
+    are among them only where no single change does.
     """
 
     fits: tuple[Fit, ...]
+    batch: int
     largest_micro_batch_count: int
     devices: tuple[str, ...]
+    precisions: tuple[str, ...]
     changes: tuple[Change, ...]
 
     @property
     def smallest_device(self) -> str | None:
         """The fitting device with the least RAM, if any."""
         return self.devices[0] if self.devices else None
+
+    @property
+    def sentences(self) -> tuple[str, str]:
+        """For a person: the largest micro-batch and the smallest device."""
+        largest = self.largest_micro_batch_count or "not even 1"
+        device = f"{self.devices[0]} in {self.precisions[0]}" if self.devices else "none known"
+        return (
+            f"largest micro-batch that fits: {largest} of a batch of {self.batch:,}",
+            f"smallest device that fits: {device}",
+        )
 
     def to_frame(self) -> "pd.DataFrame":
         """The changes, one row each."""
@@ -126,104 +165,188 @@ class Advice:
             "largest_micro_batch": self.largest_micro_batch_count,
             "smallest_device": self.smallest_device,
             "devices": list(self.devices),
+            "precisions": list(self.precisions),
             "changes": [asdict(change) for change in self.changes],
         }
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Answer:
+    """A changed question and its costs by live bytes, one row."""
+
+    settings: Settings
+    question: Question
+    costs: CostReport
+
+    @property
+    def setup(self) -> TrainingSetup:
+        return self.costs.designs.setup
+
+    @property
+    def besides(self) -> Settings:
+        """What is changed besides how the batch is split."""
+        return tuple(setting for setting in self.settings if _key(setting) != MICRO_BATCH)
+
+    @property
+    def needed_bytes(self) -> list[float]:
+        """Bytes of each memory level, live ones of RAM."""
+        levels = needs_and_limits(self.question.profile, self.costs, self.question.reserve_bytes)
+        return [float(needed[0]) for _, needed, _ in levels]
+
+    @cached_property
+    def fits(self) -> bool:
+        """The verdict of `cost`."""
+        profile, reserve_bytes = self.question.profile, self.question.reserve_bytes
+        levels = needs_and_limits(profile, self.costs, reserve_bytes)
+        if any(needed[0] > usable + ROUNDING_BYTES for _, needed, usable in levels):
+            return False
+        placed = self.placed(profile.ram.usable_bytes - reserve_bytes)
+        return bool((violations(profile, placed, reserve_bytes) <= 0).all())
+
+    def placed(self, enough_bytes: int = 0) -> CostReport:
+        """The costs with the arena; no smaller one is looked for than `enough_bytes`."""
+        question = self.question
+        return place_rows(question.graph, question.profile, self.costs, ONLY, enough_bytes)
 
 
 def advise(question: Question) -> Advice:
     """Largest micro-batch, fitting devices, and changes with what they save and cost.
 
-    Pairs of changes are tried only where no single one makes a misfit fit.
+    Of the ways to split the batch only the largest that fits and the smallest are listed.
     """
-    now = question.cost()
-    singles = list(_answered_changes(question))
-    changes = [_compare(setting, now, then) for setting, _, then in singles]
-    if not now.fits_all and not any(change.fits for change in changes):
-        pairs = (
-            _compare(f"{first}, {second}", now, then)
-            for first, once, _ in singles
-            for second, _, then in _answered_changes(once)
-            if first.split("=")[0] < second.split("=")[0]
-        )
-        changes += [pair for pair in pairs if pair.fits]
-    useful = [change for change in changes if change.saved_bytes > 0]
-    useful.sort(
+    (now,) = _answers([((), question)])
+    placed = now.placed()
+    singles = _answers(_allowed(_single_changes(question)))
+    listed = fitting = _fitting(singles)
+    if not fitting and not now.fits:
+        listed = _fitting(_answers(_allowed(_second_changes(singles))))
+    smallest = min((one.setup.micro_batch for one in singles if not one.besides), default=0)
+    listed = listed + [
+        one
+        for one in singles
+        if one not in fitting and (one.besides or one.setup.micro_batch == smallest)
+    ]
+    tightest = int(violations(question.profile, placed, question.reserve_bytes)[0].argmax())
+    changes = [_compare(now, then, tightest) for then in listed]
+    changes = [change for change in changes if change.saved_bytes > 0]
+    changes.sort(
         key=lambda change: (
             not change.fits,
             round(change.time_ratio, 2),
             -change.trained_parameter_count,
         )
     )
+    splits = [one for one in (now, *fitting) if one.fits and not one.besides]
+    elsewhere = _fitting_devices(question)
     return Advice(
-        fits=now.fits,
-        largest_micro_batch_count=_largest_micro_batch(question),
-        devices=tuple(_fitting_devices(question)),
-        changes=tuple(useful),
+        fits=tuple(fits_of(question.profile, placed, 0, question.reserve_bytes)),
+        batch=question.batch,
+        largest_micro_batch_count=max((one.setup.micro_batch for one in splits), default=0),
+        devices=tuple(one.question.device for one in elsewhere),
+        precisions=tuple(one.setup.precision for one in elsewhere),
+        changes=tuple(changes),
     )
 
 
-def _largest_micro_batch(question: Question) -> int:
-    """By bisection: more samples never need less memory."""
-
-    def fits(samples: int) -> bool:
-        return question.with_batch(samples).cost().fits_all
-
-    if not fits(1):
-        return 0
-    low, high = 1, LARGEST_MICRO_BATCH
-    if fits(high):
-        return high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
-
-
-def _fitting_devices(question: Question) -> Iterator[str]:
-    sizes = {name: load_device(name) for name in catalog.names("device")}
-    for name in sorted(sizes, key=lambda name: sizes[name].ram.usable_bytes):
-        if question.with_precision(None).with_device(name).cost().fits_all:
-            yield name
+def _answers(questions: Iterable[Changed]) -> list[_Answer]:
+    """Their costs; designs of one network, setup and device are evaluated as one batch."""
+    groups: dict[tuple[ModelGraph, TrainingSetup, DeviceProfile], list[Changed]] = {}
+    for settings, asked in questions:
+        key = (asked.graph, asked.designs.setup, asked.profile)
+        groups.setdefault(key, []).append((settings, asked))
+    answers = []
+    for (graph, setup, profile), members in groups.items():
+        policies = [asked.designs.policy(0) for _, asked in members]
+        axes = members[0][1].designs.axes
+        costs = evaluate(graph, profile, DesignBatch.of(axes, policies, setup))
+        answers += [
+            _Answer(settings=settings, question=asked, costs=costs.take(np.array([row])))
+            for row, (settings, asked) in enumerate(members)
+        ]
+    return answers
 
 
-def _answered_changes(question: Question) -> Iterator[tuple[str, Question, Cost]]:
-    """Single changes with their answers; those the policy does not allow are left out."""
-    for setting, change in _single_changes(question):
+def _allowed(changes: Changes) -> Iterator[Changed]:
+    """Changed questions; those whose policy is not allowed with the change are left out."""
+    for settings, change in changes:
         try:
-            changed = change()
-            yield setting, changed, changed.cost()
+            asked = change()
+            asked.designs  # noqa: B018 - raises when the policy cannot be built
         except SpecError:
             continue
+        yield settings, asked
 
 
-def _single_changes(question: Question) -> Iterator[tuple[str, Callable[[], Question]]]:
-    micro = question.micro_batch or question.batch
-    for smaller in sorted({1, micro // 4, micro // 2}):
-        if 0 < smaller < micro and question.batch % smaller == 0:
-            yield f"micro_batch={smaller}", partial(question.with_batch, question.batch, smaller)
-    norm = question.cost().setup["norm"]
+def _fitting(answers: Iterable[_Answer]) -> list[_Answer]:
+    """Those that fit; where only the micro-batch differs the largest, which is the fastest."""
+    found: dict[Settings, _Answer] = {}
+    for answer in sorted(answers, key=lambda one: -one.setup.micro_batch):
+        if answer.besides not in found and answer.fits:
+            found[answer.besides] = answer
+    return list(found.values())
+
+
+def _fitting_devices(question: Question) -> list[_Answer]:
+    """On every device of the catalogue and the question's own, smallest usable RAM first."""
+    names = {*catalog.names("device"), question.device}
+    answers = _answers(((), question.with_device(name)) for name in sorted(names))
+    answers.sort(key=lambda one: (one.question.profile.ram.usable_bytes, one.question.device))
+    return [one for one in answers if one.fits]
+
+
+def _second_changes(singles: Iterable[_Answer]) -> Changes:
+    """Each unordered pair of changes of different things."""
+    for once in singles:
+        (first,) = once.settings
+        for (second,), change in _single_changes(once.question):
+            if _key(first) < _key(second):
+                yield (first, second), change
+
+
+def _single_changes(question: Question) -> Changes:
+    setup, norm = question.designs.setup, question.graph.norm
+    for micro in _divisors(question.batch):
+        if micro != setup.micro_batch:
+            yield (f"{MICRO_BATCH}={micro}",), partial(question.with_batch, question.batch, micro)
     if norm != "none":
         for other in NORMS:
             if other not in (norm, "none", BATCH_NORM):
-                yield f"norm={other}", partial(question.with_norm, other)
+                yield (f"norm={other}",), partial(question.with_norm, other)
     for optimizer, states in OPTIMIZER_STATES.items():
-        if states < OPTIMIZER_STATES[question.optimizer]:
-            yield f"optimizer={optimizer}", partial(question.with_optimizer, optimizer)
-    if question.cost().setup["recompute"] == "none":
-        yield "recompute=blocks", partial(question.with_recompute, "blocks")
+        if states < OPTIMIZER_STATES[setup.optimizer]:
+            yield (f"optimizer={optimizer}",), partial(question.with_optimizer, optimizer)
+    if setup.update_timing == "deferred" and setup.accumulation_steps == 1:
+        yield ("update_timing=fused",), partial(question.with_update_timing, "fused")
+    if setup.recompute == "none":
+        yield ("recompute=blocks",), partial(question.with_recompute, "blocks")
     for precision in question.profile.kernels:
-        yield f"precision={precision}", partial(question.with_precision, precision)
+        if precision != setup.precision:
+            yield (f"precision={precision}",), partial(question.with_precision, precision)
     for policy in POLICIES:
-        yield f"policy={policy}", partial(question.with_policy, policy)
+        if policy != question.policy:
+            yield (f"policy={policy}",), partial(question.with_policy, policy)
 
 
-def _compare(setting: str, now: Cost, then: Cost) -> Change:
+@lru_cache(maxsize=8)
+def _divisors(batch: int) -> tuple[int, ...]:
+    """In rising order."""
+    return tuple(count for count in range(1, batch + 1) if batch % count == 0)
+
+
+def _key(setting: str) -> str:
+    return setting.partition("=")[0]
+
+
+def _compare(now: _Answer, then: _Answer, tightest: int) -> Change:
+    """What changes; `tightest` is the memory level that decides, by position."""
+    step_time_s = float(then.costs.step_time_s[0])
     return Change(
-        setting=setting,
-        fits=then.fits_all,
-        saved_bytes=now.memory["peak_live_bytes"] - then.memory["peak_live_bytes"],
-        peak_live_bytes=then.memory["peak_live_bytes"],
-        step_time_s=then.step_time_s,
-        time_ratio=then.step_time_s / now.step_time_s,
-        trained_parameter_count=then.trained_parameters,
+        setting=", ".join(then.settings),
+        fits=then.fits,
+        level=now.question.profile.fit_levels[tightest].name,
+        saved_bytes=now.needed_bytes[tightest] - then.needed_bytes[tightest],
+        peak_live_bytes=float(then.costs.peak_live_bytes[0]),
+        step_time_s=step_time_s,
+        time_ratio=step_time_s / float(now.costs.step_time_s[0]),
+        trained_parameter_count=int(then.costs.trained_parameter_count[0]),
     )

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import gcd, prod
 
 from explorer.errors import SpecError, UnknownNameError
@@ -192,8 +192,11 @@ def normalised(graph: ModelGraph, norm: str | None) -> ModelGraph:
     """
     if norm is not None and norm not in NORMS:
         raise SpecError.of("norm", norm, ", ".join(NORMS))
-    if norm is None or norm == graph.norm:
-        return graph
+    return graph if norm is None or norm == graph.norm else _renormed(graph, norm)
+
+
+@lru_cache(maxsize=32)
+def _renormed(graph: ModelGraph, norm: str) -> ModelGraph:
     renamed: dict[str, str] = {}
     layers: list[LayerSpec] = []
     for layer in graph.layers:

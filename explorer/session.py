@@ -87,7 +87,7 @@ class Session(Question):
         return report(
             self.graph,
             self.profile,
-            self._designs_of(),
+            self.designs,
             self.reserve_bytes,
             self.accounting,
             self._plan(),
@@ -112,8 +112,7 @@ class Session(Question):
 
     def chosen(self) -> CandidateTable:
         """The chosen policy as a candidate."""
-        policy = self.chosen_policy
-        return self.problem.screen(self._batch([policy]), [policy.family])
+        return self.problem.screen(self.designs, self.designs.families)
 
     @property
     def chosen_policy(self) -> UpdatePolicy:
@@ -124,6 +123,11 @@ class Session(Question):
         if spec.endswith((".yaml", ".yml")):
             spec = spec_of(read_config(read_text(Path(spec)), spec), self.graph)
         return build_policy(self._context, spec)
+
+    @cached_property
+    def designs(self) -> DesignBatch:
+        """The chosen policy under the setup, one row; errors as of `chosen_policy`."""
+        return self._batch([self.chosen_policy])
 
     def policies(self) -> list[FamilyInfo]:
         """Policy families with their options, and why some do not apply."""
@@ -190,7 +194,7 @@ class Session(Question):
         return memory_map(self.graph, self.profile, self._designs_of(table, row))
 
     def advise(self) -> Advice:
-        """Largest micro-batch, smallest device, and single changes that save memory."""
+        """Largest micro-batch, smallest device, and changes that save memory."""
         return advise(self)
 
     def candidate_cost(self, table: CandidateTable, row: int) -> Cost:
@@ -276,7 +280,7 @@ class Session(Question):
     def _designs_of(self, table: CandidateTable | None = None, row: int = 0) -> DesignBatch:
         """A candidate, or the chosen policy, as a batch of one."""
         if table is None:
-            return self._batch([self.chosen_policy])
+            return self.designs
         return table.designs.take(np.array([row]))
 
     def _sample_spending(self, designs: DesignBatch) -> Spending:

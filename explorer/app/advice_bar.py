@@ -46,11 +46,6 @@ class AdviceBar:
 
 def advice_html(advice: Advice) -> str:
     """Largest micro-batch, smallest device and the best changes, as lines."""
-    largest, smallest = advice.largest_micro_batch_count, advice.smallest_device
-    lines = [
-        "for your choice (modelled):",
-        f"largest micro-batch that fits: {largest or 'none'}; "
-        f"smallest device that fits: {smallest or 'none'}",
-    ]
-    lines += [change.sentence for change in advice.changes[:_CHANGE_CAP]]
+    lines = [f"for your choice: {'; '.join(advice.sentences)} (modelled)"]
+    lines += [f"{change.sentence} (modelled)" for change in advice.changes[:_CHANGE_CAP]]
     return "".join(f"<div>{escape(line)}</div>" for line in lines)

@@ -175,7 +175,7 @@ def advise(
     reserve: Reserve = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Largest micro-batch, smallest device, and the cheapest single change that fits."""
+    """Largest micro-batch, smallest device, and the cheapest change that fits."""
     session = Session(
         model=model,
         device=device,
@@ -198,9 +198,9 @@ def advise(
     over = [fit.level for fit in advice.fits if not fit.fits]
     verdict = f"does not fit {', '.join(over)}" if over else "fits"
     console.print(f"{model} with {policy} on {device}: {verdict}")
-    console.print(f"largest micro-batch that fits: {advice.largest_micro_batch_count}")
-    console.print(f"smallest device that fits: {advice.smallest_device or 'none known'}")
-    print_rows([{"single change": change.sentence} for change in advice.changes])
+    for sentence in advice.sentences:
+        console.print(sentence, markup=False)
+    print_rows([{"change": change.sentence} for change in advice.changes])
 
 
 @app.command()

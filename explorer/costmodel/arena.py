@@ -37,13 +37,22 @@ class ArenaPlan:
 
 
 def place(
-    sizes: IntArray, births: IntArray, deaths: IntArray, alignment_bytes: int = 16
+    sizes: IntArray,
+    births: IntArray,
+    deaths: IntArray,
+    alignment_bytes: int = 16,
+    enough_bytes: int = 0,
 ) -> ArenaPlan:
-    """Offsets for B buffers: `sizes` in bytes, lifetimes in steps, all [B]."""
+    """Offsets for B buffers: `sizes` in bytes, lifetimes in steps, all [B].
+
+    Once an arena is no larger than `enough_bytes`, no smaller one is looked for.
+    """
     rivals = _rivals(births, deaths)
     alive = _alive_bytes(sizes, births, deaths)
     bound = alive.max(initial=0)
-    tight, good = (ratio * bound + alignment_bytes for ratio in (TIGHT_RATIO, GOOD_RATIO))
+    tight, good = (
+        max(ratio * bound + alignment_bytes, enough_bytes) for ratio in (TIGHT_RATIO, GOOD_RATIO)
+    )
     best = ArenaPlan(offsets=np.zeros(0, dtype=np.int64), arena_bytes=0)
     for start in _starting_orders(sizes, births, deaths, alive):
         order = start.tolist()

@@ -52,23 +52,27 @@ def device_life_table(graph: ModelGraph, device: DeviceProfile, setup: TrainingS
 
 
 def place_rows(
-    graph: ModelGraph, device: DeviceProfile, costs: CostReport, rows: IntArray
+    graph: ModelGraph,
+    device: DeviceProfile,
+    costs: CostReport,
+    rows: IntArray,
+    enough_bytes: int = 0,
 ) -> CostReport:
-    """The same report with `arena_bytes` of these rows placed."""
+    """The same report with `arena_bytes` of these rows placed, no smaller than is enough."""
     arena = costs.arena_bytes.copy()
     for row in rows:
-        arena[row] = arena_plan(graph, device, costs.designs.take(np.array([row])))[1]
+        arena[row] = arena_plan(graph, device, costs.designs.take(np.array([row])), enough_bytes)[1]
     return replace(costs, arena_bytes=arena)
 
 
 def arena_plan(
-    graph: ModelGraph, device: DeviceProfile, designs: DesignBatch
+    graph: ModelGraph, device: DeviceProfile, designs: DesignBatch, enough_bytes: int = 0
 ) -> tuple[list[tuple[Buffer, int]], int]:
     """Buffers of the first design with their offsets in bytes, and the arena's size."""
     graph, designs = with_adapters(graph, designs.take(np.array([0])))
     life = device_life_table(graph, device, designs.setup)
     buffers = buffers_of(life, designs, designs.setup, weights_in_flash=device.runs_from_flash)
-    plan = place(*buffer_columns(buffers), device.alignment_bytes)
+    plan = place(*buffer_columns(buffers), device.alignment_bytes, enough_bytes)
     offsets = [int(offset) for offset in plan.offsets]
     return list(zip(buffers, offsets, strict=True)), plan.arena_bytes
 

@@ -136,6 +136,18 @@ def test_run_time_placement_is_that_of_a_heap(buffers, alignment):
     assert plan.arena_bytes == heap_bytes(*columns, alignment)
 
 
+@given(buffers=buffer_lists, enough_bytes=st.integers(0, 1500))
+@settings(max_examples=150, derandomize=True, deadline=None)
+def test_an_arena_that_is_enough_answers_whether_a_limit_holds(buffers, enough_bytes):
+    sizes, births, lengths = np.array(buffers, dtype=np.int64).T
+    columns = np.array([sizes, births, births + lengths])
+    best = place(*columns, ALIGNMENT).arena_bytes
+    plan = place(*columns, ALIGNMENT, enough_bytes)
+    assert_sound(columns, plan)
+    assert (plan.arena_bytes <= enough_bytes) == (best <= enough_bytes)
+    assert plan.arena_bytes == best or best < plan.arena_bytes <= enough_bytes
+
+
 @given(buffers=buffer_lists, limit_bytes=st.integers(0, 1500), seed=st.integers(0, 99))
 @settings(max_examples=150, derandomize=True, deadline=None)
 def test_what_is_placed_within_a_limit_stays_below_it(buffers, limit_bytes, seed):
