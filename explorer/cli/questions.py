@@ -90,7 +90,7 @@ def cost(
     task: Task = None,
     reserve: Reserve = 0,
     steps: Annotated[
-        int | None, typer.Option(help="weight updates of a session; else 40 passes")
+        int | None, typer.Option(help="weight updates of a session; else those of 40 passes")
     ] = None,
     samples: Annotated[int, typer.Option(help="samples kept for a session")] = SAMPLES,
     against: Annotated[str | None, typer.Option(help="another policy to compare with")] = None,
@@ -174,7 +174,7 @@ def advise(
     reserve: Reserve = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Largest micro-batch, smallest device, and the cheapest single change that fits."""
+    """Largest micro-batch, smallest device, and changes that save memory, the cheapest first."""
     session = Session(
         model=model,
         device=device,
@@ -199,7 +199,7 @@ def advise(
     console.print(f"{model} with {policy} on {device}: {verdict}")
     console.print(f"largest micro-batch that fits: {advice.largest_micro_batch_count}")
     console.print(f"smallest device that fits: {advice.smallest_device or 'none known'}")
-    print_rows([{"single change": change.sentence} for change in advice.changes])
+    print_rows([{"change": change.sentence} for change in advice.changes])
 
 
 @app.command()
