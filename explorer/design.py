@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from explorer.device import PRECISIONS
-from explorer.errors import SpecError, check_whole
+from explorer.errors import SpecError, check_whole, is_whole
 from explorer.graph import NORMS, ModelGraph
 from explorer.units import BoolArray, FloatArray, IntArray
 
@@ -212,7 +212,7 @@ class TrainingSetup:
         """Split an effective batch into micro-batches; it must divide without rest."""
         check_whole("batch", batch, 1, LARGEST_BATCH)
         micro = batch if micro_batch is None else micro_batch
-        if micro < 1 or batch % micro:
+        if not is_whole(micro) or micro < 1 or batch % micro:
             raise SpecError.of("micro_batch", micro, f"a divisor of the batch, {batch}")
         return cls(micro_batch=micro, accumulation_steps=batch // micro, **rest)
 

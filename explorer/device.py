@@ -10,16 +10,34 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from explorer import catalog
-from explorer.errors import SpecError
+from explorer.errors import SpecError, shown
 from explorer.provenance import Kind, Source
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
-PositiveInt = Annotated[int, Field(gt=0, strict=True)]
+LARGEST_BYTES = 1 << 50
+# Ranges far wider than any board's, so that what follows from them stays finite.
+Hertz = Annotated[float, Field(ge=1e3, le=1e12, allow_inf_nan=False, strict=True)]
+PerCycle = Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False, strict=True)]
+Ratio = Annotated[float, Field(ge=1e-3, le=1e3, allow_inf_nan=False, strict=True)]
+BytesPerSecond = Annotated[float, Field(ge=1, le=1e15, allow_inf_nan=False, strict=True)]
+Watt = Annotated[float, Field(ge=1e-9, le=1e6, allow_inf_nan=False, strict=True)]
+Cycles = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False, strict=True)]
+JoulePerMac = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
+Spread = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False, strict=True)]
+Bytes = Annotated[int, Field(ge=1, le=LARGEST_BYTES, strict=True)]
+Alignment = Annotated[int, Field(ge=1, le=1 << 20, strict=True)]
+Cores = Annotated[int, Field(ge=1, le=1 << 16, strict=True)]
 Name = Annotated[str, Field(min_length=1)]
+Cite = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 PRECISIONS = ("fp32", "fp16", "int8")
 Precision = Literal["fp32", "fp16", "int8"]
 Quantity = Literal["inference time", "training time", "energy"]
@@ -35,9 +53,9 @@ class SourceBlock(_Document):
     """One origin and the numbers it covers, by dotted path or prefix."""
 
     kind: Literal["measured", "published", "modelled", "assumed"]
-    cite: str
+    cite: Cite
     fields: tuple[str, ...]
-    plus_minus_ratio: NotNegative = 0.0
+    plus_minus_ratio: Spread = 0.0
 
     @property
     def source(self) -> Source:
@@ -58,11 +76,11 @@ class MemoryLevel(_Document):
 
     name: Name
     holds: Literal["data", "weights", "inner", "overflow"]
-    size_bytes: PositiveInt
-    usable_bytes: PositiveInt
+    size_bytes: Bytes
+    usable_bytes: Bytes
     inside: Name | None = None
-    bytes_per_s: Positive | None = None
-    wait_power_w: Positive | None = None
+    bytes_per_s: BytesPerSecond | None = None
+    wait_power_w: Watt | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "MemoryLevel":
@@ -86,23 +104,23 @@ class Kernels(_Document):
     `workspace` names the engine whose scratch the kernels need.
     """
 
-    conv_macs_per_cycle: Positive
-    pointwise_macs_per_cycle: Positive
-    depthwise_macs_per_cycle: Positive
-    linear_macs_per_cycle: Positive
-    thin_macs_per_cycle: Positive | None = None
-    wide_depthwise_macs_per_cycle: Positive | None = None
-    elements_per_cycle: Positive
-    input_grad_speed_ratio: Positive
-    weight_grad_speed_ratio: Positive
-    depthwise_grad_speed_ratio: Positive | None = None
-    thin_grad_speed_ratio: Positive | None = None
-    trainer_speed_ratio: Positive = 1.0
-    layer_overhead_cycles: NotNegative
-    weight_bytes_per_s: Positive
-    activation_bytes_per_s: Positive | None = None
-    active_power_w: Positive
-    energy_j_per_mac: NotNegative = 0.0
+    conv_macs_per_cycle: PerCycle
+    pointwise_macs_per_cycle: PerCycle
+    depthwise_macs_per_cycle: PerCycle
+    linear_macs_per_cycle: PerCycle
+    thin_macs_per_cycle: PerCycle | None = None
+    wide_depthwise_macs_per_cycle: PerCycle | None = None
+    elements_per_cycle: PerCycle
+    input_grad_speed_ratio: Ratio
+    weight_grad_speed_ratio: Ratio
+    depthwise_grad_speed_ratio: Ratio | None = None
+    thin_grad_speed_ratio: Ratio | None = None
+    trainer_speed_ratio: Ratio = 1.0
+    layer_overhead_cycles: Cycles
+    weight_bytes_per_s: BytesPerSecond
+    activation_bytes_per_s: BytesPerSecond | None = None
+    active_power_w: Watt
+    energy_j_per_mac: JoulePerMac = 0.0
     workspace: Workspace = "none"
 
 
@@ -115,10 +133,10 @@ class DeviceProfile(_Document):
     name: Name
     summary: str
     core: str
-    clock_hz: Positive
-    active_cores: PositiveInt = 1
+    clock_hz: Hertz
+    active_cores: Cores = 1
     default_precision: Precision
-    alignment_bytes: PositiveInt = 16
+    alignment_bytes: Alignment = 16
     memory: tuple[MemoryLevel, ...]
     kernels: dict[Precision, Kernels]
     source: tuple[SourceBlock, ...]
@@ -132,16 +150,39 @@ class DeviceProfile(_Document):
         for precision in self.untested:
             if precision not in self.kernels:
                 raise ValueError(f"untested.{precision}: there is no kernels.{precision}")
-        if sum(level.holds == "data" for level in self.memory) != 1:
+        self._check_levels()
+        self._check_sources()
+        return self
+
+    def _check_levels(self) -> None:
+        """One level of a kind, of data always, and each under its own name."""
+        kinds = [level.holds for level in self.memory]
+        names = [level.name for level in self.memory]
+        if "data" not in kinds:
             raise ValueError("memory: exactly one level with holds = 'data'")
         for level in self.memory:
-            around = next((outer for outer in self.memory if outer.name == level.inside), None)
-            if level.inside and (around is None or around.size_bytes < level.size_bytes):
-                raise ValueError(f"memory.{level.name}: no larger level {level.inside} around it")
-        bare = [path for path in self.numbers() if self.find_source(path) is None]
-        if bare:
-            raise ValueError(f"{bare[0]} has no source; name it in the fields of a [[source]]")
-        return self
+            if kinds.count(level.holds) > 1:
+                most = "exactly" if level.holds == "data" else "at most"
+                raise ValueError(f"memory: {most} one level with holds = '{level.holds}'")
+            if names.count(level.name) > 1:
+                raise ValueError(f"memory: each name only once, not {level.name!r} twice")
+            if level.inside not in (None, self.ram.name):
+                raise ValueError(
+                    f"memory.{level.name}.inside: got {level.inside!r}, allowed: "
+                    f"{self.ram.name!r}, the level that holds data"
+                )
+            if level.inside and level.size_bytes > self.ram.size_bytes:
+                raise ValueError(f"memory.{level.name}: larger than {level.inside} around it")
+
+    def _check_sources(self) -> None:
+        """Each number has a source, and each field of a source a number."""
+        numbers = list(self.numbers())
+        for path in numbers:
+            if self.find_source(path) is None:
+                raise ValueError(f"{path} has no source; name it in the fields of a [[source]]")
+        for field in (field for block in self.source for field in block.fields):
+            if not any(_covers(field, path) for path in numbers):
+                raise ValueError(f"source: the field {field!r} covers no number")
 
     def __hash__(self) -> int:
         return hash((self.name, self.clock_hz, self.default_precision))
@@ -151,10 +192,10 @@ class DeviceProfile(_Document):
         """Parse and check; SpecError names the field, what came and what is allowed."""
         try:
             return cls.model_validate(tomllib.loads(text))
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
-            raise SpecError(f"{origin}: not TOML: {error}") from None
         except ValidationError as error:
             raise SpecError(f"{origin}: {first_problem(error)}") from None
+        except (ValueError, RecursionError) as error:
+            raise SpecError(f"{origin}: not TOML: {error}") from None
 
     def numbers(self) -> Iterator[str]:
         """Dotted paths of every number that was given."""
@@ -171,8 +212,7 @@ class DeviceProfile(_Document):
         best: tuple[int, SourceBlock] | None = None
         for block in self.source:
             for field in block.fields:
-                covers = path == field or path.startswith(f"{field}.")
-                if covers and (best is None or len(field) > best[0]):
+                if _covers(field, path) and (best is None or len(field) > best[0]):
                     best = (len(field), block)
         return best[1] if best else None
 
@@ -227,9 +267,12 @@ def first_problem(error: ValidationError) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return f"{where}: {message}" if where else message
-    came = repr(problem["input"])
-    came = came if len(came) <= 60 else f"{came[:57]}..."
-    return f"{where}: got {came}: {message[0].lower()}{message[1:]}"
+    return f"{where}: got {shown(problem['input'])}: {message[0].lower()}{message[1:]}"
+
+
+def _covers(field: str, path: str) -> bool:
+    """Whether a field of a source is a number's path, or a prefix of it."""
+    return path == field or path.startswith(f"{field}.")
 
 
 def _numeric_paths(value: object, path: str) -> Iterator[str]:

@@ -10,6 +10,9 @@ ExplorerError
 
 import difflib
 from collections.abc import Iterable
+from numbers import Integral
+
+LONGEST_SHOWN = 100  # characters of a value that came
 
 
 class ExplorerError(Exception):
@@ -22,12 +25,26 @@ class SpecError(ExplorerError, ValueError):
     @classmethod
     def of(cls, field: str, came: object, allowed: str) -> "SpecError":
         """One sentence: the field, the value that came, what is allowed."""
-        return cls(f"{field}: got {came!r}, allowed: {allowed}")
+        return cls(f"{field}: got {shown(came)}, allowed: {allowed}")
+
+
+def shown(value: object) -> str:
+    """A value as a sentence shows it: its repr, cut when long."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python prints
+        return "a number too long to print"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
+
+
+def is_whole(value: object) -> bool:
+    """Whether a value is an integer; a truth value is none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def check_whole(field: str, value: int, low: int, high: int | None = None) -> None:
-    """SpecError unless a whole number is within its bounds."""
-    if value < low or (high is not None and value > high):
+    """SpecError unless a value is a whole number within its bounds."""
+    if not is_whole(value) or value < low or (high is not None and value > high):
         bounds = f"from {low}" if high is None else f"from {low} to {high}"
         raise SpecError.of(field, value, f"a whole number {bounds}")
 

@@ -11,8 +11,8 @@ from explorer.accuracy.tasks import check_task
 from explorer.costmodel.adaptation import SAMPLES, Plan
 from explorer.costmodel.conventions import ACCOUNTINGS
 from explorer.design import TrainingSetup
-from explorer.device import DeviceProfile
-from explorer.errors import SpecError
+from explorer.device import LARGEST_BYTES, DeviceProfile
+from explorer.errors import SpecError, check_whole
 from explorer.graph import ModelGraph, normalised
 from explorer.search.candidates import MEMORY_OBJECTIVES
 from explorer.search.sources import device_profile, model_graph, model_task
@@ -29,8 +29,8 @@ class Question:
     `precision` None mean the model's task, the network's own norm, the device's precision; the
     policy `default` is a published scheme where there is one. `reserve_bytes` of RAM belong to
     the application. An adaptation is `steps` weight updates over `samples` kept samples; None
-    means 40 passes over them. `memory_objective` says what a search makes small: the peak, or
-    what training needs above inference.
+    means 40 passes over them, rounded up to whole steps. `memory_objective` says what a search
+    makes small: the peak, or what training needs above inference.
     """
 
     model: str = "mcunet-5fps"
@@ -55,15 +55,17 @@ class Question:
         for field in ("model", "device", "policy"):
             if not isinstance(getattr(self, field), str):
                 raise SpecError.of(field, getattr(self, field), "a name or a path, as text")
+        for field in ("task", "norm", "precision"):
+            if not isinstance(getattr(self, field), str | None):
+                raise SpecError.of(field, getattr(self, field), "a name as text, or None")
         if self.accounting not in ACCOUNTINGS:
             raise SpecError.of("accounting", self.accounting, ", ".join(ACCOUNTINGS))
-        if self.memory_objective not in MEMORY_OBJECTIVES:
+        if self.memory_objective not in tuple(MEMORY_OBJECTIVES):
             allowed = ", ".join(MEMORY_OBJECTIVES)
             raise SpecError.of("memory_objective", self.memory_objective, allowed)
-        if self.reserve_bytes < 0:
-            raise SpecError.of("reserve", self.reserve_bytes, "bytes from 0")
-        if self.memory_limit_bytes is not None and self.memory_limit_bytes < 1:
-            raise SpecError.of("memory_limit", self.memory_limit_bytes, "bytes from 1")
+        check_whole("reserve_bytes", self.reserve_bytes, 0, LARGEST_BYTES)
+        if self.memory_limit_bytes is not None:
+            check_whole("memory_limit_bytes", self.memory_limit_bytes, 1, LARGEST_BYTES)
         model_graph(self.model)
         self._setup()
         self._plan()

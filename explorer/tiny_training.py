@@ -13,13 +13,14 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from explorer.catalog import split_spec
 from explorer.design import LayerAxes, UpdatePolicy
 from explorer.device import first_problem
 from explorer.document import Document
 from explorer.errors import SpecError
+from explorer.family import whole_number
 from explorer.graph import ModelGraph
 from explorer.units import FloatArray, IntArray
 
@@ -56,18 +57,24 @@ CRITERIA = {"magnitude": "magnitude+", "random": "random"}
 
 
 class BackwardConfig(Document):
-    """The keys that repository reads; unknown ones of newer files are an error."""
+    """The keys that repository reads; unknown ones of newer files are an error.
+
+    So are values of its own that no policy here can mean. `freeze_fc` has no effect there
+    either, and nothing else has one unless `enable_backward_config` is 1.
+    """
+
+    model_config = ConfigDict(strict=True)
 
     enable_backward_config: Literal[0, 1] = 1
     n_bias_update: Annotated[int, Field(ge=0)] | Literal["all"]
     n_weight_update: Annotated[int, Field(ge=0)] | Literal["all"] | None = 0
     manual_weight_idx: str | int | None = None
     weight_update_ratio: str | float | None = None
-    weight_select_criteria: Literal["magnitude+", "magnitude-", "random"] = "magnitude+"
+    weight_select_criteria: Literal["magnitude+", "random"] = "magnitude+"
     pw1_weight_only: Literal[0, 1] = 0
-    quantize_gradient: Literal[0, 1] = 0
+    quantize_gradient: Literal[0] = 0
     freeze_fc: Literal[0, 1] = 0
-    train_scale: Literal[0, 1] = 0
+    train_scale: Literal[0] = 0
 
     def to_yaml(self) -> str:
         """The text that repository reads."""
@@ -95,7 +102,7 @@ def read_config(text: str, origin: str) -> BackwardConfig:
     """
     try:
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SpecError(f"{origin}: not YAML: {' '.join(str(error).split())}") from None
     found = data.get(KEY, data) if isinstance(data, dict) else data
     if not isinstance(found, dict):
@@ -112,12 +119,18 @@ def published_name(graph: ModelGraph) -> str:
 
 
 def config_from(options: Mapping[str, str], graph: ModelGraph) -> BackwardConfig:
-    """A published scheme by its label, or a scheme by its parts: `biases`, `layers`, `shares`.
+    """A published scheme by its label, or one of any network by its parts.
 
-    SpecError lists the labels, or names the part.
+    The parts are `biases`, `layers`, `shares` and `criterion`. SpecError lists the labels, or
+    names the part.
     """
     if label := options.get("scheme"):
-        known = SCHEMES[published_name(graph)]
+        known = SCHEMES.get(published_name(graph))
+        if known is None:
+            raise SpecError(
+                f"no scheme is published for {graph.name}; there are for {', '.join(SCHEMES)}, "
+                "and biases, layers and shares make one for any network"
+            )
         if label not in known:
             raise SpecError.of(f"scheme for {published_name(graph)}", label, ", ".join(known))
         bias_count, indices, shares = known[label]
@@ -125,15 +138,22 @@ def config_from(options: Mapping[str, str], graph: ModelGraph) -> BackwardConfig
             n_bias_update=bias_count, manual_weight_idx=indices, weight_update_ratio=shares
         )
     biases = options.get("biases", "all")
-    return BackwardConfig(
-        n_bias_update="all" if biases == "all" else _numbers("biases", biases, int)[0],
-        manual_weight_idx=options.get("layers"),
-        weight_update_ratio=options.get("shares"),
-    )
+    criterion = options.get("criterion", "magnitude")
+    if criterion not in CRITERIA:
+        raise SpecError.of("criterion", criterion, ", ".join(CRITERIA))
+    count = len(_convolutions(graph))
+    fields = {
+        "n_bias_update": "all" if biases == "all" else whole_number("biases", biases, 0, count),
+        "manual_weight_idx": options.get("layers"),
+        "weight_update_ratio": options.get("shares"),
+        "weight_select_criteria": CRITERIA[criterion],
+    }
+    return BackwardConfig.model_validate(fields)
 
 
 def spec_of(config: BackwardConfig, graph: ModelGraph) -> str:
     """A configuration as a policy spec that says the same."""
+    config = _in_force(config)
     convs = _convolutions(graph)
     bias_count = _bias_count(config, len(convs))
     listed = _listed(config, graph, convs, bias_count)
@@ -141,21 +161,18 @@ def spec_of(config: BackwardConfig, graph: ModelGraph) -> str:
     parts = [f"biases={bias_count}"]
     if len(listed):
         parts += [f"layers={SPLIT.join(map(str, listed))}", f"shares={SPLIT.join(texts)}"]
+    if (criterion := _selection(config)) != "magnitude":
+        parts.append(f"criterion={criterion}")
     return f"{FAMILY}:{','.join(parts)}"
 
 
 def policy_from(config: BackwardConfig, graph: ModelGraph, family: str) -> UpdatePolicy:
     """What a configuration trains of a network; SpecError where that repository would fail."""
+    config = _in_force(config)
     axes = LayerAxes.of(graph)
     convs = _convolutions(graph)
-    if not config.enable_backward_config:
-        config = config.model_copy(
-            update={"n_bias_update": "all", "n_weight_update": "all", "manual_weight_idx": None}
-        )
     bias_count = _bias_count(config, len(convs))
     listed = _listed(config, graph, convs, bias_count)
-    if config.weight_select_criteria == "magnitude-":
-        raise SpecError.of("weight_select_criteria", "magnitude-", ", ".join(CRITERIA.values()))
     ratios = np.zeros(len(axes.names))
     ratios[convs[listed]] = _ratios(config, len(listed))
     taken = np.floor(ratios * axes.in_channels + 1e-9).astype(np.int64)
@@ -167,19 +184,30 @@ def policy_from(config: BackwardConfig, graph: ModelGraph, family: str) -> Updat
         slices=taken,
         update_bias=biases,
         channel_axis="in",
-        selection=next(ours for ours, c in CRITERIA.items() if c == config.weight_select_criteria),
+        selection=_selection(config),
     )
 
 
 def config_of(policy: UpdatePolicy, graph: ModelGraph) -> Exported:
-    """A policy as a configuration; SpecError when none of its convolutions can train so."""
+    """A policy as a configuration; SpecError for what that repository does not have at all.
+
+    That is a norm, and an adapter; what it has otherwise is in `notes`.
+    """
+    if graph.norm != "none":
+        raise SpecError(
+            f"norm: tiny-training folds norms away and {graph.name} has {graph.norm} here; "
+            "make the policy with norm none"
+        )
+    if policy.adapters:
+        raise SpecError(
+            f"adapters: tiny-training has none and the policy trains {len(policy.adapters)}; "
+            "export one without"
+        )
     axes = LayerAxes.of(graph)
     convs = _convolutions(graph)
     taken = np.array(policy.slices)[convs]
     whole = np.array(policy.slice_counts)[convs]
     biases = np.array(policy.update_bias)[convs]
-    if any(policy.update_norm):
-        raise SpecError("norm: tiny-training has folded its norms; export with --norm none")
     if (asked := _asked(policy, graph)) is not None:
         return Exported(config=asked, channels={}, notes=())
     listed = np.flatnonzero(taken)
@@ -206,6 +234,18 @@ def config_of(policy: UpdatePolicy, graph: ModelGraph) -> Exported:
         channels=channels,
         notes=_losses(policy, graph, names, listed, biases[len(convs) - bias_count :]),
     )
+
+
+def _in_force(config: BackwardConfig) -> BackwardConfig:
+    """What counts of a configuration: when it is switched off, everything trains."""
+    if config.enable_backward_config:
+        return config
+    return BackwardConfig(n_bias_update="all", n_weight_update="all")
+
+
+def _selection(config: BackwardConfig) -> str:
+    """How its channels are chosen, in our word."""
+    return next(ours for ours, c in CRITERIA.items() if c == config.weight_select_criteria)
 
 
 def _asked(policy: UpdatePolicy, graph: ModelGraph) -> BackwardConfig | None:
@@ -280,6 +320,10 @@ def _listed(
     """Indices among the convolutions whose weights train, ascending."""
     if config.manual_weight_idx is None:
         last = bias_count if config.n_weight_update == "all" else config.n_weight_update or 0
+        if last > bias_count:
+            raise SpecError.of(
+                "n_weight_update", last, f"all, or 0 to {bias_count}, the biases that train"
+            )
         index = np.arange(len(convs) - last, len(convs))
     else:
         index = np.array(_numbers("manual_weight_idx", config.manual_weight_idx, int))
@@ -307,7 +351,7 @@ def _ratios(config: BackwardConfig, count: int) -> FloatArray:
         shares = np.full(count, config.weight_update_ratio)
     else:
         shares = np.array(_numbers("weight_update_ratio", config.weight_update_ratio, float))
-    if len(shares) != count or np.any((shares < 0) | (shares > 1)):
+    if len(shares) != count or not np.all((shares >= 0) & (shares <= 1)):
         raise SpecError.of(
             "weight_update_ratio", config.weight_update_ratio, f"{count} shares from 0 to 1"
         )

@@ -22,7 +22,7 @@ from explorer.export import (
     schema_kind,
 )
 from explorer.session import Session
-from explorer.tiny_training import Exported, config_of
+from explorer.tiny_training import Exported, config_of, read_config
 
 TINY_TRAINING = "tiny-training"
 FORMATS = ("policy", TINY_TRAINING)
@@ -89,7 +89,7 @@ def _tiny_training(document: PolicyDocument, model: str | None) -> Exported:
 
 @app.command()
 def validate(
-    files: Annotated[list[Path], typer.Argument(help="policy, device or front documents")],
+    files: Annotated[list[Path], typer.Argument(help="policies, devices, fronts, schemes")],
     as_json: AsJson = False,
 ) -> None:
     """Check documents; the first problem of each is one sentence, and the exit code 2."""
@@ -118,6 +118,7 @@ def _validate(path: Path) -> dict[str, Any]:
         "policy": lambda text: _check_adapters(parse_document(PolicyDocument, text, str(path))),
         "front": lambda text: parse_document(FrontDocument, text, str(path)),
         "device": lambda text: DeviceProfile.from_toml(text, str(path)),
+        TINY_TRAINING: lambda text: read_config(text, str(path)),
     }
     row: dict[str, Any] = {"file": str(path), "kind": "", "valid": False, "problem": ""}
     try:

@@ -91,7 +91,7 @@ def cost(
     task: Task = None,
     reserve: Reserve = 0,
     steps: Annotated[
-        int | None, typer.Option(help="weight updates of a session; else 40 passes")
+        int | None, typer.Option(help="weight updates of a session; else those of 40 passes")
     ] = None,
     samples: Annotated[int, typer.Option(help="samples kept for a session")] = SAMPLES,
     against: Annotated[str | None, typer.Option(help="another policy to compare with")] = None,
@@ -175,7 +175,7 @@ def advise(
     reserve: Reserve = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Largest micro-batch, smallest device, and the cheapest change that fits."""
+    """Largest micro-batch, smallest device, and changes that save memory, the cheapest first."""
     session = Session(
         model=model,
         device=device,

@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="What to train on a device, and what it costs.",
 )
-console = Console()
+console = Console(markup=False, emoji=False)  # names are anyone's text
 
 WRONG_USE_EXIT = 2
 

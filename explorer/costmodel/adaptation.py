@@ -16,6 +16,7 @@ from explorer.units import bytes_of
 
 PASSES = 40
 SAMPLES = 25
+LARGEST_STEPS = 1_000_000_000
 WHY = (
     "default of 40 passes over 25 samples: fine-tuning of hushell/pmf_cvpr22 on a 5-way "
     "5-shot task; selection is one pass back to the first layer"
@@ -28,7 +29,7 @@ LABEL_BYTES = 2
 class Plan:
     """How long an adaptation runs: `steps` weight updates over `samples` kept samples.
 
-    Without `steps` it is 40 passes over the samples, whatever the batch.
+    Without `steps` it is 40 passes over the samples, rounded up to whole steps.
     """
 
     steps: int | None = None
@@ -37,7 +38,7 @@ class Plan:
     def __post_init__(self) -> None:
         check_whole("samples", self.samples, 1, LARGEST_BATCH)
         if self.steps is not None:
-            check_whole("steps", self.steps, 1)
+            check_whole("steps", self.steps, 1, LARGEST_STEPS)
 
     def step_count(self, batch: int) -> int:
         """Weight updates with an effective batch."""

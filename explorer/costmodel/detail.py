@@ -54,7 +54,7 @@ def needs_and_limits(
 ) -> list[tuple[MemoryLevel, FloatArray, int]]:
     """For each memory level the bytes needed [P] and usable; the reserve is taken off RAM."""
     return [
-        (level, ram_bytes(costs), level.usable_bytes - reserve_bytes)
+        (level, ram_bytes(costs), max(level.usable_bytes - reserve_bytes, 0))
         if level.holds == "data"
         else (level, costs.flash_bytes, level.usable_bytes)
         for level in device.fit_levels

@@ -197,6 +197,7 @@ class Cost:
         """Label and value of what an engineer asks first, in order."""
         chosen_s = self.session["selection_time_s"]
         choosing = f", {format_seconds(chosen_s)} of it to choose channels" if chosen_s else ""
+        steps = self.session["steps"]
         fit_lines = []
         for fit in self.fits:
             over = fit.needed_bytes - fit.usable_bytes
@@ -220,7 +221,7 @@ class Cost:
             ("time of a step", format_seconds(self.step_time_s)),
             ("energy of a step", format_joules(self.step_energy_j)),
             (
-                f"a session of {self.session['steps']:,} steps",
+                f"a session of {steps:,} step{'s' * (steps != 1)}",
                 f"{format_seconds(self.session['time_s'])}{choosing}, "
                 f"{format_joules(self.session['energy_j'])}, "
                 f"{format_bytes(self.session['sample_bytes'])} of samples",

@@ -11,7 +11,14 @@ from collections.abc import Mapping
 from explorer.design import UpdatePolicy
 from explorer.errors import SpecError
 from explorer.family import Option, PolicyContext
-from explorer.tiny_training import FAMILY, SCHEMES, config_from, policy_from, published_name
+from explorer.tiny_training import (
+    CRITERIA,
+    FAMILY,
+    SCHEMES,
+    config_from,
+    policy_from,
+    published_name,
+)
 
 SUMMARY = "published fixed schemes: chosen input channels and late biases"
 OPTIONS = {
@@ -19,27 +26,30 @@ OPTIONS = {
     "biases": Option(default="", help="of one's own scheme: biases of the last n train"),
     "layers": Option(default="", help="convolutions whose weights train, such as 21-24-27"),
     "shares": Option(default="", help="their shares of input channels, such as 1-0.5-0.125"),
+    "criterion": Option(
+        default="magnitude", help="which channels a share takes", choices=tuple(CRITERIA)
+    ),
 }
 
 
 def reason_against(context: PolicyContext) -> str:
-    """Schemes exist for three networks only."""
-    if published_name(context.graph) in SCHEMES:
-        return ""
-    return f"no scheme is published for {context.graph.name}; there are for {', '.join(SCHEMES)}"
+    """Applies to every network."""
+    return ""
 
 
 def known(context: PolicyContext) -> list[str]:
-    """A small, a middle and a large scheme."""
-    labels = list(SCHEMES[published_name(context.graph)])
-    return [f"{FAMILY}:scheme={label}" for label in labels[:: len(labels) // 2]]
+    """A small, a middle and a large scheme, of the networks that have published ones."""
+    labels = list(SCHEMES.get(published_name(context.graph), ()))
+    return [f"{FAMILY}:scheme={label}" for label in labels[:: len(labels) // 2 or 1]]
 
 
 def build(context: PolicyContext, options: Mapping[str, str]) -> UpdatePolicy:
-    """The scheme as that repository reads it."""
+    """The scheme as that repository reads it; without options the first, or every bias."""
     given = {key: value for key, value in options.items() if value}
     if "scheme" in given and len(given) > 1:
         raise SpecError.of(f"options of {FAMILY}", ", ".join(given), "a scheme, or its parts")
-    given = given or {"scheme": next(iter(SCHEMES[published_name(context.graph)]))}
+    if not given:
+        published = SCHEMES.get(published_name(context.graph))
+        given = {"scheme": next(iter(published))} if published else {"biases": "all"}
     family = f"{FAMILY}:{','.join(f'{key}={value}' for key, value in given.items())}"
     return policy_from(config_from(given, context.graph), context.graph, family)

@@ -27,7 +27,11 @@ KNOWN_MACS = ("0.15", "0.3")
 def reason_against(context: PolicyContext) -> str:
     """Needs Fisher information of this network on this task."""
     if context.layer_fisher is None:
-        return f"no Fisher table of {context.graph.name} for this task; run `explorer fisher`"
+        graph = context.graph
+        return (
+            f"no Fisher table of {graph.name} with norm {graph.norm} for this task; "
+            "`explorer fisher` makes one for the network's own norm"
+        )
     return ""
 
 

@@ -138,8 +138,13 @@ def test_regions_add_up_to_the_part(name):
         ("gap9", 'holds = "overflow"', 'holds = "inner"', "bytes_per_s and wait_power_w belong"),
         ("pi-zero-2w", "wait_power_w = 0.8\n", "", "bytes_per_s and wait_power_w belong"),
         ("gap9", 'holds = "inner"', 'holds = "overflow"', "bytes_per_s and wait_power_w belong"),
-        ("stm32f746", 'inside = "SRAM"', 'inside = "AXI"', "no larger level AXI around it"),
-        ("stm32f746", "= 65_536", "= 327_681", "no larger level SRAM around it"),
+        ("stm32f746", 'inside = "SRAM"', 'inside = "AXI"', "inside: got 'AXI', allowed: 'SRAM'"),
+        ("stm32f746", 'inside = "SRAM"', 'inside = "flash"', "DTCM.inside: got 'flash'"),
+        ("stm32f746", 'inside = "SRAM"', 'inside = "DTCM"', "DTCM.inside: got 'DTCM'"),
+        ("stm32f746", "= 65_536", "= 327_681", "DTCM: larger than SRAM around it"),
+        ("gap9", 'holds = "weights"', 'holds = "inner"', "at most one level with holds = 'inner'"),
+        ("gap9", 'holds = "inner"', 'holds = "weights"', "at most one level with .* 'weights'"),
+        ("gap9", 'name = "eMRAM"', 'name = "L2"', "each name only once, not 'L2' twice"),
         ("stm32f746", 'holds = "inner"', 'holds = "weights"', "inside belongs to holds = 'inner'"),
         ("stm32f746", 'name = "flash"\nholds = "weights"', 'name = "flash"\nholds = "data"',
          "exactly one level with holds = 'data'"),
@@ -150,6 +155,39 @@ def test_levels_that_contradict_themselves_are_refused(name, old, new, problem):
     assert old in text
     with pytest.raises(SpecError, match=rf"memory.*{problem}"):
         DeviceProfile.from_toml(text.replace(old, new))
+
+
+HUGE = "9" * 330
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("size_bytes = 8_388_608", f"size_bytes = {HUGE}", "memory.3.size_bytes: got 9"),
+        ("usable_bytes = 1_363_148", f"usable_bytes = {HUGE}", "memory.0.usable_bytes: got 9"),
+        ("active_cores = 1", f"active_cores = {HUGE}", "active_cores: got 9"),
+        ("active_cores = 1", f"active_cores = {'9' * 5000}", "not TOML"),
+        ("active_cores = 1", f"active_cores = 1\nalignment_bytes = {1 << 62}", "alignment_bytes"),
+        ("clock_hz = 370e6", "clock_hz = 1e-300", "clock_hz: got 1e-300"),
+        ("clock_hz = 370e6", "clock_hz = 1e308", r"clock_hz: got 1e\+308"),
+        ("clock_hz = 370e6", "clock_hz = nan", "clock_hz: got nan"),
+        ("plus_minus_ratio = 1.0", "plus_minus_ratio = 1e308", r"plus_minus_ratio: got 1e\+308"),
+        ("active_power_w = 0.047", "active_power_w = 1e300", r"active_power_w: got 1e\+300"),
+        ("weight_bytes_per_s = 2.479e9", "weight_bytes_per_s = 1e-9", "weight_bytes_per_s: got"),
+        ("layer_overhead_cycles = 4000", "layer_overhead_cycles = 1e300", "overhead_cycles: got"),
+        ("trainer_speed_ratio = 1.0", "trainer_speed_ratio = 1e99", "trainer_speed_ratio: got"),
+        ("elements_per_cycle = 3.0", "elements_per_cycle = 1e-99", "elements_per_cycle: got"),
+        ('fields = ["active_cores"]', 'fields = ["active_cores", "turbo"]', "'turbo' covers no"),
+        ('"memory.L1.size_bytes"', '"memory.L1.size_bytes", "memory.L3"', "'memory.L3' covers no"),
+        ('cite = "recalled from', 'cite = " " # "recalled from', r"source\.9\.cite"),
+    ],
+)
+def test_numbers_and_sources_that_cannot_be_are_refused_in_one_sentence(old, new, problem):
+    text = catalog.read("device", "gap9")
+    assert old in text
+    with pytest.raises(SpecError, match=problem) as caught:
+        DeviceProfile.from_toml(text.replace(old, new, 1))
+    assert len(str(caught.value)) < 300
 
 
 @pytest.mark.parametrize("name", STM32)

@@ -91,6 +91,38 @@ def test_batch_splits_into_micro_batches(terminal):
     assert answer["sample"]["time_s"] == pytest.approx(answer["step"]["time_s"] / 8)
 
 
+def test_one_step_is_not_steps(terminal):
+    arguments = ("cost", "digits-cnn", "gap9", "--batch", "8192")
+    assert "a session of 1 step " in " ".join(terminal(*arguments)[1].split())
+    session = json.loads(terminal(*arguments, "--json")[1])["session"]
+    assert (session["steps"], session["passes"]) == (1, 8192 / 25)
+
+
+def test_a_reserve_above_all_ram_leaves_none(terminal):
+    code, out, _ = terminal("cost", "digits-cnn", "gap9", "--reserve", "2000000", "--json")
+    fit = json.loads(out)["fits"][0]
+    assert code == 0
+    assert (fit["usable_bytes"], fit["fits"]) == (0, False)
+
+
+def test_names_are_shown_as_they_are(terminal, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    path = tmp_path / "mine.toml"
+    text = catalog.read("device", "gap9").replace('name = "gap9"', 'name = "[/gap9] :smile:"', 1)
+    path.write_text(text.replace('"L2"', '"[/L2]"').replace("memory.L2", "memory.[/L2]"))
+    for command in ("cost", "advise"):
+        code, out, _ = terminal(command, "digits-cnn", str(path), "--batch", "256")
+        assert code == 0
+        assert "[/L2]" in out
+        assert command == "advise" or "[/gap9] :smile:" in out
+
+
+def test_advice_is_titled_for_pairs_too(terminal):
+    out = terminal("advise", "digits-cnn", "gap9", "--batch", "8")[1]
+    assert "change" in out
+    assert "single" not in out
+
+
 def test_misfit_is_an_exit_code_only_when_asked_for(terminal):
     arguments = ("cost", "mbv2-w0.35", "stm32f746", "--batch", "32", "--json")
     code, out, _ = terminal(*arguments)
@@ -109,7 +141,14 @@ BAD = [
     (("cost", "mcunet-5fps", "gap9", "--policy", "free:first_conv=1.2"), ("1.2", "0 to 1")),
     (("cost", "mcunet-5fps", "gap9", "--policy", "free:conv1=0.5"), ("conv1", "first_conv")),
     (("cost", "mcunet-5fps", "gap9", "--policy", "sparse-update:scheme=1kb"), ("1kb", "99kb")),
-    (("cost", "digits-cnn", "gap9", "--policy", "sparse-update"), ("no scheme", "mcunet-5fps")),
+    (
+        ("cost", "digits-cnn", "gap9", "--policy", "sparse-update:scheme=99kb"),
+        ("no scheme", "mcunet-5fps", "biases, layers and shares"),
+    ),
+    (
+        ("cost", "mcunet-5fps", "gap9", "--policy", "tinytrain", "--norm", "gn"),
+        ("no Fisher table", "norm gn", "network's own norm"),
+    ),
     (("cost", "mcunet-5fps", "gap9", "--batch", "0"), ("batch", "0")),
     (("cost", "mcunet-5fps", "gap9", "--batch", "9" * 20), ("batch", "1000000")),
     (("cost", "mcunet-5fps:classes=9999999", "gap9"), ("classes", "100000")),
@@ -127,6 +166,12 @@ BAD = [
     (("cost", "mcunet-5fps", "pi-zero-2w", "--precision", "fp16"), ("fp16", "fp32")),
     (("cost", "mcunet-5fps", "gap9", "--accounting", "mine"), ("mine", "device")),
     (("cost", "mcunet-5fps", "gap9", "--reserve", "-1"), ("-1", "0")),
+    (("cost", "mcunet-5fps", "gap9", "--reserve", "9" * 330), ("reserve", "99", "whole number")),
+    (("cost", "mcunet-5fps", "gap9", "--steps", "9" * 330), ("steps", "99", "whole number")),
+    (
+        ("search", "mcunet-5fps", "gap9", "--memory-limit", "9" * 330),
+        ("memory_limit", "99", "whole number"),
+    ),
     (("cost", "mcunet-5fps", "gap9", "--steps", "0"), ("steps", "0")),
     (("cost", "mcunet-5fps", "gap9", "--samples", "0"), ("samples", "0")),
     (("cost", "mcunet-5fps", "gap9", "--against", "lastlayer"), ("lastlayer", "last-layer")),
@@ -239,6 +284,17 @@ def test_a_bad_policy_document_names_its_field(terminal, front, tmp_path, name):
     assert code == 2
     assert word in sentence(err)
     assert str(out) in err
+
+
+@pytest.mark.parametrize(("text", "code"), [("n_bias_update: 3", 0), ("n_bias_update: -3", 2)])
+def test_a_scheme_is_validated_as_one(terminal, tmp_path, text, code):
+    path = tmp_path / "scheme.yaml"
+    path.write_text(text)
+    answered, out, err = terminal("validate", str(path), "--json")
+    assert answered == code
+    (row,) = json.loads(out)
+    assert (row["kind"], row["valid"]) == ("tiny-training", code == 0)
+    assert code == 0 or "n_bias_update" in sentence(err)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null", "nonsense", '{"schema_version": "1"}'])

@@ -36,6 +36,34 @@ def test_what_is_no_text_is_refused(value):
         Session().with_model(value)
 
 
+@pytest.mark.parametrize(
+    "value", ["8", True, 1.5, float("nan"), {}, 10**330, 10**5000], ids=lambda v: type(v).__name__
+)
+@pytest.mark.parametrize(
+    "field",
+    ["batch", "micro_batch", "reserve_bytes", "memory_limit_bytes", "steps", "samples"],
+)
+def test_what_is_no_whole_number_is_refused(field, value):
+    with pytest.raises(SpecError, match=f"^{field}: got ") as caught:
+        Session(model="digits-cnn", **{field: value})
+    assert len(str(caught.value)) < 250
+
+
+def test_none_is_no_batch():
+    with pytest.raises(SpecError, match=r"^batch: got None"):
+        Session(batch=None)
+
+
+@pytest.mark.parametrize("value", [3, {}, ["gap9"]])
+@pytest.mark.parametrize(
+    "field",
+    ["task", "norm", "precision", "accounting", "memory_objective", "optimizer", "update_timing"],
+)
+def test_what_is_no_name_is_refused(field, value):
+    with pytest.raises(SpecError, match=f"^{field}: got "):
+        Session(model="digits-cnn", **{field: value})
+
+
 @pytest.fixture
 def document(tmp_path):
     session = Session(

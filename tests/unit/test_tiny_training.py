@@ -141,6 +141,12 @@ def test_listed_channels_go_to_the_side_file():
         ("backward_config: {n_bias_update: null}", "n_bias_update"),
         ("backward_config: {n_bias_update: 3, weights: 2}", "weights"),
         ("backward_config: {n_bias_update: 3, manual_weight_idx: [40, 41]}", "manual_weight_idx"),
+        ("backward_config: {n_bias_update: true}", "n_bias_update"),
+        ("backward_config: {n_bias_update: 3, weight_select_criteria: magnitude-}", "magnitude-"),
+        ("backward_config: {n_bias_update: 3, train_scale: 1}", "train_scale"),
+        ("backward_config: {n_bias_update: 3, quantize_gradient: 1}", "quantize_gradient"),
+        (f"backward_config: {{n_bias_update: {'9' * 5000}}}", "not YAML"),
+        ("[" * 5000, "not YAML"),
     ],
 )
 def test_a_bad_file_is_one_sentence(text, named):
@@ -160,7 +166,11 @@ def test_a_bad_file_is_one_sentence(text, named):
             {"n_bias_update": 9, "manual_weight_idx": "40", "weight_update_ratio": "1-1"},
             "1 shares from 0 to 1",
         ),
-        ({"n_bias_update": 9, "weight_select_criteria": "magnitude-"}, "weight_select_criteria"),
+        (
+            {"n_bias_update": 9, "manual_weight_idx": "40", "weight_update_ratio": "nan"},
+            "got 'nan', allowed: 1 shares from 0 to 1",
+        ),
+        ({"n_bias_update": 9, "n_weight_update": 10}, "n_weight_update: got 10, .* 0 to 9"),
     ],
 )
 def test_what_that_repository_would_fail_on_is_refused(fields, named):
@@ -192,6 +202,79 @@ def test_a_spec_says_the_same():
     assert replace(session.chosen_policy, family="") == replace(
         policy_from(config, graph, ""), family=""
     )
+
+
+OFF = BackwardConfig(enable_backward_config=0, n_bias_update=3, weight_update_ratio="1-0.5")
+ANY_CONFIG = st.builds(
+    BackwardConfig,
+    enable_backward_config=st.sampled_from([0, 1]),
+    n_bias_update=st.one_of(st.just("all"), st.integers(6, 42)),
+    n_weight_update=st.one_of(st.just("all"), st.none(), st.integers(0, 6)),
+    manual_weight_idx=st.one_of(st.none(), st.just("36-39"), st.just(41)),
+    weight_update_ratio=st.one_of(st.none(), st.floats(0, 1)),
+    weight_select_criteria=st.sampled_from(["magnitude+", "random"]),
+    pw1_weight_only=st.sampled_from([0, 1]),
+    freeze_fc=st.sampled_from([0, 1]),
+)
+
+
+@given(config=ANY_CONFIG)
+def test_a_file_trains_what_its_configuration_says(config, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "scheme.yaml"
+    path.write_text(config.to_yaml())
+    read = Session(policy=str(path))
+    expected = policy_from(config, read.graph, "")
+    assert replace(read.chosen_policy, family="") == expected
+    again = config_of(read.chosen_policy, read.graph)
+    assert replace(policy_from(again.config, read.graph, ""), family="") == expected
+
+
+def test_a_configuration_that_is_switched_off_trains_everything():
+    policy = policy_from(OFF, GRAPHS["mcunet-5fps"], "")
+    assert policy.slices == policy.slice_counts
+    assert all(policy.update_bias)
+
+
+@pytest.mark.parametrize(
+    ("parts", "named"),
+    [
+        ("biases=20-30", "biases: got '20-30', allowed: a whole number from 0 to 42"),
+        ("biases=43", "biases: got '43'"),
+        ("layers=41,shares=nan", "weight_update_ratio: got 'nan'"),
+        ("layers=41,criterion=fisher", "criterion: got 'fisher', allowed: magnitude, random"),
+    ],
+)
+def test_a_bad_part_is_one_sentence(parts, named):
+    with pytest.raises(SpecError, match=named):
+        Session(policy=f"sparse-update:{parts}").chosen_policy  # noqa: B018
+
+
+@pytest.mark.parametrize("policy", ["adapter-drop", "tinytl"])
+def test_adapters_are_not_exported(policy):
+    session = Session(policy=policy)
+    with pytest.raises(SpecError, match="adapters: tiny-training has none"):
+        config_of(session.chosen_policy, session.graph)
+
+
+@pytest.mark.parametrize("norm", ["gn", "bn", "frozen-bn"])
+def test_a_network_with_norms_is_not_exported(norm):
+    session = Session(policy="bias-only:last=12", norm=norm)
+    with pytest.raises(SpecError, match=f"has {norm} here; make the policy with norm none"):
+        config_of(session.chosen_policy, session.graph)
+
+
+def test_an_own_scheme_goes_in_and_out_of_a_network_without_published_ones(tmp_path):
+    session = Session(model="digits-cnn", norm="none", policy="last-k:k=3")
+    exported = config_of(session.chosen_policy, session.graph)
+    path = tmp_path / "scheme.yaml"
+    path.write_text(exported.config.to_yaml())
+    read = session.with_policy(str(path))
+    assert read.chosen_policy.slices[-3:] == read.chosen_policy.slice_counts[-3:]
+    assert config_of(read.chosen_policy, read.graph).config == exported.config
+    parts = session.with_policy("sparse-update:biases=3,layers=10,shares=0.5").chosen_policy
+    assert sum(parts.update_bias) == 3
+    assert session.with_policy("sparse-update").chosen_policy.family == "sparse-update:biases=all"
+    assert not any(label.startswith("sparse-update") for label in session.compare().labels)
 
 
 def test_a_scheme_and_its_parts_do_not_mix():
