@@ -16,7 +16,7 @@ from explorer import catalog
 from explorer.costmodel.detail import fits_of, needs_and_limits, violations
 from explorer.costmodel.evaluate import evaluate, place_rows
 from explorer.costmodel.report import CostReport, Fit
-from explorer.design import OPTIMIZER_STATES, DesignBatch, TrainingSetup
+from explorer.design import LARGEST_BATCH, OPTIMIZER_STATES, DesignBatch, TrainingSetup
 from explorer.device import DeviceProfile
 from explorer.errors import SpecError
 from explorer.graph import NORMS, ModelGraph
@@ -123,8 +123,9 @@ class Change:
 class Advice:
     """Answers for one question.
 
-    `largest_micro_batch_count` divides the batch and is 0 when not even one sample at a time
-    fits; `devices` are those that fit, smallest usable RAM first, and `precisions` what each
+    `largest_batch_count` samples fit in one pass; `largest_micro_batch_count` is that for a
+    batch of 1, else the largest split of the batch that fits. Both are 0 when not even one
+    sample at a time does. `devices` are those that fit, smallest usable RAM first, and `precisions` what each
     of them runs in: the asked one, or its own where it does not have that. `changes` are
     single changes, those that fit first, by time and then by what is given up; pairs that fit
     are among them only where no single change does.
@@ -132,6 +133,7 @@ class Advice:
 
     fits: tuple[Fit, ...]
     batch: int
+    largest_batch_count: int
     largest_micro_batch_count: int
     devices: tuple[str, ...]
     precisions: tuple[str, ...]
@@ -145,10 +147,15 @@ class Advice:
     @property
     def sentences(self) -> tuple[str, str]:
         """For a person: the largest micro-batch and the smallest device."""
-        largest = self.largest_micro_batch_count or "not even 1"
+        once = f"largest batch that fits in one pass: {self.largest_batch_count:,}"
+        if not self.largest_batch_count:
+            once = "not even one sample at a time fits"
+        elif self.batch > 1:
+            split = self.largest_micro_batch_count or "none"
+            once = f"largest micro-batch that fits: {split} of a batch of {self.batch:,}; {once}"
         device = f"{self.devices[0]} in {self.precisions[0]}" if self.devices else "none known"
         return (
-            f"largest micro-batch that fits: {largest} of a batch of {self.batch:,}",
+            once,
             f"smallest device that fits: {device}",
         )
 
@@ -162,6 +169,7 @@ class Advice:
         """The JSON surface of `explorer advise`."""
         return {
             "fits": [fit.to_dict() for fit in self.fits],
+            "largest_batch": self.largest_batch_count,
             "largest_micro_batch": self.largest_micro_batch_count,
             "smallest_device": self.smallest_device,
             "devices": list(self.devices),
@@ -237,11 +245,14 @@ def advise(question: Question) -> Advice:
         )
     )
     splits = [one for one in (now, *fitting) if one.fits and not one.besides]
+    largest = _largest_batch(question)
+    split = max((one.setup.micro_batch for one in splits), default=0)
     elsewhere = _fitting_devices(question)
     return Advice(
         fits=tuple(fits_of(question.profile, placed, 0, question.reserve_bytes)),
         batch=question.batch,
-        largest_micro_batch_count=max((one.setup.micro_batch for one in splits), default=0),
+        largest_batch_count=largest,
+        largest_micro_batch_count=split if question.batch > 1 else largest,
         devices=tuple(one.question.device for one in elsewhere),
         precisions=tuple(one.setup.precision for one in elsewhere),
         changes=tuple(changes),
@@ -284,6 +295,18 @@ def _fitting(answers: Iterable[_Answer]) -> list[_Answer]:
         if answer.besides not in found and answer.fits:
             found[answer.besides] = answer
     return list(found.values())
+
+
+def _largest_batch(question: Question) -> int:
+    """Samples that fit in one pass; memory rises with them, so halving the range finds it."""
+    fitting, misfit = 0, LARGEST_BATCH + 1
+    while misfit - fitting > 1:
+        middle = min(2 * fitting + 1, (fitting + misfit) // 2)
+        if _answers([((), question.with_batch(middle))])[0].fits:
+            fitting = middle
+        else:
+            misfit = middle
+    return fitting
 
 
 def _fitting_devices(question: Question) -> list[_Answer]:

@@ -85,8 +85,28 @@ def test_largest_micro_batch_divides_the_batch_and_no_larger_one_fits(question, 
         if session.batch % micro == 0 and session.with_batch(session.batch, micro).cost().fits_all
     ]
     advice = session.advise()
-    assert advice.largest_micro_batch_count == max(fitting, default=0) == largest
-    assert f"{largest or 'not even 1'} of a batch of {session.batch}" in advice.sentences[0]
+    expected = max(fitting, default=0)
+    if session.batch == 1:
+        expected = advice.largest_batch_count
+    assert advice.largest_micro_batch_count == expected == largest
+    if session.batch > 1 and advice.largest_batch_count:
+        assert f"{largest or 'none'} of a batch of {session.batch}" in advice.sentences[0]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        {},
+        {"device": "pi-zero-2w", "policy": "full"},
+        {"model": "digits-cnn", "device": "stm32f746", "policy": "full", "batch": 12},
+        {"model": "mbv2-w0.35", "device": "stm32f746", "policy": "full"},
+    ],
+)
+def test_one_more_than_the_largest_batch_does_not_fit(question):
+    session = Session(**question)
+    largest = session.advise().largest_batch_count
+    assert not session.with_batch(largest + 1).cost().fits_all
+    assert largest == 0 or session.with_batch(largest).cost().fits_all
 
 
 def test_devices_that_fit_come_smallest_first():
@@ -251,6 +271,7 @@ def test_terminal_prints_the_advice(capsys):
     answer = json.loads(capsys.readouterr().out)
     assert set(answer) == {
         "fits",
+        "largest_batch",
         "largest_micro_batch",
         "smallest_device",
         "devices",
@@ -261,5 +282,5 @@ def test_terminal_prints_the_advice(capsys):
     assert run(["advise", "mcunet-5fps", "gap9", "--batch", "8"]) == 0
     printed = capsys.readouterr().out
     assert "smallest device" in printed
-    assert "not even 1 of a batch of 8" in printed
+    assert "not even one sample at a time fits" in printed
     assert "single change" not in printed
