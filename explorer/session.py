@@ -26,7 +26,14 @@ from explorer.device import read_text
 from explorer.document import PolicyDocument, load_policy
 from explorer.errors import SpecError
 from explorer.export import FrontDocument, device_digest, front_document, policy_document
-from explorer.family import FamilyInfo, PolicyContext, build_policy, families, known_specs
+from explorer.family import (
+    FamilyInfo,
+    PolicyContext,
+    build_policy,
+    families,
+    known_specs,
+    policy_warnings,
+)
 from explorer.question import DEFAULT_POLICY, Question
 from explorer.search.candidates import CandidateTable, ParetoFront
 from explorer.search.control import SearchControl
@@ -82,7 +89,7 @@ class Session(Question):
 
     def cost(self) -> Cost:
         """The chosen policy's cost in full."""
-        return report(
+        cost = report(
             self.graph,
             self.profile,
             self._batch([self.chosen_policy]),
@@ -90,6 +97,12 @@ class Session(Question):
             self.accounting,
             self._plan(),
         )
+        return replace(cost, warnings=(*cost.warnings, *self.warnings(self.policy)))
+
+    def warnings(self, policy: str) -> list[str]:
+        """What a policy's family says against it here; a document says nothing."""
+        is_spec = not policy.endswith((".json", ".yaml", ".yml"))
+        return policy_warnings(self._context, policy) if is_spec else []
 
     def against(self, other: "Session") -> Against:
         """How likely a sample trains faster, and with less energy, than another question's.
@@ -263,6 +276,7 @@ class Session(Question):
             weight_counts=table.weight_count,
             forward_macs=table.forward_macs,
             layer_fisher=None if self.scores is None else self.scores.layer_fisher(),
+            layer_gradient=None if self.scores is None else self.scores.layer_gradient(),
             screen=screen,
             usable_bytes=float(self.profile.ram.usable_bytes - self.reserve_bytes),
         )

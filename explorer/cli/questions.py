@@ -235,11 +235,15 @@ def compare(
     table = session.problem.place(session.compare())
     if as_json:
         rows = json.loads(table.to_frame().to_json(orient="records"))
-        for row in rows:
+        for row, spec in zip(rows, table.labels, strict=True):
             row["score_name"] = table.score_name
+            row["warnings"] = session.warnings(spec)
         print(json.dumps(rows, indent=2))
     else:
         print_table(table, f"{model} on {device}, {session.task_name}")
+        for spec in table.labels:
+            for warning in session.warnings(spec):
+                console.print(f"{spec}: {warning}", style="yellow")
 
 
 @app.command()
