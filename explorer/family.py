@@ -33,8 +33,9 @@ class PolicyContext:
     """Everything a family may choose by.
 
     `weight_counts`, `forward_macs` [L]; `layer_fisher` [L] Fisher potential (F2) and
-    `layer_gradient` [L] L1 norm of the weight gradient, None without a score table; `screen` gives peak live bytes [P] and backward MACs [P] of
-    candidate policies under the session's setup; `usable_bytes` is the device's RAM.
+    `layer_gradient` [L] L1 norm of the weight gradient, None without a score table; `screen`
+    gives peak live bytes [P] and backward MACs [P] of candidate policies under the session's
+    setup; `usable_bytes` is the device's RAM.
     """
 
     graph: ModelGraph

@@ -13,7 +13,7 @@ from explorer.errors import SpecError
 from explorer.session import Session
 from tests.helpers import batch_of
 
-MEMORY_BYTES = {"digits-cnn": 60_000, "mcunet-5fps": 770_000}
+MEMORY_BYTES = {"digits-cnn": 60_000, "mcunet-5fps": 800_000}
 MODELS = tuple(MEMORY_BYTES)
 
 
@@ -22,7 +22,7 @@ def chosen(model: str, options: str):
 
 
 def budgets(model: str) -> str:
-    return f"memory={MEMORY_BYTES[model]},macs=0.25"
+    return f"memory={MEMORY_BYTES[model]},macs=0.15"
 
 
 def spent(session: Session, policy) -> tuple[float, float]:
@@ -47,7 +47,7 @@ def test_the_choice_is_that_of_the_published_rule(model, criterion):
         slope = scores.columns["grad_l1_in"][index].sum()
         values.append({"f3": potential / size / macs, "fisher": potential, "gradient": slope})
     order = sorted(range(len(values)), key=lambda index: -values[index][criterion])
-    budget = 0.25 * spent(session, everything(table.axes))[1]
+    budget = 0.15 * spent(session, everything(table.axes))[1]
     kept = dict.fromkeys(range(len(order)), 0)
     for index in order:
         tried = kept | {index: int(table.axes.out_channels[index]) // 2}
@@ -73,7 +73,7 @@ def test_a_refill_only_adds_and_stays_within_the_budgets(model):
     full = spent(session, everything(layer_table(session.graph).axes))[1]
     peak, macs = spent(session, filled)
     assert peak <= MEMORY_BYTES[model]
-    assert spent(session, plain)[1] < macs <= 0.25 * full
+    assert spent(session, plain)[1] < macs <= 0.15 * full
 
 
 def test_the_channel_baselines_train_as_much_of_the_same_layers():
