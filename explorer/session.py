@@ -13,8 +13,10 @@ import numpy as np
 
 from explorer.accuracy.calibrate import Calibration
 from explorer.accuracy.proxy import layer_scores
+from explorer.accuracy.records import AccuracyCurve
 from explorer.accuracy.scores import ScoreTable
 from explorer.advice import Advice, advise
+from explorer.costmodel.adaptation import Plan
 from explorer.costmodel.detail import report
 from explorer.costmodel.evaluate import evaluate
 from explorer.costmodel.memory_map import MemoryMap, memory_map
@@ -110,6 +112,25 @@ class Session(Question):
         The same device errs for both alike, two devices each in their own way.
         """
         return Against.of(self._sample_spending(), other._sample_spending(), other.policy)
+
+    def seconds_of(self, curve: AccuracyCurve) -> FloatArray:
+        """Modelled time on the device at the steps of a measured curve [S].
+
+        A step is that of the measured setup; choosing channels, where a policy does, comes first.
+        """
+        setup = replace(curve.run.design.setup.setup(), precision=self._setup().precision)
+        policy = curve.run.design.policy(self.graph)
+        designs = DesignBatch.of(self._context.axes, [policy], setup)
+        samples = curve.run.protocol.support_count
+        cost = report(self.graph, self.profile, designs, plan=Plan(steps=None, samples=samples))
+        selection_s: float = cost.session["selection_time_s"]
+        return selection_s + np.array(curve.steps) * cost.step_time_s
+
+    def chosen_with(self, scores: ScoreTable) -> UpdatePolicy:
+        """What the chosen policy trains when other scores than the session's are asked."""
+        if self.policy.endswith((".json", ".yaml", ".yml")):
+            return self.chosen_policy
+        return build_policy(self._context_of(scores), self.policy)
 
     def compare(self) -> CandidateTable:
         """Every known policy that applies, one row each, labelled by its spec."""
@@ -263,6 +284,9 @@ class Session(Question):
 
     @cached_property
     def _context(self) -> PolicyContext:
+        return self._context_of(self.scores)
+
+    def _context_of(self, scores: ScoreTable | None) -> PolicyContext:
         table = layer_table(self.graph)
 
         def screen(policies: Sequence[UpdatePolicy]) -> tuple[FloatArray, FloatArray]:
@@ -275,8 +299,8 @@ class Session(Question):
             axes=table.axes,
             weight_counts=table.weight_count,
             forward_macs=table.forward_macs,
-            layer_fisher=None if self.scores is None else self.scores.layer_fisher(),
-            layer_gradient=None if self.scores is None else self.scores.layer_gradient(),
+            layer_fisher=None if scores is None else scores.layer_fisher(),
+            layer_gradient=None if scores is None else scores.layer_gradient(),
             screen=screen,
             usable_bytes=float(self.profile.ram.usable_bytes - self.reserve_bytes),
         )

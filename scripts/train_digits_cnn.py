@@ -17,8 +17,8 @@ import sklearn
 import torch
 
 from explorer import catalog
-from explorer.accuracy.episodes import sample_episode
-from explorer.accuracy.pretrain import QUERIES, pretrain, query_logits, recipe, seeded_module
+from explorer.accuracy.pretrain import pretrain, prototype_accuracies, recipe, seeded_module
+from explorer.accuracy.records import standard_error
 from explorer.accuracy.tasks import TaskData
 from explorer.accuracy.tasks.digits import SOURCE_CLASSES
 from explorer.accuracy.torch_bridge import GraphModule, save_weights, state_digest
@@ -112,14 +112,8 @@ def split(task: TaskData, seed: int) -> tuple[TaskData, TaskData]:
 
 def prototype_accuracy(module: GraphModule, task: TaskData, seed: int) -> str:
     """`0.954 +- 0.003` over episodes of other draws than those trained on."""
-    accuracies = []
-    for index in range(HELD_OUT_EPISODES):
-        episode = sample_episode(task, seed=seed + 1, index=index, query_count=QUERIES)
-        with torch.no_grad():
-            right = query_logits(module, episode).argmax(1) == episode.query_labels
-        accuracies.append(right.float().mean().item())
-    error = np.std(accuracies, ddof=1) / HELD_OUT_EPISODES**0.5
-    return f"{np.mean(accuracies):.3f} +- {error:.3f}"
+    accuracies = prototype_accuracies(module, task, seed=seed + 1, episodes=HELD_OUT_EPISODES)
+    return f"{accuracies.mean():.3f} +- {standard_error(accuracies):.3f}"
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from explorer.accuracy.torch_bridge import (
 from explorer.document import Named
 from explorer.errors import MissingDataError, SpecError
 from explorer.graph import ModelGraph
+from explorer.units import FloatArray
 
 LEARNING_RATE = 3e-4
 QUERIES = 10
@@ -137,10 +138,11 @@ def pretrain(
         for index in range(done, rules.episodes):
             try:
                 tick.check()
-            except CancelledError:
-                if checkpoint is not None:
-                    run.keep(checkpoint, index)
-                raise
+            except CancelledError as error:
+                if checkpoint is None:
+                    raise
+                run.keep(checkpoint, index)
+                raise CancelledError(f"{error}; resume goes on from {checkpoint.name}") from None
             run.step(source, index)
             if checkpoint is not None and (index + 1) % CHECKPOINT_EPISODES == 0:
                 run.keep(checkpoint, index + 1)
@@ -157,6 +159,20 @@ def query_logits(
     embeddings = module(torch.cat((episode.support, episode.queries)))
     support, queries = embeddings.tensor_split([len(episode.support)])
     return prototype_logits(support, episode.support_labels, episode.ways, queries, temperature)
+
+
+def prototype_accuracies(
+    module: GraphModule, task: TaskData, *, seed: int, episodes: int = 50
+) -> FloatArray:
+    """Accuracy of the prototype head without fine-tuning, 5-shot, one value an episode [E]."""
+    accuracies = []
+    for index in range(episodes):
+        episode = sample_episode(task, seed=seed, index=index, query_count=QUERIES, view_count=0)
+        episode = episode.to(device_of(module))
+        with torch.no_grad():
+            right = query_logits(module, episode).argmax(1) == episode.query_labels
+        accuracies.append(float(right.float().mean()))
+    return np.array(accuracies)
 
 
 def seeded_module(graph: ModelGraph, seed: int) -> GraphModule:

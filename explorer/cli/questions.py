@@ -1,9 +1,6 @@
 """Questions: list, cost, compare, search."""
 
 import json
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -33,6 +30,7 @@ from explorer.cli.shared import (
     console,
     print_rows,
     show,
+    stopping,
     write,
 )
 from explorer.costmodel.adaptation import SAMPLES
@@ -296,7 +294,7 @@ def search(
     )
     control = SearchControl()
     with (
-        _stopping(control),
+        stopping(control.stop),
         Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress,
     ):
         bar = progress.add_task("search", total=trials)
@@ -324,16 +322,6 @@ def search(
     else:
         print_front(front.table.take(front.rows))
         console.print(f"{len(front.table)} candidates written to {out}")
-
-
-@contextmanager
-def _stopping(control: SearchControl) -> Iterator[None]:
-    """The first Ctrl-C ends the search after its running batch, and what was found is kept."""
-    before = signal.signal(signal.SIGINT, lambda *_: control.stop())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _summary(kind: str, name: str) -> str:
