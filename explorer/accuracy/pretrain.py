@@ -148,7 +148,7 @@ def pretrain(
                 run.keep(checkpoint, index + 1)
             tick.done()
     trained = run.student.eval()
-    trained.pretraining = rules.model_copy(update={"temperature": float(run.temperature)})
+    trained.pretraining = rules.model_copy(update={"temperature": run.temperature.item()})
     return trained
 
 
