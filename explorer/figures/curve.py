@@ -85,6 +85,7 @@ def draw(data: CurvesData) -> go.Figure:
                 go.Scatter(
                     x=np.concatenate([x, x[::-1]]),
                     y=np.concatenate([low, high[::-1]]),
+                    mode="lines",
                     fill="toself",
                     fillcolor=curve.color,
                     opacity=_BAND_OPACITY,

@@ -125,8 +125,7 @@ def test_no_gradient_is_computed_below_the_earliest_trained_slice(spec, module, 
     for position, layer in enumerate(graph.layers):
         sources = graph.producers(layer)
         own = position >= start and any(
-            parameter.requires_grad
-            for parameter in student.get_submodule(layer.name).parameters()
+            parameter.requires_grad for parameter in student.get_submodule(layer.name).parameters()
         )
         reached = bool(needs.intersection(sources))
         if layer.name in macs:
