@@ -1,7 +1,8 @@
 """What a policy family is given and what it declares.
 
 A family is a file in `policies/`: SUMMARY, OPTIONS, `reason_against(context)`,
-`known(context)` (specs worth comparing) and `build(context, options)`.
+`known(context)` (specs worth comparing) and `build(context, options)`; if it likes,
+`warnings(context, options)`, sentences to show beside what was built.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,9 +32,10 @@ class Option:
 class PolicyContext:
     """Everything a family may choose by.
 
-    `weight_counts`, `forward_macs` [L]; `layer_fisher` [L] Fisher potential (F2) or None
-    where no score table exists; `screen` gives peak live bytes [P] and backward MACs [P] of
-    candidate policies under the session's setup; `usable_bytes` is the device's RAM.
+    `weight_counts`, `forward_macs` [L]; `layer_fisher` [L] Fisher potential (F2) and
+    `layer_gradient` [L] L1 norm of the weight gradient, None without a score table; `screen`
+    gives peak live bytes [P] and backward MACs [P] of candidate policies under the session's
+    setup; `usable_bytes` is the device's RAM.
     """
 
     graph: ModelGraph
@@ -41,6 +43,7 @@ class PolicyContext:
     weight_counts: FloatArray
     forward_macs: FloatArray
     layer_fisher: FloatArray | None
+    layer_gradient: FloatArray | None
     screen: Screen
     usable_bytes: float
 
@@ -97,8 +100,18 @@ def build_policy(context: PolicyContext, spec: str) -> UpdatePolicy:
             if key not in module.OPTIONS:
                 known = ", ".join(module.OPTIONS) or "none"
                 raise SpecError.of(f"option of {name}", key, f"known options: {known}")
+            allowed = module.OPTIONS[key].choices
+            if allowed is not None and options[key] not in allowed:
+                raise SpecError.of(key, options[key], ", ".join(allowed))
     policy: UpdatePolicy = module.build(context, options)
     return policy
+
+
+def policy_warnings(context: PolicyContext, spec: str) -> list[str]:
+    """What a family says against a policy that can be built; mostly nothing."""
+    name, options = catalog.split_spec(spec)
+    found = getattr(catalog.load("policy", name), "warnings", None)
+    return [] if found is None else list(found(context, options))
 
 
 def whole_number(name: str, text: str, low: int, high: int) -> int:

@@ -13,8 +13,10 @@ import numpy as np
 
 from explorer.accuracy.calibrate import Calibration
 from explorer.accuracy.proxy import layer_scores
+from explorer.accuracy.records import AccuracyCurve
 from explorer.accuracy.scores import ScoreTable
 from explorer.advice import Advice, advise
+from explorer.costmodel.adaptation import Plan
 from explorer.costmodel.detail import report
 from explorer.costmodel.evaluate import evaluate
 from explorer.costmodel.memory_map import MemoryMap, memory_map
@@ -26,7 +28,14 @@ from explorer.device import read_text
 from explorer.document import PolicyDocument, load_policy
 from explorer.errors import SpecError
 from explorer.export import FrontDocument, device_digest, front_document, policy_document
-from explorer.family import FamilyInfo, PolicyContext, build_policy, families, known_specs
+from explorer.family import (
+    FamilyInfo,
+    PolicyContext,
+    build_policy,
+    families,
+    known_specs,
+    policy_warnings,
+)
 from explorer.question import DEFAULT_POLICY, Question
 from explorer.search.candidates import CandidateTable, ParetoFront, concatenate
 from explorer.search.control import SearchControl
@@ -84,7 +93,7 @@ class Session(Question):
 
     def cost(self) -> Cost:
         """The chosen policy's cost in full."""
-        return report(
+        cost = report(
             self.graph,
             self.profile,
             self.designs,
@@ -92,6 +101,12 @@ class Session(Question):
             self.accounting,
             self._plan(),
         )
+        return replace(cost, warnings=(*cost.warnings, *self.warnings(self.policy)))
+
+    def warnings(self, policy: str) -> list[str]:
+        """What a policy's family says against it here; a document says nothing."""
+        is_spec = not policy.endswith((".json", ".yaml", ".yml"))
+        return policy_warnings(self._context, policy) if is_spec else []
 
     def against(
         self, other: "Session", table: CandidateTable | None = None, row: int = 0
@@ -103,6 +118,25 @@ class Session(Question):
         """
         mine = self._sample_spending(self._designs_of(table, row))
         return Against.of(mine, other._sample_spending(other._designs_of()), other.policy)
+
+    def seconds_of(self, curve: AccuracyCurve) -> FloatArray:
+        """Modelled time on the device at the steps of a measured curve [S].
+
+        A step is that of the measured setup; choosing channels, where a policy does, comes first.
+        """
+        setup = replace(curve.run.design.setup.setup(), precision=self._setup().precision)
+        policy = curve.run.design.policy(self.graph)
+        designs = DesignBatch.of(self._context.axes, [policy], setup)
+        samples = curve.run.protocol.support_count
+        cost = report(self.graph, self.profile, designs, plan=Plan(steps=None, samples=samples))
+        selection_s: float = cost.session["selection_time_s"]
+        return selection_s + np.array(curve.steps) * cost.step_time_s
+
+    def chosen_with(self, scores: ScoreTable) -> UpdatePolicy:
+        """What the chosen policy trains when other scores than the session's are asked."""
+        if self.policy.endswith((".json", ".yaml", ".yml")):
+            return self.chosen_policy
+        return build_policy(self._context_of(scores), self.policy)
 
     def compare(self) -> CandidateTable:
         """Every known policy that applies, one row each, labelled by its spec."""
@@ -292,6 +326,9 @@ class Session(Question):
 
     @cached_property
     def _context(self) -> PolicyContext:
+        return self._context_of(self.scores)
+
+    def _context_of(self, scores: ScoreTable | None) -> PolicyContext:
         table = layer_table(self.graph)
 
         def screen(policies: Sequence[UpdatePolicy]) -> tuple[FloatArray, FloatArray]:
@@ -304,7 +341,8 @@ class Session(Question):
             axes=table.axes,
             weight_counts=table.weight_count,
             forward_macs=table.forward_macs,
-            layer_fisher=None if self.scores is None else self.scores.layer_fisher(),
+            layer_fisher=None if scores is None else scores.layer_fisher(),
+            layer_gradient=None if scores is None else scores.layer_gradient(),
             screen=screen,
             usable_bytes=float(self.profile.ram.usable_bytes - self.reserve_bytes),
         )

@@ -19,7 +19,7 @@ from explorer.accuracy.finetune import measure, measured_design, task_protocol
 from explorer.accuracy.fisher import task_scores
 from explorer.accuracy.records import DesignRecord, Ledger, run_key
 from explorer.accuracy.tasks import load_task
-from explorer.accuracy.torch_bridge import model_module
+from explorer.accuracy.torch_bridge import model_module, state_digest
 from explorer.design import LayerAxes, UpdatePolicy
 from explorer.paths import data_cache
 
@@ -42,6 +42,7 @@ def main() -> None:
     options = parser.parse_args()
     graph = catalog.load("model", MODEL).build()
     task, module = load_task(TASK), model_module(graph)
+    weights = state_digest(module)
     table = task_scores(graph, TASK, episodes=SCORE_EPISODES, seed=SEED, module=module)
     table.save(data_cache() / "fisher" / f"{MODEL}-{TASK}.npz")
     ledger = Ledger(options.ledger)
@@ -53,7 +54,10 @@ def main() -> None:
     left = []
     for policy in policies:
         record = DesignRecord.of(measured_design(policy, protocol))
-        if run_key(graph.digest, TASK, record, SEED, options.episodes, protocol) not in done:
+        if (
+            run_key(graph.digest, weights, TASK, record, SEED, options.episodes, protocol)
+            not in done
+        ):
             left.append(policy)
     print(f"{len(policies)} designs, {len(left)} to measure", flush=True)
     for number, policy in enumerate(left[: options.limit], start=1):

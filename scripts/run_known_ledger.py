@@ -14,7 +14,7 @@ from explorer import Session
 from explorer.accuracy.finetune import measure, measured_design, task_protocol
 from explorer.accuracy.records import DesignRecord, Ledger, run_key
 from explorer.accuracy.tasks import task_for
-from explorer.accuracy.torch_bridge import model_module
+from explorer.accuracy.torch_bridge import model_module, state_digest
 from explorer.paths import data_cache
 
 ANCHORS = ("none", "last-layer", "full")
@@ -41,9 +41,12 @@ def main() -> None:
     ledger = Ledger(options.ledger or data_cache() / "runs" / name)
     done = ledger.read().measured()
     protocol, module = task_protocol(task_for(options.task, graph.input_shape)), model_module(graph)
+    weights = state_digest(module)
     for number, policy in enumerate(policies, start=1):
         record = DesignRecord.of(measured_design(policy, protocol))
-        key = run_key(graph.digest, options.task, record, options.seed, options.episodes, protocol)
+        key = run_key(
+            graph.digest, weights, options.task, record, options.seed, options.episodes, protocol
+        )
         if key in done:
             continue
         run = measure(

@@ -21,7 +21,7 @@ from explorer import Session
 from explorer.accuracy.episodes import SHOTS
 from explorer.accuracy.finetune import measure, measured_design
 from explorer.accuracy.records import DesignRecord, Ledger, Protocol, run_key
-from explorer.accuracy.torch_bridge import model_module
+from explorer.accuracy.torch_bridge import model_module, state_digest
 from explorer.design import LayerAxes, UpdatePolicy
 from explorer.paths import data_cache
 
@@ -47,13 +47,14 @@ def main() -> None:
     options = parser.parse_args()
     session = Session(model=options.model, task=options.task, device=options.device)
     graph, module = session.graph, model_module(session.graph)
+    weights = state_digest(module)
     name = f"{graph.name}-{options.task}.jsonl"
     ledger = Ledger(options.ledger or data_cache() / "runs" / name)
     done = ledger.read().measured()
     protocol = Protocol(ways=options.ways, shots=SHOTS, query_count=options.queries)
     for policy, episodes in planned(session, options.known_episodes, options.episodes):
         record = DesignRecord.of(measured_design(policy, protocol))
-        if run_key(graph.digest, options.task, record, SEED, episodes, protocol) in done:
+        if run_key(graph.digest, weights, options.task, record, SEED, episodes, protocol) in done:
             continue
         run = measure(
             graph,

@@ -15,19 +15,17 @@ from pathlib import Path
 import numpy as np
 import sklearn
 import torch
-from torch.nn import functional
 
 from explorer import catalog
-from explorer.accuracy.episodes import Episode, prototype_logits, sample_episode
+from explorer.accuracy.pretrain import pretrain, prototype_accuracies, recipe, seeded_module
+from explorer.accuracy.records import standard_error
 from explorer.accuracy.tasks import TaskData
 from explorer.accuracy.tasks.digits import SOURCE_CLASSES
-from explorer.accuracy.torch_bridge import GraphModule, build_module, save_weights, state_digest
+from explorer.accuracy.torch_bridge import GraphModule, save_weights, state_digest
 from explorer.paths import data_cache
 
 TRAINED_SHARE = 0.8
 LEARNING_RATE = 3e-3
-SHOTS = 5
-QUERIES = 10
 HELD_OUT_EPISODES = 50
 
 CARD = """# digits-cnn
@@ -66,7 +64,15 @@ def main() -> None:
     graph = catalog.load("model", "digits-cnn").build()
     known, held_out = split(task, options.seed)
     start = time.perf_counter()
-    module = train(build_seeded(graph, options.seed), known, options.episodes, options.seed)
+    start_module = seeded_module(graph, options.seed)
+    rules = recipe(
+        start_module,
+        known,
+        episodes=options.episodes,
+        learning_rate=LEARNING_RATE,
+        seed=options.seed,
+    )
+    module = pretrain(start_module, known, rules)
     seconds = time.perf_counter() - start
     save_weights(module, options.out / "digits-cnn.safetensors")
     card = CARD.format(
@@ -90,14 +96,8 @@ def main() -> None:
     print(card)
 
 
-def build_seeded(graph, seed: int) -> GraphModule:
-    """A module with initial weights of a seed."""
-    torch.manual_seed(seed)
-    return build_module(graph)
-
-
 def split(task: TaskData, seed: int) -> tuple[TaskData, TaskData]:
-    """The source classes' images: to train on, and held out."""
+    """The source classes' images: to train on, as the digits that are not new, and held out."""
     rng = np.random.default_rng(seed)
     known, held_out = [], []
     for label in SOURCE_CLASSES:
@@ -106,45 +106,14 @@ def split(task: TaskData, seed: int) -> tuple[TaskData, TaskData]:
         known.append(members[:cut])
         held_out.append(members[cut:])
     parts = (np.concatenate(known), np.concatenate(held_out))
-    first, second = (
-        replace(task, pixels=task.pixels[i], labels=task.labels[i], held_out=SOURCE_CLASSES)
-        for i in parts
-    )
-    return first, second
-
-
-def train(module: GraphModule, task: TaskData, episodes: int, seed: int) -> GraphModule:
-    """Meta-train on episodes of a task."""
-    optimizer = torch.optim.Adam(module.parameters(), lr=LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, episodes)
-    for index in range(episodes):
-        episode = sample_episode(task, seed=seed, index=index, shots=SHOTS, query_count=QUERIES)
-        optimizer.zero_grad()
-        functional.cross_entropy(query_logits(module, episode), episode.query_labels).backward()
-        optimizer.step()
-        schedule.step()
-    return module
-
-
-def query_logits(module: GraphModule, episode: Episode) -> torch.Tensor:
-    """Logits of the queries against prototypes of the support."""
-    embeddings = module(torch.cat((episode.support, episode.queries)))
-    cut = len(episode.support)
-    return prototype_logits(
-        embeddings[:cut], episode.support_labels, episode.ways, embeddings[cut:]
-    )
+    first, second = (replace(task, pixels=task.pixels[i], labels=task.labels[i]) for i in parts)
+    return first, replace(second, held_out=SOURCE_CLASSES)
 
 
 def prototype_accuracy(module: GraphModule, task: TaskData, seed: int) -> str:
     """`0.954 +- 0.003` over episodes of other draws than those trained on."""
-    accuracies = []
-    for index in range(HELD_OUT_EPISODES):
-        episode = sample_episode(task, seed=seed + 1, index=index, shots=SHOTS, query_count=QUERIES)
-        with torch.no_grad():
-            right = query_logits(module, episode).argmax(1) == episode.query_labels
-        accuracies.append(right.float().mean().item())
-    error = np.std(accuracies, ddof=1) / HELD_OUT_EPISODES**0.5
-    return f"{np.mean(accuracies):.3f} +- {error:.3f}"
+    accuracies = prototype_accuracies(module, task, seed=seed + 1, episodes=HELD_OUT_EPISODES)
+    return f"{accuracies.mean():.3f} +- {standard_error(accuracies):.3f}"
 
 
 if __name__ == "__main__":

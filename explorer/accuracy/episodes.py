@@ -12,7 +12,7 @@ evaluation very probably used.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from explorer.accuracy.records import VARYING, Protocol
 from explorer.accuracy.tasks import SHOTS, Images, TaskData
-from explorer.accuracy.torch_bridge import GraphModule
+from explorer.accuracy.torch_bridge import GraphModule, device_of
 from explorer.errors import SpecError
 from explorer.graph import INPUT
 from explorer.units import IntArray
@@ -57,6 +57,11 @@ class Episode:
     query_labels: Tensor
     ways: int
 
+    def to(self, device: torch.device) -> "Episode":
+        """The same on a device."""
+        names = ("support", "support_labels", "views", "queries", "query_labels")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
 
 def sample_episode(
     task: TaskData,
@@ -67,10 +72,12 @@ def sample_episode(
     ways: int | None = None,
     shots: int = SHOTS,
     query_count: int | None = None,
+    view_count: int = VIEW_COUNT,
 ) -> Episode:
     """Episode `index` of a seed; streams (measured, tuning, scores) never share a draw.
 
-    Classes are drawn from the task's held-out ones, images without replacement.
+    Classes are drawn from the task's held-out ones, images without replacement. Views are
+    drawn last, so how many there are changes no other image.
     """
     queries = task.query_count if query_count is None else query_count
     ways = task.ways if ways is None else ways
@@ -90,7 +97,7 @@ def sample_episode(
             )
         support.append(members[:shots])
         query.append(members[shots : shots + queries])
-    return _episode(task, support, query, rng)
+    return _episode(task, support, query, rng, view_count)
 
 
 def sample_varying_episode(
@@ -118,7 +125,7 @@ def sample_varying_episode(
     support = [
         images[queries : queries + count] for images, count in zip(members, shots, strict=True)
     ]
-    return _episode(task, support, query, rng)
+    return _episode(task, support, query, rng, VIEW_COUNT)
 
 
 def varying_shots(
@@ -153,11 +160,17 @@ def protocol_episode(
 
 
 def _episode(
-    task: TaskData, support: list[IntArray], query: list[IntArray], rng: np.random.Generator
+    task: TaskData,
+    support: list[IntArray],
+    query: list[IntArray],
+    rng: np.random.Generator,
+    view_count: int,
 ) -> Episode:
     """Images of each class by index, as tensors; views are drawn last."""
     plain = task.unit_images(np.concatenate(support))
-    views = np.stack([_augmented(plain, task, rng) for _ in range(VIEW_COUNT)])
+    views = np.empty((view_count, *plain.shape), plain.dtype)
+    for view in views:
+        view[:] = _augmented(plain, task, rng)
     order = torch.arange(len(support))
     return Episode(
         support=torch.from_numpy(task.network_input(plain)),
@@ -173,12 +186,18 @@ def _counts(classes: list[IntArray]) -> Tensor:
     return torch.tensor([len(images) for images in classes])
 
 
-def prototype_logits(support: Tensor, labels: Tensor, ways: int, points: Tensor) -> Tensor:
+def prototype_logits(
+    support: Tensor,
+    labels: Tensor,
+    ways: int,
+    points: Tensor,
+    temperature: float | Tensor = TEMPERATURE,
+) -> Tensor:
     """Logits [N, ways] of embeddings `points` [N, F] against prototypes of `support`."""
     membership = functional.one_hot(labels, ways).to(support.dtype)
     prototypes = membership.T @ support / membership.sum(0)[:, None]
     directions = functional.normalize(prototypes, dim=1)
-    return TEMPERATURE * functional.normalize(points, dim=1) @ directions.T
+    return temperature * functional.normalize(points, dim=1) @ directions.T
 
 
 def pseudo_query_loss(embeddings: Tensor, labels: Tensor, ways: int) -> Tensor:
@@ -206,6 +225,7 @@ class Prefix:
 
         Views only serve training, so there are none where nothing is left to train.
         """
+        episode = episode.to(device_of(module))
         views = episode.views if start < len(module.graph.layers) else ()
         return cls(
             episode,

@@ -1,54 +1,47 @@
-"""Real fine-tuning of a policy on episodes: the only place that mints measured accuracy.
+"""Measured accuracy: a policy fine-tuned on paired episodes, its rate tuned on others.
 
-Adam, constant rate, pseudo-queries in turn (the protocol of our pilot). Masks on
-the gradients keep every entry outside the policy bit-identical. Below the first trained
-layer nothing is differentiated, and since views are fixed its activations are computed
-once. The rate is tuned per policy on other episodes: about `0.3 / sum|g|`, because the
-first Adam step then promises 0.3 of loss; a common rate would rank rates, not policies.
+The only place that mints it. The rate is tuned per policy: about `0.3 / sum|g|`, because
+the first Adam step then promises 0.3 of loss; a common rate would rank rates, not policies.
 """
 
-import copy
-import platform
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from importlib import metadata
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from pydantic import ValidationError
-from torch import nn
 
-from explorer.accuracy.apply import apply_to_copy, needs_scores
-from explorer.accuracy.episodes import (
-    TUNING_STREAM,
-    Episode,
-    Prefix,
-    protocol_episode,
-)
-from explorer.accuracy.fisher import score_table
+from explorer.accuracy.episodes import TUNING_STREAM, protocol_episode
+from explorer.accuracy.progress import Cancelled, Progress, Ticker
 from explorer.accuracy.records import (
     FIXED,
     VARYING_MOST,
+    AccuracyCurve,
     DesignRecord,
     MeasuredRun,
     Protocol,
     Tuning,
+    standard_error,
 )
-from explorer.accuracy.scores import ScoreTable
 from explorer.accuracy.tasks import SHOTS, TaskData, task_for
 from explorer.accuracy.torch_bridge import (
     GraphModule,
-    adapted_module,
     model_module,
     one_thread,
+    placed,
+    software_versions,
     state_digest,
+    unseen_task,
 )
-from explorer.adapters import policy_with_adapters
+from explorer.accuracy.trainer import (
+    adapted_to,
+    finetune,
+    first_trained_position,
+    gradient_l1,
+)
 from explorer.design import Design, TrainingSetup, UpdatePolicy
 from explorer.device import first_problem
 from explorer.document import Named
-from explorer.errors import ExplorerError, SpecError
+from explorer.errors import SpecError
 from explorer.graph import ModelGraph
 
 FIRST_STEP_LOSS = 0.3
@@ -56,127 +49,7 @@ RATE_FACTORS = (1 / 3, 1.0, 3.0)
 RATE_EXTENSIONS = 2
 SMALLEST_SLOPE = 1e-30
 
-Progress = Callable[[int, int], None]
-
-
-class CancelledError(ExplorerError):
-    """A measurement was stopped before its last episode; nothing was recorded."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EpisodeResult:
-    """Query accuracy and negative log-likelihood before and after, and the training losses."""
-
-    accuracy_before: float
-    accuracy: float
-    nll_before: float
-    nll: float
-    losses: tuple[float, ...]
-
-
-def finetune(
-    module: GraphModule,
-    graph: ModelGraph,
-    policy: UpdatePolicy,
-    episode: Episode,
-    *,
-    scores: ScoreTable | None = None,
-    learning_rate: float,
-    steps: int = 40,
-) -> EpisodeResult:
-    """Fine-tune a copy of `module` on an episode and test it on the episode's queries.
-
-    Without `scores`, channels chosen by a criterion are chosen on the episode's own
-    support, as a device would.
-    """
-    module, graph, policy = _with_adapters(module, graph, policy)
-    start = first_trained_position(graph, policy)
-    prefix = Prefix.of(module, episode, start)
-    before = prefix.test(module)
-    student, losses = train_copy(
-        module,
-        graph,
-        policy,
-        episode,
-        scores=scores,
-        learning_rate=learning_rate,
-        steps=steps,
-        prefix=prefix,
-    )
-    after = prefix.test(student) if losses else before
-    return EpisodeResult(
-        accuracy_before=before[0],
-        accuracy=after[0],
-        nll_before=before[1],
-        nll=after[1],
-        losses=losses,
-    )
-
-
-def train_copy(
-    module: GraphModule,
-    graph: ModelGraph,
-    policy: UpdatePolicy,
-    episode: Episode,
-    *,
-    scores: ScoreTable | None = None,
-    learning_rate: float,
-    steps: int = 40,
-    prefix: Prefix | None = None,
-) -> tuple[GraphModule, tuple[float, ...]]:
-    """A trained copy of `module`, in evaluation mode, and the loss of each step.
-
-    Without `prefix` every step starts from the images; the losses are the same.
-    """
-    module, graph, policy = _with_adapters(module, graph, policy)
-    student, parameters = _student(module, graph, policy, episode, scores)
-    if not parameters:
-        return student, ()
-    cut = Prefix.of(module, episode, 0) if prefix is None else prefix
-    optimizer = torch.optim.Adam(parameters, lr=learning_rate)
-    losses = []
-    _set_mode(student, graph, first_trained_position(graph, policy), training=True)
-    for step in range(steps):
-        optimizer.zero_grad(set_to_none=True)
-        loss = cut.loss(student, step % len(episode.views))
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        losses.append(loss.item())
-    _set_mode(student, graph, 0, training=False)
-    return student, tuple(losses)
-
-
-def gradient_l1(
-    module: GraphModule,
-    graph: ModelGraph,
-    policy: UpdatePolicy,
-    episode: Episode,
-    scores: ScoreTable | None = None,
-) -> float:
-    """Sum of absolute loss gradients over the entries a policy trains, before any step."""
-    module, graph, policy = _with_adapters(module, graph, policy)
-    student, parameters = _student(module, graph, policy, episode, scores)
-    if not parameters:
-        return 0.0
-    Prefix.of(module, episode, 0).loss(student, 0).backward()  # type: ignore[no-untyped-call]
-    return sum(float(p.grad.abs().sum()) for p in parameters if p.grad is not None)
-
-
-def first_trained_position(graph: ModelGraph, policy: UpdatePolicy) -> int:
-    """Position of the earliest layer with a trained entry, or the number of layers.
-
-    Counted in the layers of the network with the policy's adapters.
-    """
-    graph, policy = policy_with_adapters(graph, policy)
-    position = {layer.name: index for index, layer in enumerate(graph.layers)}
-    for index, name in enumerate(graph.weighted):
-        norm = graph.norm_of(name)
-        own_bias = policy.update_bias[index] and graph[name].has_bias
-        if policy.slices[index] or own_bias:
-            return position[name]
-        if norm is not None and (policy.update_bias[index] or policy.update_norm[index]):
-            return position[norm]
-    return len(graph.layers)
+CURVE_STEPS = (0, 1, 2, 5, 10, 20, 40)
 
 
 def measure(
@@ -189,25 +62,67 @@ def measure(
     protocol: Protocol | None = None,
     tuning_episodes: int = 4,
     module: GraphModule | None = None,
+    device: str = "cpu",
     on_episode: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    cancelled: Cancelled | None = None,
 ) -> MeasuredRun:
     """Tune the rate, fine-tune on `episodes` paired episodes, and record what came out.
 
     `on_episode(done, total)` follows every fine-tuning, tuning ones included; a true
-    `cancelled()` raises CancelledError. `module` None loads the network's own weights.
+    `cancelled()` raises CancelledError. `module` None loads the network's own weights; of
+    one that `explorer pretrain` made, only classes it never saw are measured. `device` is
+    cpu or cuda.
+    """
+    return accuracy_curve(
+        graph,
+        task_name,
+        policy,
+        steps=(),
+        episodes=episodes,
+        seed=seed,
+        protocol=protocol,
+        tuning_episodes=tuning_episodes,
+        module=module,
+        device=device,
+        on_episode=on_episode,
+        cancelled=cancelled,
+    ).run
+
+
+def accuracy_curve(
+    graph: ModelGraph,
+    task_name: str,
+    policy: UpdatePolicy,
+    *,
+    steps: Sequence[int] | None = None,
+    episodes: int = 10,
+    seed: int = 0,
+    protocol: Protocol | None = None,
+    tuning_episodes: int = 4,
+    module: GraphModule | None = None,
+    device: str = "cpu",
+    on_episode: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> AccuracyCurve:
+    """A measured run, and the accuracy of the same queries after some of its steps.
+
+    `steps` None means those of CURVE_STEPS that the protocol has. The rest is as in `measure`.
     """
     if episodes < 1 or tuning_episodes < 1:
         raise SpecError.of("episodes, tuning episodes", (episodes, tuning_episodes), "from 1")
     began = time.perf_counter()
-    task = task_for(task_name, graph.input_shape)
-    network = model_module(graph) if module is None else module
+    network = placed(model_module(graph) if module is None else module, device)
+    task = unseen_task(task_for(task_name, graph.input_shape), network)
     rules = task_protocol(task) if protocol is None else protocol
+    wanted = curve_steps(rules) if steps is None else tuple(steps)
+    if any(not 0 <= step <= rules.steps for step in wanted):
+        raise SpecError.of("steps of the curve", wanted, f"0 to {rules.steps}")
     weights_digest = state_digest(network)
     design = DesignRecord.of(measured_design(policy, rules))
-    network, wide, policy = _with_adapters(network, graph, policy)
+    network, wide, policy = adapted_to(network, graph, policy)
     trains = first_trained_position(wide, policy) < len(wide.layers)
-    tick = _Ticker(episodes + trains * tuning_episodes * len(RATE_FACTORS), on_episode, cancelled)
+    total = episodes + trains * tuning_episodes * len(RATE_FACTORS)
+    tick = Ticker("fine-tunings", total, on_episode, cancelled)
     with one_thread():
         tuning = Tuning(episodes=0, rates=(), accuracies=())
         rate = 0.0
@@ -218,13 +133,20 @@ def measure(
         for index in range(episodes):
             tick.check()
             episode = protocol_episode(task, rules, seed=seed, index=index)
-            results.append(
-                finetune(network, wide, policy, episode, learning_rate=rate, steps=rules.steps)
+            result = finetune(
+                network,
+                wide,
+                policy,
+                episode,
+                learning_rate=rate,
+                steps=rules.steps,
+                test_at=wanted,
             )
+            results.append(result)
             tick.done()
     before = np.array([result.accuracy_before for result in results])
     after = np.array([result.accuracy for result in results])
-    return MeasuredRun(
+    run = MeasuredRun(
         model=Named(name=graph.name, digest=graph.digest),
         weights_digest=weights_digest,
         task=task_name,
@@ -236,16 +158,23 @@ def measure(
         tuning=tuning,
         accuracy_before=float(before.mean()),
         accuracy=float(after.mean()),
-        standard_error=_standard_error(after),
-        standard_error_gain=_standard_error(after - before),
+        standard_error=standard_error(after),
+        standard_error_gain=standard_error(after - before),
         nll_before=float(np.mean([result.nll_before for result in results])),
         nll=float(np.mean([result.nll for result in results])),
         per_episode_accuracy_before=tuple(before.tolist()),
         per_episode_accuracy=tuple(after.tolist()),
         wall_time_s=time.perf_counter() - began,
-        versions=_versions(),
+        versions=software_versions(network),
         data_digest=task.digest,
     )
+    curves = tuple(result.curve for result in results)
+    return AccuracyCurve(run=run, steps=wanted, per_episode_accuracy=curves)
+
+
+def curve_steps(rules: Protocol) -> tuple[int, ...]:
+    """Steps of CURVE_STEPS that a protocol has."""
+    return tuple(step for step in CURVE_STEPS if step <= rules.steps)
 
 
 def task_protocol(task: TaskData, sampler: str = FIXED, **changes: int | None) -> Protocol:
@@ -269,28 +198,6 @@ def measured_design(policy: UpdatePolicy, protocol: Protocol) -> Design:
     return Design(policy=policy, setup=setup)
 
 
-class _Ticker:
-    """Counts fine-tunings and asks whether to go on."""
-
-    def __init__(
-        self, total: int, on_episode: Progress | None, cancelled: Callable[[], bool] | None
-    ) -> None:
-        self._count, self._total = 0, total
-        self._on_episode, self._cancelled = on_episode, cancelled
-
-    def check(self) -> None:
-        if self._cancelled is not None and self._cancelled():
-            raise CancelledError(f"stopped after {self._count} of {self._total} fine-tunings")
-
-    def expect(self, more: int) -> None:
-        self._total += more
-
-    def done(self) -> None:
-        self._count += 1
-        if self._on_episode is not None:
-            self._on_episode(self._count, self._total)
-
-
 def _tune(
     module: GraphModule,
     graph: ModelGraph,
@@ -299,7 +206,7 @@ def _tune(
     seed: int,
     count: int,
     rules: Protocol,
-    tick: _Ticker,
+    tick: Ticker,
 ) -> Tuning:
     """Mean accuracy of each rate on tuning episodes, rates rising.
 
@@ -336,47 +243,3 @@ def _tune(
 def best_rate(tried: Mapping[float, float]) -> float:
     """The rate of the highest accuracy; of equal ones the lowest, since nll suffers first."""
     return float(min(tried, key=lambda rate: (-tried[rate], rate)))
-
-
-def _with_adapters(
-    module: GraphModule, graph: ModelGraph, policy: UpdatePolicy
-) -> tuple[GraphModule, ModelGraph, UpdatePolicy]:
-    """The network that has a policy's adapters; the same three when there are none."""
-    return adapted_module(module, policy.adapters), *policy_with_adapters(graph, policy)
-
-
-def _student(
-    module: GraphModule,
-    graph: ModelGraph,
-    policy: UpdatePolicy,
-    episode: Episode,
-    scores: ScoreTable | None,
-) -> tuple[GraphModule, list[nn.Parameter]]:
-    """A copy of a module that trains a policy, and its trained parameters."""
-    if scores is None and needs_scores(policy):
-        scores = score_table(module, graph, [episode])
-    student = copy.deepcopy(module)
-    return student, apply_to_copy(student, graph, policy, scores)
-
-
-def _set_mode(module: GraphModule, graph: ModelGraph, start: int, *, training: bool) -> None:
-    """Batch norms from `start` on use batch statistics while training; frozen ones never."""
-    for layer in graph.layers[start:]:
-        module.get_submodule(layer.name).train(training)
-
-
-def _standard_error(values: np.ndarray) -> float | None:
-    return float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
-
-
-def _versions() -> dict[str, str]:
-    try:
-        own = metadata.version("ondevice-explorer")
-    except metadata.PackageNotFoundError:
-        own = "not installed"
-    return {
-        "explorer": own,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-    }

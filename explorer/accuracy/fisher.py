@@ -25,10 +25,13 @@ from explorer.accuracy.scores import CHANNEL_COLUMNS, ScoreTable
 from explorer.accuracy.tasks import SHOTS, task_for
 from explorer.accuracy.torch_bridge import (
     GraphModule,
+    device_of,
     model_module,
     one_thread,
+    placed,
     slice_sums,
     state_digest,
+    unseen_task,
 )
 from explorer.errors import SpecError
 from explorer.graph import INPUT, ModelGraph
@@ -67,10 +70,14 @@ def task_scores(
     episodes: int = 20,
     seed: int = 0,
     module: GraphModule | None = None,
+    device: str = "cpu",
 ) -> ScoreTable:
-    """Mean scores of a network on a task, 5-shot, from draws that no measurement uses."""
-    task = task_for(task_name, graph.input_shape)
-    network = model_module(graph) if module is None else module
+    """Mean scores of a network on a task, 5-shot, from draws that no measurement uses.
+
+    `module` and `device` are as in `explorer.measure`.
+    """
+    network = placed(model_module(graph) if module is None else module, device)
+    task = unseen_task(task_for(task_name, graph.input_shape), network)
     drawn = (
         sample_episode(task, seed=seed, index=index, stream=SCORE_STREAM)
         for index in range(episodes)
@@ -99,6 +106,7 @@ def activation_of(graph: ModelGraph, name: str) -> str:
 def _episode_scores(
     module: GraphModule, graph: ModelGraph, episode: Episode
 ) -> dict[str, list[FloatArray]]:
+    episode = episode.to(device_of(module))
     watched = [activation_of(graph, name) for name in graph.weighted]
     parts = [_parts(module, graph, name) for name in graph.weighted]
     wanted = [tensor for part in parts for tensor in part if tensor is not None]
@@ -153,5 +161,5 @@ def _fisher(activation: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _array(values: Tensor) -> FloatArray:
-    array: FloatArray = values.to(torch.float64).numpy()
+    array: FloatArray = values.to(torch.float64).cpu().numpy()
     return array

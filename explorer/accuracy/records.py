@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from explorer.design import Design, LayerAxes, UpdatePolicy
+from explorer.device import first_problem
 from explorer.document import (
     Adapters,
     Document,
@@ -26,11 +28,12 @@ from explorer.document import (
 )
 from explorer.errors import SpecError
 from explorer.graph import ModelGraph
+from explorer.units import FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
 
-RunKey = tuple[str, str, str, int, int, str]
+RunKey = tuple[str, str, str, str, int, int, str]
 FIXED, VARYING = "fixed", "varying"
 LARGEST_SUPPORT = 500
 VARYING_MOST = {"ways": 50, "shots": 100, "query_count": 10}
@@ -122,15 +125,88 @@ class MeasuredRun(Document):
     def key(self) -> RunKey:
         """What makes a run the same measurement again."""
         return run_key(
-            self.model.digest, self.task, self.design, self.seed, self.episodes, self.protocol
+            self.model.digest,
+            self.weights_digest,
+            self.task,
+            self.design,
+            self.seed,
+            self.episodes,
+            self.protocol,
         )
 
 
 def run_key(
-    digest: str, task: str, design: DesignRecord, seed: int, episodes: int, protocol: Protocol
+    digest: str,
+    weights_digest: str,
+    task: str,
+    design: DesignRecord,
+    seed: int,
+    episodes: int,
+    protocol: Protocol,
 ) -> RunKey:
-    """Model digest, task, canonical design, seed, number of episodes and protocol."""
-    return (digest, task, design.to_json(), seed, episodes, protocol.to_json())
+    """Digests of network and weights, task, canonical design, seed, episodes and protocol."""
+    return (digest, weights_digest, task, design.to_json(), seed, episodes, protocol.to_json())
+
+
+def standard_error(values: FloatArray) -> float | None:
+    """Standard error of the mean of one value an episode; None for a single one."""
+    return float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
+
+
+class AccuracyCurve(Document):
+    """Time to accuracy: a measured run, and its query accuracy after some of the steps.
+
+    `per_episode_accuracy` has a row for each episode and a column for each of `steps`.
+    """
+
+    run: MeasuredRun
+    steps: tuple[int, ...]
+    per_episode_accuracy: tuple[tuple[float, ...], ...]
+
+    @property
+    def accuracy(self) -> FloatArray:
+        """Mean over episodes at each step [S]."""
+        mean: FloatArray = np.array(self.per_episode_accuracy).mean(axis=0)
+        return mean
+
+    @property
+    def error(self) -> FloatArray:
+        """Its standard error [S]; nan with a single episode."""
+        columns = np.array(self.per_episode_accuracy).T
+        return np.array([standard_error(column) for column in columns], dtype=float)
+
+
+class Pretraining(Document):
+    """How weights were meta-trained, kept inside their file.
+
+    The prototype head of `ways`-way `shots`-shot episodes of the trained classes, from the
+    weights of `start_digest`. Held-out classes were never seen, so only they are measured.
+    `temperature` is what the head ended with; measuring has one of its own for all.
+    """
+
+    model: Named
+    start_digest: str
+    task: str
+    data_digest: str
+    trained_classes: tuple[str, ...]
+    held_out_classes: tuple[str, ...]
+    episodes: int = Field(ge=1)
+    ways: int = Field(ge=2)
+    shots: int = Field(ge=1)
+    query_count: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    seed: int = Field(ge=0)
+    learn_temperature: bool
+    temperature: float
+    versions: dict[str, str]
+
+    @classmethod
+    def of_json(cls, text: str, origin: str) -> "Pretraining":
+        """Read back what a weight file holds; SpecError when it is something else."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise SpecError(f"{origin}: pretraining: {first_problem(error)}") from None
 
 
 @dataclass(frozen=True, eq=False)

@@ -50,6 +50,10 @@ class ScoreTable:
         """Fisher potential of each layer [L]: the sum of its channels (F2)."""
         return np.array([channel.sum() for channel in self.columns["fisher_out"]])
 
+    def layer_gradient(self) -> FloatArray:
+        """L1 norm of the loss gradient of each layer's weight [L]."""
+        return np.array([channel.sum() for channel in self.columns["grad_l1_out"]])
+
     def order(self, layer: int, selection: str, axis: str) -> IntArray:
         """Channels of a layer, best first, under a selection and an axis.
 

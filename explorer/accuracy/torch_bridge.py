@@ -5,20 +5,26 @@ layer. Layers run in graph order and a tensor is dropped after its last reader, 
 run can also stop in the middle and be taken up again from the tensors alive there.
 """
 
+import copy
 import hashlib
 import json
+import platform
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from explorer.accuracy.downloads import fetched
+from explorer.accuracy.records import Pretraining
+from explorer.accuracy.tasks import TaskData
 from explorer.accuracy.upstream import float_weights
 from explorer.adapters import adapted, trained_parts
 from explorer.errors import MissingDataError, SpecError, UnsupportedOpError
@@ -26,6 +32,7 @@ from explorer.graph import INPUT, LayerSpec, ModelGraph
 from explorer.paths import DATA_VARIABLE, data_cache, explorer_data
 
 ADAPTER_SEED = 0
+DEVICES = ("cpu", "cuda")
 
 
 class Add(nn.Module):
@@ -101,10 +108,14 @@ _OPERATORS: dict[str, Callable[[ModelGraph, LayerSpec], nn.Module]] = {
 
 
 class GraphModule(nn.Module):
-    """A model graph that runs; made by `build_module`."""
+    """A model graph that runs; made by `build_module`.
+
+    `pretraining` says how its weights were meta-trained, where `explorer pretrain` made them.
+    """
 
     def __init__(self, graph: ModelGraph) -> None:
         super().__init__()
+        self.pretraining: Pretraining | None = None
         unknown = sorted({layer.op for layer in graph.layers} - _OPERATORS.keys())
         if unknown:
             raise UnsupportedOpError(
@@ -186,7 +197,7 @@ def adapted_module(module: GraphModule, blocks: tuple[str, ...]) -> GraphModule:
         return module
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(ADAPTER_SEED)
-        grown = build_module(adapted(module.graph, blocks))
+        grown = build_module(adapted(module.graph, blocks)).to(device_of(module))
     grown.load_state_dict(grown.state_dict() | module.state_dict())
     for block in blocks:
         nn.init.zeros_(grown.get_parameter(f"{trained_parts(block)[-1]}.weight"))
@@ -199,7 +210,7 @@ def slice_mask(weight: Tensor, groups: int, axis: str, channels: Sequence[int]) 
     An input channel of a grouped convolution is a slice of its own group only.
     """
     mask = torch.zeros_like(weight, dtype=torch.bool, memory_format=torch.contiguous_format)
-    index = torch.as_tensor(channels, dtype=torch.int64)
+    index = torch.as_tensor(channels, dtype=torch.int64, device=weight.device)
     if axis == "out":
         mask[index] = True
         return mask
@@ -218,21 +229,56 @@ def slice_sums(values: Tensor, groups: int, axis: str) -> Tensor:
 
 
 def save_weights(module: GraphModule, path: Path) -> None:
-    """Write every parameter and buffer as safetensors, stamped with the graph's digest."""
+    """Write every parameter and buffer as safetensors, stamped with the graph's digest.
+
+    How they were meta-trained goes along.
+    """
+    stamp = {"digest": module.graph.digest}
+    if module.pretraining is not None:
+        stamp["pretraining"] = module.pretraining.to_json()
+    tensors = {name: value.cpu().contiguous() for name, value in module.state_dict().items()}
+    write_whole(path, save(tensors, metadata=stamp))
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write beside the file and put it in its place, so that a kill leaves the old one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.contiguous() for name, value in module.state_dict().items()}
-    path.write_bytes(save(tensors, metadata={"digest": module.graph.digest}))
+    beside = path.with_name(f"{path.name}.part")
+    beside.write_bytes(content)
+    beside.replace(path)
 
 
 def load_weights(module: GraphModule, path: Path) -> None:
     """Fill a module from our safetensors; SpecError when made for another graph."""
     if not path.is_file():
         raise MissingDataError(f"no weight file {path}")
-    with safe_open(path, framework="pt") as archive:
-        digest = (archive.metadata() or {}).get("digest")
-        if digest != module.graph.digest:
-            raise SpecError.of(f"{path.name}: model digest", digest, module.graph.digest)
-        module.load_state_dict({name: archive.get_tensor(name) for name in archive.keys()})  # noqa: SIM118 - not a dict
+    try:
+        with safe_open(path, framework="pt") as archive:
+            stamp = archive.metadata() or {}
+            tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError):
+        raise SpecError(f"{path.name}: cannot be read as safetensors") from None
+    if stamp.get("digest") != module.graph.digest:
+        raise SpecError.of(f"{path.name}: model digest", stamp.get("digest"), module.graph.digest)
+    module.load_state_dict(tensors)
+    if "pretraining" in stamp:
+        module.pretraining = Pretraining.of_json(stamp["pretraining"], path.name)
+
+
+def loaded_module(graph: ModelGraph, path: Path) -> GraphModule:
+    """The network with the weights of a file, such as `explorer pretrain` writes."""
+    module = build_module(graph)
+    load_weights(module, path)
+    return module
+
+
+def unseen_task(task: TaskData, module: GraphModule) -> TaskData:
+    """A task with only those classes that a module was not meta-trained on."""
+    record = module.pretraining
+    if record is None or record.task != task.name:
+        return task
+    held_out = [i for i in task.held_out if task.class_names[i] in record.held_out_classes]
+    return replace(task, held_out=tuple(held_out))
 
 
 def load_float_arrays(
@@ -293,8 +339,41 @@ def state_digest(module: nn.Module) -> str:
     sha = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
         sha.update(json.dumps([name, list(value.shape)]).encode())
-        sha.update(value.detach().contiguous().numpy().tobytes())
+        sha.update(value.detach().cpu().contiguous().numpy().tobytes())
     return sha.hexdigest()[:12]
+
+
+def placed(module: GraphModule, device: str) -> GraphModule:
+    """The module on `cpu` or `cuda`: itself where it is there already, else a copy."""
+    if device not in DEVICES:
+        raise SpecError.of("device", device, ", ".join(DEVICES))
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SpecError("device: got 'cuda', but torch finds no CUDA device here; use cpu")
+    if device_of(module).type == device:
+        return module
+    return copy.deepcopy(module).to(device)
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's weights are."""
+    return next(module.parameters()).device
+
+
+def software_versions(module: nn.Module) -> dict[str, str]:
+    """What a result of a module was made with."""
+    try:
+        own = metadata.version("ondevice-explorer")
+    except metadata.PackageNotFoundError:
+        own = "not installed"
+    versions = {
+        "explorer": own,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+    if device_of(module).type == "cuda":
+        versions["cuda"] = torch.cuda.get_device_name()
+    return versions
 
 
 @contextmanager

@@ -2,23 +2,34 @@
 
 import json
 import os
+import threading
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from explorer.accuracy.records import FIXED, VARYING, Ledger
-from explorer.cli.shared import AsJson, Model, Policy, app, print_rows, show
+from explorer.accuracy.records import FIXED, VARYING, AccuracyCurve, Ledger, standard_error
+from explorer.cli.shared import AsJson, Model, Policy, app, print_rows, show, stopping
 from explorer.errors import CalibrationError, SpecError, check_whole
+from explorer.graph import ModelGraph
 from explorer.search.loop import LARGEST_SEED
 from explorer.search.sources import score_path
 from explorer.session import Session
+from explorer.units import format_seconds
+
+if TYPE_CHECKING:
+    from explorer.accuracy.torch_bridge import GraphModule
 
 TaskArgument = Annotated[str, typer.Argument(help="a task by name, or a folder of images")]
 Seed = Annotated[int, typer.Option(help="the same seed gives the same episodes")]
+Weights = Annotated[
+    Path | None, typer.Option(help="weights of `explorer pretrain`; the network's own if absent")
+]
+Where = Annotated[str, typer.Option("--device", help="where it runs here: cpu or cuda")]
 
 
 @app.command()
@@ -28,6 +39,8 @@ def fisher(
     episodes: Annotated[int, typer.Option(help="episodes the scores are means over")] = 20,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="an .npz; data_cache/fisher if absent")] = None,
+    weights: Weights = None,
+    device: Where = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Channel scores of a network on a task, from one backward pass an episode."""
@@ -35,10 +48,15 @@ def fisher(
 
     check_whole("episodes", episodes, 1)
     check_whole("seed", seed, 0, LARGEST_SEED)
+    if weights is not None and out is None:
+        raise SpecError.of("out", out, "a file, when weights are given")
     session = Session(model=model, task=task, policy="none")
     path = out or score_path(session.graph, task)
     _check_writable(path)
-    table = task_scores(session.graph, task, episodes=episodes, seed=seed)
+    module = _network(session.graph, weights)
+    table = task_scores(
+        session.graph, task, episodes=episodes, seed=seed, module=module, device=device
+    )
     table.save(path)
     potential = table.layer_fisher()
     rows = [
@@ -65,20 +83,30 @@ def measure(
         str, typer.Option(help=f"{FIXED}, or {VARYING}: drawn, up to what is given")
     ] = FIXED,
     ledger: Annotated[Path | None, typer.Option(help="append the run to this ledger")] = None,
+    weights: Weights = None,
+    device: Where = "cpu",
+    board: Annotated[str, typer.Option(help="device of budgets and modelled seconds")] = "gap9",
+    curve: Annotated[bool, typer.Option(help="also the accuracy after some of the steps")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Really fine-tune a policy on episodes of a task, and report its accuracy."""
-    from explorer.accuracy.finetune import measure as run_measure
-    from explorer.accuracy.finetune import task_protocol
+    from explorer.accuracy.finetune import accuracy_curve, task_protocol
+    from explorer.accuracy.fisher import task_scores
     from explorer.accuracy.tasks import task_for
+    from explorer.accuracy.torch_bridge import unseen_task
 
     check_whole("episodes", episodes, 1)
     check_whole("seed", seed, 0, LARGEST_SEED)
     if ledger is not None:
         _check_writable(ledger)
-    session = Session(model=model, task=task).with_policy(policy)
+    session = Session(model=model, task=task, device=board).with_policy(policy)
+    module, chosen = _network(session.graph, weights), session.chosen_policy
+    data = task_for(task, session.graph.input_shape)
+    if module is not None:
+        data = unseen_task(data, module)
+        chosen = session.chosen_with(task_scores(session.graph, task, module=module, device=device))
     protocol = task_protocol(
-        task_for(task, session.graph.input_shape),
+        data,
         sampler,
         ways=ways,
         shots=shots,
@@ -86,19 +114,25 @@ def measure(
     )
     with Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress:
         bar = progress.add_task("fine-tuning", total=episodes)
-        run = run_measure(
+        reached = accuracy_curve(
             session.graph,
             task,
-            session.chosen_policy,
+            chosen,
+            steps=None if curve else (),
             episodes=episodes,
             seed=seed,
             protocol=protocol,
+            module=module,
+            device=device,
             on_episode=lambda done, total: progress.update(bar, completed=done, total=total),
         )
+    run = reached.run
     if ledger is not None:
         Ledger(ledger).append(run)
+    points = _points(session, reached) if curve else []
     if as_json:
-        print(run.to_json(), end="")
+        extra = {"curve": points} if curve else {}
+        print(json.dumps(run.model_dump(mode="json") | extra, indent=2, ensure_ascii=False))
     else:
         names = ("accuracy_before", "accuracy", "standard_error", "learning_rate", "wall_time_s")
         rows = [{"": name, "measured": getattr(run, name)} for name in names]
@@ -107,6 +141,86 @@ def measure(
         size = f"{most}{rules.ways}-way {rules.shots}-shot, {rules.query_count} queries"
         rows.append({"": "protocol", "measured": size})
         print_rows(rows, f"{model} on {task}, {policy}, {episodes} episodes, seed {seed}")
+        if curve:
+            rows = [row | {"time_s": format_seconds(row["time_s"])} for row in points]
+            print_rows(rows, f"accuracy measured, time modelled on {board}")
+
+
+@app.command()
+def pretrain(
+    model: Model,
+    task: TaskArgument,
+    out: Annotated[Path, typer.Option(help="write the weights here, as safetensors")],
+    episodes: Annotated[int, typer.Option(help="training episodes")] = 300,
+    ways: Annotated[int | None, typer.Option(help="classes of an episode")] = None,
+    shots: Annotated[int, typer.Option(help="support images of a class")] = 5,
+    queries: Annotated[int, typer.Option(help="query images of a class")] = 10,
+    lr: Annotated[float, typer.Option(help="Adam's first rate; it falls along a cosine")] = 3e-4,
+    seed: Annotated[int, typer.Option(help="splits the classes and draws the episodes")] = 0,
+    scratch: Annotated[bool, typer.Option(help="from initial weights, not the own ones")] = False,
+    learn_temperature: Annotated[bool, typer.Option(help="of the head, while training")] = False,
+    device: Where = "cpu",
+    resume: Annotated[bool, typer.Option(help="go on from the checkpoint beside OUT")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Meta-train a network on half of a task's classes, for `measure --weights` on the others.
+
+    Ctrl-C keeps a checkpoint beside OUT.
+    """
+    from explorer.accuracy import pretrain as offline
+    from explorer.accuracy.tasks import task_for
+    from explorer.accuracy.torch_bridge import model_module, placed, save_weights, unseen_task
+
+    check_whole("seed", seed, 0, LARGEST_SEED)
+    checkpoint = out.with_name(f"{out.name}.checkpoint")
+    _check_writable(out)
+    if checkpoint.exists() and not resume:
+        raise SpecError(f"{checkpoint}: already there; add --resume to go on, or delete it")
+    graph = Session(model=model, task=task, policy="none").graph
+    data = task_for(task, graph.input_shape)
+    before = offline.seeded_module(graph, seed) if scratch else model_module(graph)
+    before = placed(before, device)
+    rules = offline.recipe(
+        before,
+        data,
+        episodes=episodes,
+        ways=ways,
+        shots=shots,
+        query_count=queries,
+        learning_rate=lr,
+        seed=seed,
+        learn_temperature=learn_temperature,
+    )
+    stop = threading.Event()
+    with (
+        stopping(stop.set),
+        Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress,
+    ):
+        bar = progress.add_task("meta-training", total=episodes)
+        trained = offline.pretrain(
+            before,
+            data,
+            rules,
+            device=device,
+            checkpoint=checkpoint,
+            resume=resume,
+            on_episode=lambda done, _: progress.update(bar, completed=done),
+            cancelled=stop.is_set,
+        )
+    save_weights(trained, out)
+    checkpoint.unlink(missing_ok=True)
+    unseen = unseen_task(data, trained)
+    rows = []
+    for name, module in (("before", before), ("after", trained)):
+        accuracies = offline.prototype_accuracies(module, unseen, seed=seed)
+        error = standard_error(accuracies)
+        rows.append({"": name, "accuracy": float(accuracies.mean()), "standard_error": error})
+    if as_json:
+        record = None if trained.pretraining is None else trained.pretraining.model_dump()
+        print(json.dumps({"file": str(out), "pretraining": record, "held_out": rows}, indent=2))
+    else:
+        unseen_count = len(rules.held_out_classes)
+        print_rows(rows, f"prototypes of {unseen_count} held-out classes, measured: {out}")
 
 
 @app.command()
@@ -120,6 +234,29 @@ def calibrate(model: Model, task: TaskArgument, as_json: AsJson = False) -> None
         )
     row = asdict(evidence) | {"reason_against": evidence.reason_against}
     show([row] if as_json else [{"": k, "value": v} for k, v in row.items()], as_json)
+
+
+def _network(graph: ModelGraph, weights: Path | None) -> "GraphModule | None":
+    """The network with other weights than its own, where a file is given."""
+    if weights is None:
+        return None
+    from explorer.accuracy.torch_bridge import loaded_module
+
+    return loaded_module(graph, weights)
+
+
+def _points(session: Session, curve: AccuracyCurve) -> list[dict[str, Any]]:
+    """One row a step of a curve."""
+    columns = (curve.steps, session.seconds_of(curve), curve.accuracy, curve.error)
+    return [
+        {
+            "step": step,
+            "time_s": float(time_s),
+            "accuracy": float(mean),
+            "standard_error": float(error) if isfinite(error) else None,
+        }
+        for step, time_s, mean, error in zip(*columns, strict=True)
+    ]
 
 
 def _check_writable(path: Path) -> None:

@@ -1,9 +1,6 @@
 """Questions: list, cost, compare, search."""
 
 import json
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -33,6 +30,7 @@ from explorer.cli.shared import (
     console,
     print_rows,
     show,
+    stopping,
     write,
 )
 from explorer.costmodel.adaptation import SAMPLES
@@ -236,11 +234,15 @@ def compare(
     table = session.problem.place(session.compare())
     if as_json:
         rows = json.loads(table.to_frame().to_json(orient="records"))
-        for row in rows:
+        for row, spec in zip(rows, table.labels, strict=True):
             row["score_name"] = table.score_name
+            row["warnings"] = session.warnings(spec)
         print(json.dumps(rows, indent=2))
     else:
         print_table(table, f"{model} on {device}, {session.task_name}")
+        for spec in table.labels:
+            for warning in session.warnings(spec):
+                console.print(f"{spec}: {warning}", style="yellow")
 
 
 @app.command()
@@ -296,7 +298,7 @@ def search(
     )
     control = SearchControl()
     with (
-        _stopping(control),
+        stopping(control.stop),
         Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress,
     ):
         optimum = _optimum(session, progress, control) if exact else None
@@ -336,16 +338,6 @@ def _optimum(session: Session, progress: Progress, control: SearchControl) -> Ex
         on_optimum=lambda done, total, *_: progress.update(bar, completed=done, total=total),
         control=control,
     )
-
-
-@contextmanager
-def _stopping(control: SearchControl) -> Iterator[None]:
-    """The first Ctrl-C ends the search after its running batch, and what was found is kept."""
-    before = signal.signal(signal.SIGINT, lambda *_: control.stop())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _summary(kind: str, name: str) -> str:

@@ -1,7 +1,9 @@
 """What every command shares: the application, its option types, and how things are shown."""
 
 import json
-from collections.abc import Iterable
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,6 +58,16 @@ def show(rows: list[dict[str, Any]], as_json: bool) -> None:
         print(json.dumps(rows, indent=2))
     else:
         print_rows(rows)
+
+
+@contextmanager
+def stopping(stop: Callable[[], object]) -> Iterator[None]:
+    """The first Ctrl-C asks for a stop, so that what was done is kept."""
+    before = signal.signal(signal.SIGINT, lambda *_: stop())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def print_rows(rows: Iterable[dict[str, Any]], title: str | None = None) -> None:

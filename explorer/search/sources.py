@@ -57,14 +57,33 @@ def score_table(graph: ModelGraph, task: str) -> ScoreTable | None:
 
 @lru_cache(maxsize=32)
 def measured_runs(graph: ModelGraph, task: str) -> tuple[MeasuredRun, ...]:
-    """Runs of this very network from the ledger in `data_cache/runs`.
+    """Runs of this very network with its own weights, from the ledger in `data_cache/runs`.
 
-    Accuracies of two protocols are not of one scale: only the one with most runs counts.
+    Accuracies of two protocols or of two weights are not of one scale: of several only the
+    one with most runs counts.
     """
     ledger = Ledger(data_cache() / "runs" / f"{kept_name(graph.name, task)}.jsonl")
-    runs = [run for run in ledger.read() if run.model.digest == graph.digest]
-    counts = Counter(run.protocol for run in runs)
-    return tuple(run for run in runs if run.protocol == counts.most_common(1)[0][0])
+    own = own_weights(graph)
+    runs = [
+        run
+        for run in ledger.read()
+        if run.model.digest == graph.digest and own in ("", run.weights_digest)
+    ]
+    counts = Counter((run.protocol, run.weights_digest) for run in runs)
+    return tuple(
+        run for run in runs if (run.protocol, run.weights_digest) == counts.most_common(1)[0][0]
+    )
+
+
+def own_weights(graph: ModelGraph) -> str:
+    """Digest of the weights that belong to a network; empty where its entry names none.
+
+    They are those of every form with as many parameters, such as other resolutions.
+    """
+    usual = model_graph(graph.name)
+    entry = catalog.load("model", graph.name)
+    own_form = usual.parameter_count == graph.parameter_count
+    return str(getattr(entry, "WEIGHTS_DIGEST", "")) if own_form else ""
 
 
 @lru_cache(maxsize=32)

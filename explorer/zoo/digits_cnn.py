@@ -12,6 +12,7 @@ SUMMARY = "our 11-convolution network for 8x8 digits, group norm, prototype head
 TASK = "digits"
 OPTIONS: dict[str, str] = {}
 EXPECTED: dict[str, int] = {}
+WEIGHTS_DIGEST = "f459a42ff510"
 SOURCE = Source(kind=Kind.MEASURED, cite="this project, trained on scikit-learn's digits")
 CHANNELS_PER_GROUP = 8
 

@@ -7,6 +7,7 @@ SUMMARY = "MobileNetV2 at width 0.35, 51 convolutions, 16.6 M MACs at 128x128"
 TASK = "sign-digits"
 OPTIONS = VISION_OPTIONS
 EXPECTED = {"forward_macs": 16_646_912, "weight_count": 238_688, "bias_count": 5_760}
+WEIGHTS_DIGEST = "98d98774aa5c"
 
 BLOCKS: tuple[Block, ...] = (
     (16, 8, 3, 1),

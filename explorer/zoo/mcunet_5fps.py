@@ -7,6 +7,7 @@ SUMMARY = "MCUNet, 42 convolutions, 22.5 M MACs at 128x128"
 TASK = "sign-digits"
 OPTIONS = VISION_OPTIONS
 EXPECTED = {"forward_macs": 22_453_504, "weight_count": 463_216, "bias_count": 6_008}
+WEIGHTS_DIGEST = "8a398f314155"
 
 BLOCKS: tuple[Block, ...] = (
     (16, 8, 3, 1),

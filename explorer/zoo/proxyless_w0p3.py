@@ -7,6 +7,7 @@ SUMMARY = "ProxylessNAS at width 0.3, 60 convolutions, 18.6 M MACs at 128x128"
 TASK = "sign-digits"
 OPTIONS = VISION_OPTIONS
 EXPECTED = {"forward_macs": 18_619_904, "weight_count": 320_816, "bias_count": 5_416}
+WEIGHTS_DIGEST = "fe702c021ff9"
 
 BLOCKS: tuple[Block, ...] = (
     (16, 8, 3, 1),

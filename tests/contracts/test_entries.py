@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from explorer import catalog
+from explorer.accuracy.torch_bridge import model_module, state_digest
 from explorer.costmodel.tables import layer_table
-from explorer.errors import SpecError, UnknownNameError
+from explorer.errors import MissingDataError, SpecError, UnknownNameError
 from explorer.family import build_policy, known_specs
+from explorer.search.sources import own_weights
 from explorer.session import Session
 
 MODELS = catalog.names("model")
@@ -105,6 +107,19 @@ def test_resolution_changes_positions_and_not_weights(name):
     for bad in ("0", "31", "513", "84.0", "-84", "big"):
         with pytest.raises(SpecError, match="resolution"):
             build(resolution=bad)
+
+
+WEIGHTED = [name for name in MODELS if hasattr(catalog.load("model", name), "WEIGHTS_DIGEST")]
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_own_weights_are_those_the_entry_names(name):
+    entry = catalog.load("model", name)
+    try:
+        module = model_module(entry.build())
+    except MissingDataError:
+        pytest.skip("its weights are not here")
+    assert state_digest(module) == entry.WEIGHTS_DIGEST == own_weights(entry.build())
 
 
 def test_default_digests_stay():

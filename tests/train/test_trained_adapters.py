@@ -7,7 +7,8 @@ import torch
 
 from explorer import catalog
 from explorer.accuracy import finetune as ft
-from explorer.accuracy.apply import apply_policy, trained_parameters
+from explorer.accuracy import trainer as tr
+from explorer.accuracy.apply import apply_policy, apply_to_copy, trained_parameters
 from explorer.accuracy.episodes import Prefix, sample_episode
 from explorer.accuracy.records import Protocol
 from explorer.accuracy.tasks import load_task
@@ -67,7 +68,7 @@ def test_adapters_start_the_same_every_time_and_leave_the_generator_alone(module
 
 def test_only_biases_and_adapters_move(module, episode):
     before = state_digest(module)
-    student, losses = ft.train_copy(module, GRAPH, POLICY, episode, learning_rate=1e-2, steps=3)
+    student, losses = tr.train_copy(module, GRAPH, POLICY, episode, learning_rate=1e-2, steps=3)
     assert len(losses) == 3
     assert state_digest(module) == before
     start = adapted_module(module, POLICY.adapters).state_dict()
@@ -80,7 +81,7 @@ def test_only_biases_and_adapters_move(module, episode):
 
 def test_trained_parameters_are_those_that_move(module):
     wide, whole = policy_with_adapters(GRAPH, POLICY)
-    parameters = ft.apply_to_copy(adapted_module(module, POLICY.adapters), wide, whole, None)
+    parameters = apply_to_copy(adapted_module(module, POLICY.adapters), wide, whole, None)
     costs = evaluate(GRAPH, device_for("fp32"), batch_of(GRAPH, POLICY))
     counted = sum(parameter.numel() for parameter in parameters)
     assert costs.trained_parameter_count.tolist() == [counted]
@@ -90,16 +91,16 @@ def test_a_cached_prefix_gives_the_same_losses(module, episode):
     """Only the last block's adapter trains, so everything before it is computed once."""
     late = replace(policy_of(GRAPH), adapters=("blocks.2",))
     wide, whole = policy_with_adapters(GRAPH, late)
-    start = ft.first_trained_position(GRAPH, late)
+    start = tr.first_trained_position(GRAPH, late)
     assert wide.layers[start].name == "blocks.2_adapter_conv"
-    assert ft.first_trained_position(GRAPH, POLICY) == 1  # the norm behind the first convolution
+    assert tr.first_trained_position(GRAPH, POLICY) == 1  # the norm behind the first convolution
     rest = {"learning_rate": 1e-2, "steps": 3}
-    _, plain = ft.train_copy(module, GRAPH, late, episode, **rest)
+    _, plain = tr.train_copy(module, GRAPH, late, episode, **rest)
     grown = adapted_module(module, late.adapters)
     prefix = Prefix.of(grown, episode, start)
-    _, cached = ft.train_copy(grown, wide, whole, episode, prefix=prefix, **rest)
+    _, cached = tr.train_copy(grown, wide, whole, episode, prefix=prefix, **rest)
     assert cached == pytest.approx(plain, rel=1e-5)
-    assert ft.finetune(module, GRAPH, late, episode, **rest).losses == pytest.approx(
+    assert tr.finetune(module, GRAPH, late, episode, **rest).losses == pytest.approx(
         plain, rel=1e-5
     )
 
@@ -113,7 +114,7 @@ def test_a_document_trains_a_module_that_has_the_adapters(module):
     free = [name for name, parameter in grown.named_parameters() if parameter.requires_grad]
     assert len(free) == len(trained_parameters(groups))
     wide, whole = policy_with_adapters(GRAPH, POLICY)
-    same = ft.apply_to_copy(adapted_module(module, document.adapters), wide, whole, None)
+    same = apply_to_copy(adapted_module(module, document.adapters), wide, whole, None)
     assert sum(p.numel() for p in trained_parameters(groups)) == sum(p.numel() for p in same)
 
 

@@ -4,9 +4,11 @@ import torch
 
 from explorer import catalog
 from explorer.accuracy import finetune as ft
-from explorer.accuracy.apply import apply_policy, trained_parameters
+from explorer.accuracy import trainer as tr
+from explorer.accuracy.apply import apply_policy, apply_to_copy, trained_parameters
 from explorer.accuracy.episodes import Prefix, sample_episode
 from explorer.accuracy.fisher import score_table
+from explorer.accuracy.progress import CancelledError
 from explorer.accuracy.records import Protocol
 from explorer.accuracy.tasks import load_task
 from explorer.accuracy.torch_bridge import build_module, model_module, slice_mask
@@ -51,7 +53,7 @@ def policy(count=0, share=1.0, bias=False, norm=False, axis="out", selection="fi
 def test_only_the_chosen_slices_move(module, episode, axis, selection):
     chosen = policy(4, 0.25, axis=axis, selection=selection)
     scores = score_table(module, GRAPH, [episode])
-    student, losses = ft.train_copy(
+    student, losses = tr.train_copy(
         module, GRAPH, chosen, episode, scores=scores, learning_rate=1e-2, steps=3
     )
     assert len(losses) == 3
@@ -74,7 +76,7 @@ def test_only_the_named_norm_parts_move(module, episode):
         chosen = UpdatePolicy.of(
             "test", AXES, slices=[0] * LAYERS, update_bias=late & bias, update_norm=late & norm
         )
-        student, _ = ft.train_copy(module, GRAPH, chosen, episode, learning_rate=1e-2, steps=2)
+        student, _ = tr.train_copy(module, GRAPH, chosen, episode, learning_rate=1e-2, steps=2)
         before, after = module.state_dict(), student.state_dict()
         moved = {name for name in before if not torch.equal(before[name], after[name])}
         assert moved == {f"{name}_norm.{field}" for name in AXES.names[-2:]}
@@ -83,39 +85,39 @@ def test_only_the_named_norm_parts_move(module, episode):
 @pytest.mark.parametrize("count", [1, 4, 9])
 def test_the_prefix_cache_changes_no_loss(module, episode, count):
     chosen = policy(count, bias=True, norm=True)
-    start = ft.first_trained_position(GRAPH, chosen)
+    start = tr.first_trained_position(GRAPH, chosen)
     assert GRAPH.layers[start].name == AXES.names[-count]
     rest = {"learning_rate": 3e-3, "steps": 12}
-    _, plain = ft.train_copy(module, GRAPH, chosen, episode, **rest)
+    _, plain = tr.train_copy(module, GRAPH, chosen, episode, **rest)
     prefix = Prefix.of(module, episode, start)
-    _, cached = ft.train_copy(module, GRAPH, chosen, episode, prefix=prefix, **rest)
+    _, cached = tr.train_copy(module, GRAPH, chosen, episode, prefix=prefix, **rest)
     assert cached == pytest.approx(plain, abs=1e-6)
 
 
 def test_nothing_below_the_first_trained_layer_is_differentiated(module, episode):
     student = build_module(GRAPH)
-    ft.apply_to_copy(student, GRAPH, policy(3), None)
+    apply_to_copy(student, GRAPH, policy(3), None)
     names = {layer.name for layer in GRAPH.layers}
     live = student.run({"input": episode.support}, keep=names)
-    start = ft.first_trained_position(GRAPH, policy(3))
+    start = tr.first_trained_position(GRAPH, policy(3))
     for index, layer in enumerate(GRAPH.layers):
         assert live[layer.name].requires_grad == (index >= start)
 
 
 def test_training_nothing_changes_nothing(module, episode):
-    result = ft.finetune(module, GRAPH, policy(0), episode, learning_rate=1.0)
+    result = tr.finetune(module, GRAPH, policy(0), episode, learning_rate=1.0)
     assert (result.accuracy, result.nll, result.losses) == (
         result.accuracy_before,
         result.nll_before,
         (),
     )
-    assert ft.first_trained_position(GRAPH, policy(0)) == len(GRAPH.layers)
-    assert ft.gradient_l1(module, GRAPH, policy(0), episode) == 0.0
+    assert tr.first_trained_position(GRAPH, policy(0)) == len(GRAPH.layers)
+    assert tr.gradient_l1(module, GRAPH, policy(0), episode) == 0.0
 
 
 def test_training_helps_and_leaves_the_module_alone(module, episode):
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    result = ft.finetune(module, GRAPH, policy(LAYERS, bias=True), episode, learning_rate=2e-3)
+    result = tr.finetune(module, GRAPH, policy(LAYERS, bias=True), episode, learning_rate=2e-3)
     assert result.losses[-1] < 0.5 * result.losses[0]
     assert result.accuracy > result.accuracy_before + 0.1
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
@@ -132,7 +134,7 @@ def test_gradient_sum_is_that_of_the_score_table(module, episode):
             + scores.columns["grad_l1_bias"][index].sum()
             for index, count in enumerate(chosen.slices)
         )
-        reached = ft.gradient_l1(module, GRAPH, chosen, episode, scores)
+        reached = tr.gradient_l1(module, GRAPH, chosen, episode, scores)
         assert reached == pytest.approx(expected, rel=1e-4)
 
 
@@ -140,7 +142,7 @@ def test_channels_default_to_those_of_the_episode_itself(module, episode):
     chosen = policy(3, 0.25, selection="fisher")
     scores = score_table(module, GRAPH, [episode])
     runs = [
-        ft.train_copy(module, GRAPH, chosen, episode, scores=s, learning_rate=1e-3, steps=2)[0]
+        tr.train_copy(module, GRAPH, chosen, episode, scores=s, learning_rate=1e-3, steps=2)[0]
         for s in (None, scores)
     ]
     first, second = (run.state_dict() for run in runs)
@@ -153,7 +155,7 @@ def test_batchnorm_trains_on_batch_statistics_above_the_cut(episode):
     late = np.arange(LAYERS) >= LAYERS - 2
     chosen = UpdatePolicy.of("t", axes, slices=axes.slices(late * 1.0), update_bias=late)
     module = build_module(graph)
-    student, _ = ft.train_copy(module, graph, chosen, episode, learning_rate=1e-3, steps=2)
+    student, _ = tr.train_copy(module, graph, chosen, episode, learning_rate=1e-3, steps=2)
     before, after = module.state_dict(), student.state_dict()
     moved = [name for name in AXES.names if not torch.equal(
         before[f"{name}_norm.running_mean"], after[f"{name}_norm.running_mean"]
@@ -185,7 +187,7 @@ def test_measure_is_repeatable_and_paired(module):
 
 def test_measure_can_be_stopped(module):
     calls = iter([False, False, True])
-    with pytest.raises(ft.CancelledError, match="stopped after 2 of"):
+    with pytest.raises(CancelledError, match="stopped after 2 of"):
         ft.measure(
             GRAPH,
             "digits",
@@ -255,7 +257,7 @@ def test_documents_that_do_not_fit_are_refused():
         apply_policy(build_module(GRAPH), document(policy(1, 0.5, selection="fisher")))
     other = catalog.load("model", "mbv2-w0.35").build()
     with pytest.raises(SpecError, match="those of mbv2"):
-        ft.apply_to_copy(build_module(other), other, policy(1), None)
+        apply_to_copy(build_module(other), other, policy(1), None)
     bare = torch.nn.Module()
     bare.add_module("feature_mix", torch.nn.Conv2d(24, 64, 1, bias=False))
     for chosen in (policy(1, norm=True), policy(1, bias=True)):
