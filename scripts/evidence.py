@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from golden.device_error import FIT_ERROR, DeviceError, coverage, device_errors, reasons, untested  # noqa: E402
 from golden.reproduce import Golden, golden_rows  # noqa: E402 - the tests' own rows
 
+from explorer.accuracy.published import PERCENT, published_accuracy  # noqa: E402
 from explorer.accuracy.ranking import NULL_MODELS, Interval  # noqa: E402
 from explorer.search.criteria import TRIED, Study, leave_one_out  # noqa: E402
 from explorer.search.sources import shipped_runs, studies  # noqa: E402
@@ -114,6 +115,31 @@ def proxies() -> str:
     return "\n\n".join(parts)
 
 
+def beside() -> str:
+    """Our measured accuracy of the paper's methods, beside the paper's on its own data."""
+    table = published_accuracy()
+    ledgers = {
+        f"{runs[0].task} at {graph.input_shape[-1]} px, {runs[0].protocol.ways}-way": runs
+        for graph, runs in shipped_runs()
+        if graph.name == table.model
+    }
+    frame = table.beside(ledgers)
+    rows = [
+        (
+            *index,
+            f"{PERCENT * row['published omniglot']:.1f}",
+            f"{PERCENT * row['published mean']:.1f}",
+            *(_share_cell(row[name], row[f"{name} ±"]) for name in ledgers),
+        )
+        for index, row in frame.iterrows()
+    ]
+    head = ("method", "our policy", "published, Omniglot", "published, mean of nine", *ledgers)
+    return (
+        f"{_table(head, rows)}\n\nAccuracy in per cent. Published: {table.cite}; {table.protocol}. "
+        f"Ours: fixed ways and shots, no meta-training. Compare down a column, not along a row."
+    )
+
+
 def devices() -> str:
     """Error of the shipped profiles by precision and phase, and what no row can test."""
     return f"{_error_table([row for row in device_errors() if row.shipped])}\n\n{_no_row()}"
@@ -150,6 +176,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "measured": measured,
     "calibration": calibration,
     "proxies": proxies,
+    "beside": beside,
     "devices": devices,
     "devices-all": devices_all,
     "speed": speed,
@@ -186,6 +213,10 @@ def _tau_table(judged: list[Study]) -> str:
         for name in names
     ]
     return _table(("Kendall tau (share of the ceiling)", *(study.name for study in judged)), rows)
+
+
+def _share_cell(share: float, error: float) -> str:
+    return f"{PERCENT * share:.1f} ± {PERCENT * error:.1f}" if share == share else ""
 
 
 def _tau_cell(study: Study, tau: Interval | None) -> str:

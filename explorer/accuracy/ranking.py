@@ -8,10 +8,14 @@ Spearman-Brown correction; it is a closed form, so no split is drawn.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from explorer.units import BoolArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NULL_MODELS = ("depth", "trained parameters", "backward MACs")
 MIN_RUNS = 19
@@ -65,6 +69,23 @@ class Ranking:
         if self.reliability < MIN_RELIABILITY:
             return f"reliability {self.reliability:.2f}, at least {MIN_RELIABILITY} is needed"
         return ""
+
+    def to_frame(self) -> "pd.DataFrame":
+        """One row a criterion, best first: tau, its interval, share of the ceiling, lead."""
+        import pandas as pd
+
+        rows = {
+            name: {
+                "tau": tau.value,
+                "low": tau.low,
+                "high": tau.high,
+                "share_of_ceiling": tau.value / self.ceiling_tau if self.ceiling_tau else np.nan,
+                "lead_on_null_models": lead.value if (lead := self.leads.get(name)) else np.nan,
+                "lead_low": lead.low if lead else np.nan,
+            }
+            for name, tau in self.taus.items()
+        }
+        return pd.DataFrame.from_dict(rows, orient="index").sort_values("tau", ascending=False)
 
 
 def rank(

@@ -260,7 +260,7 @@ def test_a_ledger_of_another_resolution_is_not_this_networks(tmp_path, monkeypat
     ledger = Ledger(tmp_path / "runs" / "mcunet-5fps-sign-digits.jsonl")
     at_84 = [
         run.model_copy(update={"model": run.model.model_copy(update={"digest": small.digest})})
-        for run in SHIPPED[:3]
+        for run in shipped[2:5]
     ]
     for run in (*shipped[:2], *at_84):
         ledger.append(run)
