@@ -15,7 +15,7 @@ SMALLEST_RATIO = 1e-2
 LARGEST_RATIO = 1e2
 _ROW_HEIGHT = 14
 _FRAME_HEIGHT = 90
-_COLORS = ((0.0, "white"), (0.5, theme.SKY_BLUE), (1.0, theme.BLUE))
+_COLORS = ((0.0, theme.GRID), (0.5, theme.SKY_BLUE), (1.0, theme.BLUE))
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -93,5 +93,7 @@ def draw(data: ChannelsData) -> go.Figure:
     figure.update_xaxes(
         **theme.axis(), title_text=f"channel, best first (Fisher, {data.kind.word})", col=1
     )
+    figure.update_xaxes(showgrid=False, col=1)
+    figure.update_yaxes(showgrid=False)
     figure.update_xaxes(**theme.axis(), title_text="layer's share", tickformat=".0%", col=2)
     return figure
