@@ -209,10 +209,18 @@ def _tau_table(judged: list[Study]) -> str:
         (
             f"{name} (tried)" if name in TRIED else name,
             *(_tau_cell(study, study.ranking.taus.get(name)) for study in judged),
+            f"{_mean_share(judged, name):.0%}",
         )
         for name in names
     ]
-    return _table(("Kendall tau (share of the ceiling)", *(study.name for study in judged)), rows)
+    head = ("Kendall tau (share of the ceiling)", *(study.name for study in judged), "mean share")
+    return _table(head, rows)
+
+
+def _mean_share(judged: list[Study], name: str) -> float:
+    rankings = [study.ranking for study in judged if name in study.ranking.taus]
+    shares = [ranking.taus[name].value / ranking.ceiling_tau for ranking in rankings]
+    return sum(shares) / len(shares)
 
 
 def _share_cell(share: float, error: float) -> str:
@@ -240,8 +248,9 @@ def _verdict(study: Study) -> str:
         if tau.value >= WANTED_SHARE * ranking.ceiling_tau
     ]
     return (
-        f"{study.name}: {', '.join(leading) or 'nothing'} beats the best null model with "
-        f"confidence; {', '.join(near) or 'nothing'} reaches {WANTED_SHARE} of the ceiling."
+        f"{study.name}: better than the best null model with confidence: "
+        f"{', '.join(leading) or 'nothing'}; from {WANTED_SHARE:.0%} of the ceiling up: "
+        f"{', '.join(near) or 'nothing'}."
     )
 
 
