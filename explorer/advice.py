@@ -125,10 +125,10 @@ class Advice:
 
     `largest_batch_count` samples fit in one pass; `largest_micro_batch_count` is that for a
     batch of 1, else the largest split of the batch that fits. Both are 0 when not even one
-    sample at a time does. `devices` are those that fit, smallest usable RAM first, and `precisions` what each
-    of them runs in: the asked one, or its own where it does not have that. `changes` are
-    single changes, those that fit first, by time and then by what is given up; pairs that fit
-    are among them only where no single change does.
+    sample at a time does. `devices` are those that fit, smallest usable RAM first, and
+    `precisions` what each of them runs in: the asked one, or its own where it does not have
+    that. `changes` are single changes, those that fit first, by time and then by what is given
+    up; pairs that fit are among them only where no single change does.
     """
 
     fits: tuple[Fit, ...]

@@ -16,12 +16,15 @@ sys.path.insert(0, str(ROOT / "tests"))
 from golden.device_error import FIT_ERROR, DeviceError, coverage, device_errors, reasons, untested  # noqa: E402
 from golden.reproduce import Golden, golden_rows  # noqa: E402 - the tests' own rows
 
-from explorer.accuracy.records import Ledger  # noqa: E402
-from explorer.paths import data_cache  # noqa: E402
+from explorer.accuracy.published import PERCENT, published_accuracy  # noqa: E402
+from explorer.accuracy.ranking import NULL_MODELS, Interval  # noqa: E402
+from explorer.search.criteria import TRIED, Study, leave_one_out  # noqa: E402
+from explorer.search.sources import shipped_runs, studies  # noqa: E402
 from explorer.session import Session  # noqa: E402
 
 PAGES = (ROOT / "README.md", ROOT / "docs" / "evidence.md")
 RESULTS = ROOT / "benchmarks" / "results"
+WANTED_SHARE = 0.8
 SECTION = re.compile(r"(<!-- evidence:(\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -45,9 +48,8 @@ def golden_all() -> str:
 def measured() -> str:
     """Really fine-tuned policies: accuracy with its standard error over episodes."""
     parts = []
-    for path in sorted((data_cache() / "runs").glob("*.jsonl")):
-        runs = Ledger(path).read().runs
-        known = _known_specs(runs[0].model.name, runs[0].task)
+    for graph, runs in shipped_runs():
+        known = _known_specs(graph.name, runs[0].task)
         rows = [
             (
                 run.design.family,
@@ -63,8 +65,9 @@ def measured() -> str:
         rows.sort(key=lambda row: float(row[1].split()[0]))
         protocol = runs[0].protocol
         title = (
-            f"`{runs[0].model.name}` on `{runs[0].task}`: {len(runs)} designs measured, "
-            f"{protocol.ways}-way {protocol.shots}-shot; the known policies among them:"
+            f"`{graph.name}` at {graph.input_shape[-1]} px on `{runs[0].task}`: "
+            f"{len(runs)} designs measured, {protocol.ways}-way {protocol.shots}-shot, "
+            f"{protocol.query_count} queries a class; the known policies among them:"
         )
         head = ("policy", "accuracy, %", "gain, points (paired)", "learning rate", "episodes")
         parts.append(f"{title}\n\n{_table(head, rows)}")
@@ -84,6 +87,56 @@ def calibration() -> str:
         f"{_table(('digits-cnn on digits', 'Kendall tau'), rows)}\n\n"
         f"{evidence.run_count} runs, interval coverage {evidence.coverage:.0%}, mean error "
         f"{100 * evidence.mean_error:.1f} points. Verdict: {verdict}."
+    )
+
+
+def proxies() -> str:
+    """Criteria against measured gains on every ledger: ceilings, taus, and unseen ledgers."""
+    shown = studies()
+    head = (
+        "ledger", "designs x episodes", "gain of full training, points", "reliability",
+        "ceiling of tau", "may criteria be judged here",
+    )  # fmt: skip
+    rows = [
+        (
+            study.name,
+            f"{(ranking := study.ranking).design_count} x {ranking.episodes}",
+            f"{100 * ranking.full_gain:+.1f} ± {100 * ranking.full_gain_error:.1f}",
+            f"{ranking.reliability:.2f}",
+            f"{ranking.ceiling_tau:.2f}",
+            ranking.reason_against or "yes",
+        )
+        for study in shown
+    ]
+    parts = [_table(head, rows)]
+    judged = [study for study in shown if not study.ranking.reason_against]
+    if judged:
+        parts += [_tau_table(judged), *(_verdict(study) for study in judged), _unseen(judged)]
+    return "\n\n".join(parts)
+
+
+def beside() -> str:
+    """Our measured accuracy of the paper's methods, beside the paper's on its own data."""
+    table = published_accuracy()
+    ledgers = {
+        f"{runs[0].task} at {graph.input_shape[-1]} px, {runs[0].protocol.ways}-way": runs
+        for graph, runs in shipped_runs()
+        if graph.name == table.model
+    }
+    frame = table.beside(ledgers)
+    rows = [
+        (
+            *index,
+            f"{PERCENT * row['published omniglot']:.1f}",
+            f"{PERCENT * row['published mean']:.1f}",
+            *(_share_cell(row[name], row[f"{name} ±"]) for name in ledgers),
+        )
+        for index, row in frame.iterrows()
+    ]
+    head = ("method", "our policy", "published, Omniglot", "published, mean of nine", *ledgers)
+    return (
+        f"{_table(head, rows)}\n\nAccuracy in per cent. Published: {table.cite}; {table.protocol}. "
+        f"Ours: fixed ways and shots, no meta-training. Compare down a column, not along a row."
     )
 
 
@@ -137,6 +190,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "golden-all": golden_all,
     "measured": measured,
     "calibration": calibration,
+    "proxies": proxies,
+    "beside": beside,
     "devices": devices,
     "devices-all": devices_all,
     "speed": speed,
@@ -161,6 +216,82 @@ def _golden_table(shown: list[Golden]) -> str:
         for row in shown
     ]
     return _table(head, rows)
+
+
+def _tau_table(judged: list[Study]) -> str:
+    """Tau with its interval and its share of the ceiling; what was tried comes last."""
+    names = dict.fromkeys(name for study in judged for name in study.ranking.taus)
+    rows = [
+        (
+            f"{name} (tried)" if name in TRIED else name,
+            *(_tau_cell(study, study.ranking.taus.get(name)) for study in judged),
+            f"{_mean_share(judged, name):.0%}",
+        )
+        for name in names
+    ]
+    head = ("Kendall tau (share of the ceiling)", *(study.name for study in judged), "mean share")
+    return _table(head, rows)
+
+
+def _mean_share(judged: list[Study], name: str) -> float:
+    rankings = [study.ranking for study in judged if name in study.ranking.taus]
+    shares = [ranking.taus[name].value / ranking.ceiling_tau for ranking in rankings]
+    return sum(shares) / len(shares)
+
+
+def _share_cell(share: float, error: float) -> str:
+    return f"{PERCENT * share:.1f} ± {PERCENT * error:.1f}" if share == share else ""
+
+
+def _tau_cell(study: Study, tau: Interval | None) -> str:
+    if tau is None or tau.value != tau.value:
+        return ""
+    share = tau.value / study.ranking.ceiling_tau
+    return f"{tau.value:.2f} [{tau.low:.2f}, {tau.high:.2f}] ({share:.0%})"
+
+
+def _verdict(study: Study) -> str:
+    """What beats the best null model with confidence, and what comes near the ceiling."""
+    ranking = study.ranking
+    leading = [
+        f"{name} (by {lead.value:.2f} [{lead.low:.2f}, {lead.high:.2f}])"
+        for name, lead in ranking.leads.items()
+        if lead.low > 0
+    ]
+    near = [
+        name
+        for name, tau in ranking.taus.items()
+        if tau.value >= WANTED_SHARE * ranking.ceiling_tau
+    ]
+    return (
+        f"{study.name}: better than the best null model with confidence: "
+        f"{', '.join(leading) or 'nothing'}; from {WANTED_SHARE:.0%} of the ceiling up: "
+        f"{', '.join(near) or 'nothing'}."
+    )
+
+
+def _unseen(judged: list[Study]) -> str:
+    """What was chosen, or fitted, on the other ledgers and judged on the one left out."""
+    found = leave_one_out(judged)
+    tried = f"{len(TRIED)} combinations without a fitted weight and one regression were tried"
+    if not found:
+        return f"{tried}; with one ledger to judge on, none can be tested on an unseen one."
+    head = (
+        "ledger left out", "chosen on the others", "its tau", "regression fitted on the others",
+        "best null model", "ceiling",
+    )  # fmt: skip
+    rows = [
+        (
+            one.study.name,
+            one.chosen,
+            f"{one.chosen_tau:.2f}",
+            f"{one.fitted_tau:.2f}",
+            f"{max(one.study.ranking.taus[name].value for name in NULL_MODELS):.2f}",
+            f"{one.study.ranking.ceiling_tau:.2f}",
+        )
+        for one in found
+    ]
+    return f"{tried}.\n\n{_table(head, rows)}"
 
 
 def _error_table(shown: list[DeviceError]) -> str:

@@ -1,8 +1,10 @@
-"""Measure many designs of digits-cnn on the digits 5-9 and keep them in the ledger.
+"""Measure many designs of digits-cnn on the digits 5-9, or on drawings, and keep them.
 
     python scripts/run_digits_ledger.py
+    EXPLORER_DATA=... python scripts/run_digits_ledger.py --task omniglot --ways 10 \
+        --episodes 10 --tuning-episodes 2
 
-Every design sees the same episodes (5-way, 5-shot, 40 queries a class) and has its
+Every design sees the same episodes (5-way, 5-shot unless told otherwise) and has its
 learning rate tuned on others. Runs that the ledger holds are skipped, so a stopped
 sweep goes on where it was. One process, one thread. The score table is made first.
 """
@@ -18,12 +20,12 @@ from explorer import catalog
 from explorer.accuracy.finetune import measure, measured_design, task_protocol
 from explorer.accuracy.fisher import task_scores
 from explorer.accuracy.records import DesignRecord, Ledger, run_key
-from explorer.accuracy.tasks import load_task
+from explorer.accuracy.tasks import task_for
 from explorer.accuracy.torch_bridge import model_module, state_digest
 from explorer.design import LayerAxes, UpdatePolicy
 from explorer.paths import data_cache
 
-MODEL, TASK = "digits-cnn", "digits"
+MODEL = "digits-cnn"
 EPISODES = 20
 TUNING_EPISODES = 6
 SCORE_EPISODES = 40
@@ -34,41 +36,40 @@ SEED = 0
 def main() -> None:
     """Make the score table and measure what is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", default="digits")
+    parser.add_argument("--ways", type=int)
     parser.add_argument("--episodes", type=int, default=EPISODES)
-    parser.add_argument(
-        "--ledger", type=Path, default=data_cache() / "runs/digits-cnn-digits.jsonl"
-    )
+    parser.add_argument("--tuning-episodes", type=int, default=TUNING_EPISODES)
+    parser.add_argument("--ledger", type=Path)
     parser.add_argument("--limit", type=int, help="stop after so many new runs")
     options = parser.parse_args()
     graph = catalog.load("model", MODEL).build()
-    task, module = load_task(TASK), model_module(graph)
+    task, module = task_for(options.task, graph.input_shape), model_module(graph)
     weights = state_digest(module)
-    table = task_scores(graph, TASK, episodes=SCORE_EPISODES, seed=SEED, module=module)
-    table.save(data_cache() / "fisher" / f"{MODEL}-{TASK}.npz")
-    ledger = Ledger(options.ledger)
+    table = task_scores(graph, task.name, episodes=SCORE_EPISODES, seed=SEED, module=module)
+    table.save(data_cache() / "fisher" / f"{MODEL}-{task.name}.npz")
+    ledger = Ledger(options.ledger or data_cache() / "runs" / f"{MODEL}-{task.name}.jsonl")
     content = ledger.read()
     done = content.measured()
-    print(f"{len(content)} runs in {options.ledger}, {content.corrupt_lines} broken lines")
+    print(f"{len(content)} runs in {ledger.path}, {content.corrupt_lines} broken lines")
     policies = list(designs(LayerAxes.of(graph)))
-    protocol = task_protocol(task)
+    protocol = task_protocol(task, ways=options.ways)
     left = []
     for policy in policies:
         record = DesignRecord.of(measured_design(policy, protocol))
-        if (
-            run_key(graph.digest, weights, TASK, record, SEED, options.episodes, protocol)
-            not in done
-        ):
+        key = run_key(graph.digest, weights, task.name, record, SEED, options.episodes, protocol)
+        if key not in done:
             left.append(policy)
     print(f"{len(policies)} designs, {len(left)} to measure", flush=True)
     for number, policy in enumerate(left[: options.limit], start=1):
         run = measure(
             graph,
-            TASK,
+            task.name,
             policy,
             episodes=options.episodes,
             seed=SEED,
             protocol=protocol,
-            tuning_episodes=TUNING_EPISODES,
+            tuning_episodes=options.tuning_episodes,
             module=module,
         )
         ledger.append(run)

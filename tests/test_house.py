@@ -44,7 +44,8 @@ PURE_NUMBERS = {
     # pure numbers of statistics, and natural values whose unit stands beside them
     "accuracy", "accuracy_before", "accuracies", "standard_error", "standard_error_gain", "nll",
     "nll_before", "rates", "learning_rate", "value", "reference", "scale", "hypervolume", "tau",
-    "reliability", "ceiling_tau", "lead_low", "coverage", "p_faster",
+    "reliability", "ceiling_tau", "lead_low", "chosen_tau", "fitted_tau",
+    "full_gain", "full_gain_error", "coverage", "p_faster",
     "p_less_energy", "mean_error", "half_width", "intercept",
     "channels", "pixel_maximum", "max_shift", "start", "query_count", "corrupt_lines",
     # trials, elementwise passes, and pixels and opacity of what is drawn

@@ -12,22 +12,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from explorer.accuracy.ranking import MIN_RUNS, NULL_MODELS, ceiling_tau, rank
 from explorer.errors import CalibrationError
 from explorer.units import FloatArray, IntArray
 
-MIN_RUNS = 19
 FOLDS = 10
 LEVEL = 0.9
-BOOTSTRAPS = 400
+PREDICTION = "prediction"
 RIDGE_STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
-NULL_MODELS = ("depth", "trained parameters", "backward MACs")
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Evidence:
     """How good the predictions of held-out runs were, beside what any predictor must beat.
 
-    `ceiling_tau` is what a perfect predictor would reach against the noisy measurements;
+    `reliability` and `ceiling_tau`, what a perfect predictor would reach against the noisy
+    measurements, are those of `explorer.accuracy.ranking`;
     `lead_low` the lower end of the 95 % interval of tau minus the best null model's.
     """
 
@@ -79,11 +79,12 @@ class Calibration:
 def fit(
     features: Mapping[str, FloatArray],
     accuracy: FloatArray,
-    standard_error: FloatArray,
+    reliability: float,
     families: Sequence[str],
 ) -> Calibration:
     """Fit on N measured designs; judge `evidence.reason_against` before using it.
 
+    `reliability` is that of the measured gains (explorer.accuracy.ranking).
     Raises CalibrationError below five families or MIN_RUNS runs, where nothing can be held out.
     """
     groups = np.unique(np.asarray(families), return_inverse=True)[1]
@@ -97,16 +98,15 @@ def fit(
     held_out, coverage = _held_out(columns, accuracy, groups)
     residual = np.abs(accuracy - held_out)
     centre, spread, coefficients, intercept = _regress(columns, accuracy)
-    proxy_taus = {name: _tau(features[name], accuracy) for name in names}
-    noise = float(np.mean(standard_error**2))
-    reliability = max(0.0, 1 - noise / float(np.var(accuracy, ddof=1)))
+    ranking = rank({PREDICTION: held_out, **features}, accuracy[:, None], np.array([]))
+    tau = {name: float(np.nan_to_num(found.value)) for name, found in ranking.taus.items()}
     evidence = Evidence(
         run_count=len(accuracy),
-        tau=_tau(held_out, accuracy),
-        proxy_taus=proxy_taus,
+        tau=tau[PREDICTION],
+        proxy_taus={name: tau[name] for name in names},
         reliability=reliability,
-        ceiling_tau=2 / np.pi * float(np.arcsin(np.sqrt(reliability))),
-        lead_low=_lead(held_out, features, accuracy),
+        ceiling_tau=ceiling_tau(reliability),
+        lead_low=ranking.leads[PREDICTION].low,
         coverage=coverage,
         mean_error=float(residual.mean()),
     )
@@ -159,21 +159,3 @@ def _conformal(residual: FloatArray) -> float:
     """The residual not exceeded with probability LEVEL by a further exchangeable run."""
     rank = int(np.ceil((len(residual) + 1) * LEVEL))
     return float(np.sort(residual)[min(rank, len(residual)) - 1])
-
-
-def _tau(left: FloatArray, right: FloatArray) -> float:
-    from scipy.stats import kendalltau
-
-    tau = float(kendalltau(left, right).statistic)
-    return tau if np.isfinite(tau) else 0.0
-
-
-def _lead(predicted: FloatArray, features: Mapping[str, FloatArray], accuracy: FloatArray) -> float:
-    """Lower 2.5 % of tau minus the best null model's, over runs drawn again."""
-    rng = np.random.default_rng(0)
-    leads = []
-    for _ in range(BOOTSTRAPS):
-        rows = np.unique(rng.integers(0, len(accuracy), len(accuracy)))
-        best_null = max(_tau(features[name][rows], accuracy[rows]) for name in NULL_MODELS)
-        leads.append(_tau(predicted[rows], accuracy[rows]) - best_null)
-    return float(np.quantile(leads, 0.025))

@@ -7,7 +7,8 @@ Reading passes over broken lines and counts them. This file knows nothing of tor
 
 import json
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -37,6 +38,7 @@ RunKey = tuple[str, str, str, str, int, int, str]
 FIXED, VARYING = "fixed", "varying"
 LARGEST_SUPPORT = 500
 VARYING_MOST = {"ways": 50, "shots": 100, "query_count": 10}
+FEWEST_PAIRED = 4
 
 
 class DesignRecord(Document):
@@ -207,6 +209,35 @@ class Pretraining(Document):
             return cls.model_validate_json(text)
         except ValidationError as error:
             raise SpecError(f"{origin}: pretraining: {first_problem(error)}") from None
+
+
+def comparable(runs: Iterable[MeasuredRun]) -> tuple[tuple[MeasuredRun, ...], ...]:
+    """Runs in groups whose accuracies are of one scale, the largest group first.
+
+    A group has one network with one set of weights, one task and one protocol.
+    """
+    groups: dict[tuple[str, str, str, Protocol], list[MeasuredRun]] = {}
+    for run in runs:
+        key = (run.model.digest, run.weights_digest, run.task, run.protocol)
+        groups.setdefault(key, []).append(run)
+    return tuple(tuple(group) for group in sorted(groups.values(), key=len, reverse=True))
+
+
+def paired_gains(runs: Sequence[MeasuredRun]) -> tuple[tuple[MeasuredRun, ...], FloatArray]:
+    """Comparable runs that share episodes, and their gains on those [N, E], as shares.
+
+    They are of the commonest seed and have at least FEWEST_PAIRED episodes; E is what all
+    of them have.
+    """
+    seeds = Counter(run.seed for run in runs if run.episodes >= FEWEST_PAIRED)
+    seed = seeds.most_common(1)[0][0] if seeds else 0
+    paired = tuple(run for run in runs if run.seed == seed and run.episodes >= FEWEST_PAIRED)
+    count = min((run.episodes for run in paired), default=0)
+    before, after = (
+        np.array([getattr(run, name)[:count] for run in paired]).reshape(len(paired), count)
+        for name in ("per_episode_accuracy_before", "per_episode_accuracy")
+    )
+    return paired, after - before
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,8 @@ import numpy as np
 
 from explorer.accuracy.calibrate import Calibration, fit
 from explorer.accuracy.proxy import proxy_scores
-from explorer.accuracy.records import MeasuredRun
+from explorer.accuracy.ranking import reliability
+from explorer.accuracy.records import MeasuredRun, paired_gains
 from explorer.accuracy.scores import ScoreTable
 from explorer.costmodel.evaluate import evaluate
 from explorer.costmodel.report import CostReport
@@ -80,7 +81,7 @@ class Judge:
             whole = 2 * costs.forward_macs
         else:
             captured = proxy_scores(self.table, designs, self.criterion)
-            whole = proxy_scores(self.table, _full(designs), self.criterion)
+            whole = proxy_scores(self.table, full_design(designs), self.criterion)
         share: FloatArray = captured / whole
         return share
 
@@ -108,7 +109,7 @@ def measured_accuracies(
     """Accuracy and standard error of a ledger's designs."""
     if not runs:
         return {}
-    designs = _designs_of(graph, runs)
+    designs = ledger_designs(graph, runs)
     return {
         key: (run.accuracy, run.standard_error or np.nan)
         for key, run in zip(design_keys(designs), runs, strict=True)
@@ -122,12 +123,12 @@ def calibrate_runs(
 
     MACs and sizes do not depend on the device, so any profile serves.
     """
-    designs = _designs_of(graph, runs)
+    designs = ledger_designs(graph, runs)
     costs = evaluate(graph, load_device(ANY_DEVICE), designs)
     return fit(
         features(table, designs, costs),
         np.array([run.accuracy for run in runs]),
-        np.array([run.standard_error or 0.0 for run in runs]),
+        reliability(paired_gains(runs)[1]),
         [run.design.family for run in runs],
     )
 
@@ -145,17 +146,19 @@ def features(
         "backward MACs": (costs.input_grad_macs + costs.weight_grad_macs) / costs.forward_macs,
     }
     if table is not None:
-        whole = _full(designs)
+        whole = full_design(designs)
         for criterion, name in PROXY_NAMES.items():
             share = proxy_scores(table, designs, criterion) / proxy_scores(table, whole, criterion)
             columns[name] = np.sqrt(share)
     return columns
 
 
-def _designs_of(graph: ModelGraph, runs: Sequence[MeasuredRun]) -> DesignBatch:
+def ledger_designs(graph: ModelGraph, runs: Sequence[MeasuredRun]) -> DesignBatch:
+    """Designs of measured runs, in their order."""
     policies = [run.design.policy(graph) for run in runs]
     return DesignBatch.of(LayerAxes.of(graph), policies, TrainingSetup())
 
 
-def _full(designs: DesignBatch) -> DesignBatch:
+def full_design(designs: DesignBatch) -> DesignBatch:
+    """Training everything, under the setup of `designs`."""
     return DesignBatch.of(designs.axes, [everything(designs.axes)], designs.setup)

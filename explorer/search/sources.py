@@ -1,18 +1,20 @@
 """What a session works on: entries of the catalogue and what was measured of them, kept."""
 
-from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 
 from explorer import catalog
 from explorer.accuracy.calibrate import Calibration
-from explorer.accuracy.records import Ledger, MeasuredRun
+from explorer.accuracy.records import Ledger, MeasuredRun, comparable
 from explorer.accuracy.scores import ScoreTable
 from explorer.device import DeviceProfile, load_device
-from explorer.errors import CalibrationError, MissingDataError, SpecError
+from explorer.errors import CalibrationError, ExplorerError, MissingDataError, SpecError
 from explorer.graph import ModelGraph
 from explorer.paths import data_cache, kept_name
+from explorer.search.criteria import Study, study
 from explorer.search.judge import calibrate_runs
+
+MEASURED_FORMS = ("", ":resolution=84")
 
 
 @lru_cache(maxsize=32)
@@ -64,15 +66,12 @@ def measured_runs(graph: ModelGraph, task: str) -> tuple[MeasuredRun, ...]:
     """
     ledger = Ledger(data_cache() / "runs" / f"{kept_name(graph.name, task)}.jsonl")
     own = own_weights(graph)
-    runs = [
+    groups = comparable(
         run
         for run in ledger.read()
         if run.model.digest == graph.digest and own in ("", run.weights_digest)
-    ]
-    counts = Counter((run.protocol, run.weights_digest) for run in runs)
-    return tuple(
-        run for run in runs if (run.protocol, run.weights_digest) == counts.most_common(1)[0][0]
     )
+    return groups[0] if groups else ()
 
 
 def own_weights(graph: ModelGraph) -> str:
@@ -93,3 +92,31 @@ def calibration_of(graph: ModelGraph, task: str) -> Calibration | None:
         return calibrate_runs(graph, measured_runs(graph, task), score_table(graph, task))
     except CalibrationError:
         return None
+
+
+def measured_form(name: str, digest: str) -> ModelGraph | None:
+    """The network of that name and digest, among the forms our ledgers were made with."""
+    for form in MEASURED_FORMS:
+        try:
+            graph = model_graph(name + form)
+        except ExplorerError:
+            continue
+        if graph.digest == digest:
+            return graph
+    return None
+
+
+def shipped_runs() -> list[tuple[ModelGraph, tuple[MeasuredRun, ...]]]:
+    """Groups of comparable runs in `data_cache/runs` whose network is known."""
+    groups = [
+        group
+        for path in sorted((data_cache() / "runs").glob("*.jsonl"))
+        for group in comparable(Ledger(path).read())
+    ]
+    graphs = [measured_form(group[0].model.name, group[0].model.digest) for group in groups]
+    return [(graph, group) for graph, group in zip(graphs, groups, strict=True) if graph]
+
+
+def studies() -> list[Study]:
+    """Criteria judged on every group of comparable runs in `data_cache/runs`."""
+    return [study(graph, runs, score_table(graph, runs[0].task)) for graph, runs in shipped_runs()]

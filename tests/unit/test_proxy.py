@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from explorer.accuracy.calibrate import MIN_RUNS, NULL_MODELS, fit
+from explorer.accuracy.calibrate import fit
 from explorer.accuracy.proxy import layer_scores, proxy_scores
+from explorer.accuracy.ranking import MIN_RUNS, NULL_MODELS
 from explorer.accuracy.scores import CHANNEL_COLUMNS, ScoreTable
 from explorer.design import DesignBatch, LayerAxes, TrainingSetup, UpdatePolicy
 from explorer.errors import CalibrationError, MissingDataError, SpecError
@@ -91,7 +92,7 @@ def runs(count, *, informative, seed=0):
     signal = features["gradient norm"] if informative else rng.random(count)
     accuracy = 0.5 + 0.4 * signal + 0.01 * rng.standard_normal(count)
     families = [f"family {index % 12}" for index in range(count)]
-    return features, accuracy, np.full(count, 0.01), families
+    return features, accuracy, 0.99, families
 
 
 def test_prediction_is_earned_when_it_knows_more_than_the_null_models():

@@ -142,6 +142,20 @@ def test_quickdraw_rows_are_bitmaps(put):
     assert task.pixels[::2, 0, 0, 0].tolist() == [255, 155, 0]
 
 
+def test_drawings_fit_networks_of_one_or_three_channels(put):
+    put("quickdraw", *(np.full((2, 28, 28), value, np.uint8).tobytes() for value in (0, 9, 255)))
+    for channels in (1, 3):
+        task = task_for("quickdraw", (channels, 8, 8))
+        images = task.unit_images(np.arange(2))
+        assert images.shape == (2, channels, 8, 8)
+        assert (images == images[:, :1]).all()
+
+
+def test_photographs_do_not_fit_a_network_of_one_channel(own):
+    with pytest.raises(SpecError, match=r"\(3, 8, 8\)"):
+        task_for(str(own), (1, 8, 8))
+
+
 def test_an_archive_without_images_is_said(put):
     put("trashnet", {"r-1/README.md": b"moved"})
     with pytest.raises(MissingDataError, match="trashnet: no image"):

@@ -6,7 +6,7 @@ whole numbers until an episode asks for them, so a data set costs little memory.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from inspect import signature
 
@@ -95,8 +95,13 @@ def load_task(name: str, side: int | None = None) -> TaskData:
 
 
 def task_for(name: str, input_shape: tuple[int, ...]) -> TaskData:
-    """A task as a network of that input reads it; SpecError when it does not fit."""
+    """A task as a network of that input reads it; SpecError when it does not fit.
+
+    Line drawings, of one channel, fit networks of any number of channels.
+    """
     task = load_task(name, input_shape[-1])
+    if task.pixels.shape[1] == 1:
+        task = replace(task, channels=input_shape[0])
     if task.input_shape != input_shape:
         raise SpecError.of(f"input of task {name}", task.input_shape, f"{input_shape}")
     return task
