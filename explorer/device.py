@@ -230,6 +230,17 @@ class DeviceProfile(_Document):
         """Levels a design must fit in; an inner or an overflow level refuses nothing."""
         return tuple(level for level in self.memory if level.holds in ("data", "weights"))
 
+    def without_flash(self, reserve_bytes: int) -> "DeviceProfile":
+        """The device with so much less usable where frozen weights stay, if they have a level."""
+        weights = self.level("weights")
+        if weights is None or not reserve_bytes:
+            return self
+        left = weights.model_copy(
+            update={"usable_bytes": max(weights.usable_bytes - reserve_bytes, 0)}
+        )
+        levels = tuple(left if level is weights else level for level in self.memory)
+        return self.model_copy(update={"memory": levels})
+
     @property
     def runs_from_flash(self) -> bool:
         """Whether frozen weights stay in a level of their own."""

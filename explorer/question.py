@@ -27,10 +27,11 @@ class Question:
     `device` may be a path to a TOML, `policy` a spec or a path to a policy JSON or to a
     tiny-training YAML, `task` a folder whose subfolders are classes of images. `task`, `norm`,
     `precision` None mean the model's task, the network's own norm, the device's precision; the
-    policy `default` is a published scheme where there is one. `reserve_bytes` of RAM belong to
-    the application. An adaptation is `steps` weight updates over `samples` kept samples; None
-    means 40 passes over them, rounded up to whole steps. `memory_objective` says what a search
-    makes small: the peak, or what training needs above inference.
+    policy `default` is a published scheme where there is one. `reserve_bytes` of RAM and
+    `flash_reserve_bytes` of flash belong to the application. An adaptation is `steps` weight
+    updates over `samples` kept samples; None means 40 passes over them, rounded up to whole
+    steps. `memory_objective` says what a search makes small: the peak, or what training needs
+    above inference.
     """
 
     model: str = "mcunet-5fps"
@@ -44,6 +45,7 @@ class Question:
     policy: str = DEFAULT_POLICY
     accounting: str = "device"
     reserve_bytes: int = 0
+    flash_reserve_bytes: int = 0
     memory_limit_bytes: int | None = None
     steps: int | None = None
     samples: int = SAMPLES
@@ -64,6 +66,7 @@ class Question:
             allowed = ", ".join(MEMORY_OBJECTIVES)
             raise SpecError.of("memory_objective", self.memory_objective, allowed)
         check_whole("reserve_bytes", self.reserve_bytes, 0, LARGEST_BYTES)
+        check_whole("flash_reserve_bytes", self.flash_reserve_bytes, 0, LARGEST_BYTES)
         if self.memory_limit_bytes is not None:
             check_whole("memory_limit_bytes", self.memory_limit_bytes, 1, LARGEST_BYTES)
         model_graph(self.model)
@@ -114,9 +117,19 @@ class Question:
         """Another precision; None for the device's own."""
         return replace(self, precision=precision)
 
-    def with_limits(self, reserve_bytes: int = 0, memory_limit_bytes: int | None = None) -> Self:
-        """RAM the application keeps, and a limit on peak RAM in searches."""
-        return replace(self, reserve_bytes=reserve_bytes, memory_limit_bytes=memory_limit_bytes)
+    def with_limits(
+        self,
+        reserve_bytes: int = 0,
+        memory_limit_bytes: int | None = None,
+        flash_reserve_bytes: int = 0,
+    ) -> Self:
+        """RAM and flash the application keeps, and a limit on peak RAM in searches."""
+        return replace(
+            self,
+            reserve_bytes=reserve_bytes,
+            memory_limit_bytes=memory_limit_bytes,
+            flash_reserve_bytes=flash_reserve_bytes,
+        )
 
     @property
     def task_name(self) -> str:
@@ -130,8 +143,8 @@ class Question:
 
     @property
     def profile(self) -> DeviceProfile:
-        """The device."""
-        return device_profile(self.device)
+        """The device, without the flash that the application keeps."""
+        return device_profile(self.device).without_flash(self.flash_reserve_bytes)
 
     def _setup(self) -> TrainingSetup:
         profile = self.profile

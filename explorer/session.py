@@ -373,6 +373,7 @@ class Session(Question):
             **asdict(self._setup()),
             "worth": self.problem.judge.name,
             "reserve_bytes": self.reserve_bytes,
+            "flash_reserve_bytes": self.flash_reserve_bytes,
             "memory_limit_bytes": self.memory_limit_bytes,
             "memory_objective": self.memory_objective,
         }

@@ -16,6 +16,7 @@ from explorer.cli.shared import (
     AsJson,
     Batch,
     Device,
+    FlashReserve,
     MicroBatch,
     Model,
     Norm,
@@ -88,6 +89,7 @@ def cost(
     accounting: Accounting = "device",
     task: Task = None,
     reserve: Reserve = 0,
+    flash_reserve: FlashReserve = 0,
     steps: Annotated[
         int | None, typer.Option(help="weight updates of a session; else those of 40 passes")
     ] = None,
@@ -112,6 +114,7 @@ def cost(
         policy=policy,
         accounting=accounting,
         reserve_bytes=reserve,
+        flash_reserve_bytes=flash_reserve,
         steps=steps,
         samples=samples,
     )
@@ -171,6 +174,7 @@ def advise(
     recompute: Recompute = "none",
     precision: Precision = None,
     reserve: Reserve = 0,
+    flash_reserve: FlashReserve = 0,
     as_json: AsJson = False,
 ) -> None:
     """Largest micro-batch, smallest device, and changes that save memory, the cheapest first."""
@@ -186,6 +190,7 @@ def advise(
         precision=precision,
         policy=policy,
         reserve_bytes=reserve,
+        flash_reserve_bytes=flash_reserve,
     )
     if policy.endswith(".json"):
         session = _with_document_setup(context, session)
@@ -214,6 +219,7 @@ def compare(
     recompute: Recompute = "none",
     precision: Precision = None,
     reserve: Reserve = 0,
+    flash_reserve: FlashReserve = 0,
     as_json: AsJson = False,
 ) -> None:
     """Every known policy that applies, one row each."""
@@ -230,6 +236,7 @@ def compare(
         precision=precision,
         policy="none",
         reserve_bytes=reserve,
+        flash_reserve_bytes=flash_reserve,
     )
     table = session.problem.place(session.compare())
     if as_json:
@@ -272,6 +279,7 @@ def search(
     recompute: Recompute = "none",
     precision: Precision = None,
     reserve: Reserve = 0,
+    flash_reserve: FlashReserve = 0,
     out: Annotated[Path | None, typer.Option(help="write the front document here")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -293,6 +301,7 @@ def search(
         precision=precision,
         policy="none",
         reserve_bytes=reserve,
+        flash_reserve_bytes=flash_reserve,
         memory_limit_bytes=memory_limit,
         memory_objective=memory_objective,
     )

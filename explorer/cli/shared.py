@@ -42,6 +42,7 @@ Recompute = Annotated[str, typer.Option(help="none, or blocks: run them again in
 Precision = Annotated[str | None, typer.Option(help="fp32, fp16 or int8; the device's default")]
 Accounting = Annotated[str, typer.Option(help=", ".join(ACCOUNTINGS))]
 Reserve = Annotated[int, typer.Option(help="bytes of RAM the application keeps")]
+FlashReserve = Annotated[int, typer.Option(help="bytes of flash the application keeps")]
 
 
 def write(path: Path, text: str) -> None:

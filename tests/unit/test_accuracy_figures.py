@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from explorer.accuracy.finetune import EpisodeResult
 from explorer.accuracy.published import published_accuracy
+from explorer.accuracy.trainer import EpisodeResult
 from explorer.errors import SpecError
 from explorer.figures import channels, losses, measured
 from explorer.search.criteria import study

@@ -172,3 +172,16 @@ def test_an_unknown_network_is_refused_at_once():
         Session().with_model("mcunet-5fp")
     with pytest.raises(SpecError, match="width"):
         Session().with_model("mcunet-5fps:width=2")
+
+
+def test_flash_of_the_application_is_taken_off_the_flash_level():
+    session = Session("mcunet-5fps", "stm32f746", policy="none")
+    flash = session.cost().fits[1]
+    kept = session.with_limits(flash_reserve_bytes=int(flash.usable_bytes - flash.needed_bytes))
+    assert kept.cost().fits[1].fits
+    over = kept.with_limits(flash_reserve_bytes=kept.flash_reserve_bytes + 1)
+    assert not over.cost().fits[1].fits
+    assert not over.chosen().feasible[0]
+    assert over.cost().fits[0] == session.cost().fits[0]
+    pi = Session("digits-cnn", "pi-zero-2w")
+    assert pi.with_limits(flash_reserve_bytes=10**6).cost().fits == pi.cost().fits
