@@ -430,7 +430,7 @@ def test_when_nothing_fits_the_page_says_by_how_much() -> None:
 def test_advice_is_about_what_the_controls_say() -> None:
     async def steps(app: App) -> None:
         app.advice_bar.ask.click()
-        assert "largest batch that fits in one pass" in app.advice_bar.answer.value
+        assert "one sample at a time fits" in app.advice_bar.answer.value
         assert "saves" in app.advice_bar.answer.value
         app.controls.batch.value = 2
         await app.wait(30)
