@@ -95,8 +95,13 @@ class App:
 
     # What a person, or a cell, can ask for.
 
-    def search(self, trials: int | None = None, seed: int | None = None) -> None:
-        """Start a search of what the controls say; ignored while one is active."""
+    def search(
+        self, trials: int | None = None, seed: int | None = None, *, warm: bool = True
+    ) -> None:
+        """Start a search of what the controls say; ignored while one is active.
+
+        Without `warm` it starts from the known policies alone.
+        """
         with self.controls.writing():
             if trials is not None:
                 self.search_bar.trials.value = trials
@@ -115,6 +120,7 @@ class App:
             trials=bar.trials.value,
             sampler=bar.sampler.value,
             seed=bar.seed.value,
+            warm=warm,
         )
         self._runner = Runner(
             lambda on_batch, control: search(on_batch=on_batch, control=control), self._wake
