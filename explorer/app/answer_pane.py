@@ -8,6 +8,7 @@ import ipywidgets as widgets
 
 from explorer.app.advice_bar import AdviceBar
 from explorer.app.answer import error_html, fit_line, levels_html, numbers_html, verdict_html
+from explorer.app.bars import MeasureBar
 from explorer.app.details import details_html
 from explorer.app.view import CHOICE, Selection, View, nearest_misfit, selection_of
 
@@ -15,10 +16,11 @@ from explorer.app.view import CHOICE, Selection, View, nearest_misfit, selection
 class AnswerPane:
     """Widgets of the selection; `box` stands beside the panels, `details` below them."""
 
-    def __init__(self, advice_bar: AdviceBar) -> None:
+    def __init__(self, measure_bar: MeasureBar, advice_bar: AdviceBar) -> None:
         self.verdict, self.numbers, self.levels = (widgets.HTML() for _ in range(3))
         self.details = widgets.HTML()
-        self.box = widgets.VBox([self.verdict, advice_bar.box, self.numbers, self.levels])
+        asked = [measure_bar.box, advice_bar.box]
+        self.box = widgets.VBox([self.verdict, *asked, self.numbers, self.levels])
         self.box.add_class("explorer-side")
         self.details.add_class("explorer-below")
         self._shown: tuple[object, ...] = ()

@@ -64,17 +64,14 @@ class SearchBar:
 def run_words(run: Run, optimum_share: float | None = None) -> str:
     """`running 120/400, 210 trials/s, front 37, hypervolume 0.713 (no gain for 40)`.
 
-    The share of the additive proxy's optimum follows where it is known.
+    Where the share of the additive proxy's optimum is known it follows, and the rate gives way.
     """
     if run.phase is Phase.IDLE:
         return "idle: known policies only"
     words = [f"<b>{run.phase}</b> {run.done}/{run.total}"]
     if run.done:
-        words += [
-            f"{run.trials_per_s:.0f} trials/s",
-            f"front {run.front_count}",
-            f"hypervolume {run.hypervolume:.3g}",
-        ]
+        words += [] if optimum_share else [f"{run.trials_per_s:.0f} trials/s"]
+        words += [f"front {run.front_count}", f"hypervolume {run.hypervolume:.3g}"]
         flat = run.done - run.gained_at
         words[-1] += f" (no gain for {flat})" if flat else ""
     if optimum_share is not None:
@@ -126,16 +123,16 @@ class MeasureBar:
 
     def __init__(self) -> None:
         self.measure = _button(
-            "Measure", "Really fine-tune the selected policy on the task", width="76px"
+            "Measure", "Really fine-tune the selected policy on the task", width="72px"
         )
         self.picks = _button(
             "Measure picks",
             "Really fine-tune three of the front: knee, best, cheapest near the best",
-            width="112px",
+            width="120px",
         )
-        self.episodes = _number("Episodes", 5, 1, _MOST_EPISODES, "112px", "58px")
-        self.cancel = _button("Cancel", "Stop measuring after this fine-tuning", width="62px")
-        self.status = widgets.HTML(layout=widgets.Layout(margin="0 0 0 8px"))
+        self.episodes = _number("Episodes", 5, 1, _MOST_EPISODES, "104px", "56px")
+        self.cancel = _button("Cancel", "Stop measuring after this fine-tuning", width="68px")
+        self.status = widgets.HTML(layout=widgets.Layout(margin="0"))
         self.status.add_class("explorer-text")
         self.box = widgets.HBox([self.measure, self.picks, self.episodes, self.cancel, self.status])
         self.box.add_class("explorer-row")

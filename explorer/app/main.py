@@ -76,7 +76,7 @@ class App:
         self.measuring = Measuring(self.measure_bar, self._wake)
         self.advice_bar = AdviceBar(lambda: self.view.session)
         self.message = widgets.HTML()
-        self.answer = AnswerPane(self.advice_bar)
+        self.answer = AnswerPane(self.measure_bar, self.advice_bar)
         self.clock = FrameClock()
         self.controls.adapt_device(session.device)
         self.view = View(
@@ -217,7 +217,7 @@ class App:
 
     def _laid_out(self) -> Any:
         """The question above, panels beside the answer where there is room, layers below."""
-        panels = widgets.VBox([self.figure, self.point_bar.box, self.measure_bar.box])
+        panels = widgets.VBox([self.figure, self.point_bar.box])
         panels.add_class("explorer-panels")
         body = widgets.VBox([panels, self.answer.box, self.answer.details])
         body.add_class("explorer-body")

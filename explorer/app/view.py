@@ -19,7 +19,7 @@ from explorer.units import BoolArray, IntArray, format_bytes, format_joules
 
 CHOICE = "choice"
 LIST_CAP = 24
-ONE_POINT = 0.01
+NEAR_ACCURACY, NEAR_PROXY = 0.01, 0.1
 MEMORY_NAMES = {"peak": "peak live memory", "above-inference": "memory above inference"}
 MEASURED_PRECISION = "fp32"  # what our trainer computes in, whatever setup is asked about
 
@@ -129,15 +129,15 @@ def nearest_misfit(view: View) -> Selection | None:
 def picks_of(view: View) -> list[Selection]:
     """Three of the front, each once: its knee, its best, and its cheapest near the best.
 
-    Near is within one point of the best score, cheapest in energy; none without a search
-    of what the controls say.
+    Cheapest is in energy; near is within one point of accuracy, or within a tenth of what
+    full training has in a proxy score. None without a search of what the controls say.
     """
     found = view.found
     if found is None or view.is_found_stale:
         return []
     table, rows = found.table, np.flatnonzero(found.table.on_front)
     score, energy_j = table.score[rows], table.step_energy_j[rows]
-    near = score >= score.max() - ONE_POINT
+    near = score >= score.max() - (NEAR_ACCURACY if table.worth.is_accuracy else NEAR_PROXY)
     picks = {
         "knee": knee_index(normalised_values(table.values[rows], table.objectives)),
         "best": int(np.argmax(score)),
