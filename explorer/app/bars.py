@@ -1,5 +1,6 @@
 """The bars: one drives a search, one selects a point and exports it, one measures."""
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -123,26 +124,26 @@ class MeasureBar:
 
     def __init__(self) -> None:
         self.measure = _button(
-            "Measure", "Really fine-tune the selected policy on the task", width="72px"
+            "Measure", "Really fine-tune the selected policy on the task", width="78px"
         )
         self.picks = _button(
             "Measure picks",
             "Really fine-tune three of the front: knee, best, cheapest near the best",
             width="120px",
         )
-        self.episodes = _number("Episodes", 5, 1, _MOST_EPISODES, "104px", "56px")
+        self.episodes = _number("Episodes", 5, 1, _MOST_EPISODES, "112px", "64px")
         self.cancel = _button("Cancel", "Stop measuring after this fine-tuning", width="68px")
         self.status = widgets.HTML(layout=widgets.Layout(margin="0"))
         self.status.add_class("explorer-text")
         self.box = widgets.HBox([self.measure, self.picks, self.episodes, self.cancel, self.status])
         self.box.add_class("explorer-row")
-        self.show(is_active=False, words="")
+        self.show((), is_active=False)
 
-    def show(self, *, is_active: bool, words: str) -> None:
-        """Make buttons and words say what is measured."""
+    def show(self, lines: Sequence[str], *, is_active: bool) -> None:
+        """Make buttons and lines say what is measured."""
         self.measure.disabled = is_active
         self.cancel.disabled = not is_active
-        self.status.value = escape(words)
+        self.status.value = "".join(f"<div>{escape(line)}</div>" for line in lines)
 
 
 def close_tree(widget: Any) -> None:

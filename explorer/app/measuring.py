@@ -64,7 +64,7 @@ class Measuring:
             self._wake,
             "measure",
         )
-        self._bar.show(is_active=True, words="measuring")
+        self._bar.show(["measuring"], is_active=True)
         self._worker.start()
 
     def cancel(self) -> None:
@@ -94,13 +94,12 @@ class Measuring:
                 case Ended(error=error):
                     self._worker, self.is_active = None, False
                     is_cancelled = isinstance(error, CancelledError)
-                    self._show(str(error) if is_cancelled else "")
+                    self._show(*([str(error)] if is_cancelled else []))
                     failure = None if is_cancelled else error
         return is_news, failure
 
     def _show(self, *more: str) -> None:
-        words = "; ".join(filter(None, (*self._lines, *more)))
-        self._bar.show(is_active=self.is_active, words=words)
+        self._bar.show([*self._lines, *more], is_active=self.is_active)
 
 
 def measure_each(
@@ -138,4 +137,4 @@ def measure_each(
             cancelled=lambda: control.is_stopped,
         )
         ledger.append(run)
-        report(Measured(title=title, run=run))
+        report(Measured(title=design.label, run=run))
