@@ -31,11 +31,11 @@ from explorer.errors import SpecError
 from explorer.graph import ModelGraph
 from explorer.provenance import Kind
 from explorer.search.candidates import CandidateTable, ParetoFront, Worth
-from explorer.search.front import knee_index
+from explorer.search.front import Objective
+from explorer.search.picks import PICKS, choose
 from explorer.search.problem import Problem
 
 PREDICTED_BYTES = ("peak_live_bytes", "arena_bytes", "training_extra_bytes")
-PICKS = ("knee", "min-memory", "max-accuracy")
 
 
 class PolicyRecord(Document):
@@ -180,28 +180,28 @@ def front_document(front: ParetoFront, problem: Problem, task: str) -> FrontDocu
 
 def pick(front: FrontDocument, which: str) -> CandidateRecord:
     """A member by rule or by its index in `candidates`; SpecError says what is allowed."""
+    return front.candidates[_picked(front, which)[0]]
+
+
+def pick_reason(front: FrontDocument, which: str) -> str:
+    """Why `pick` takes what it takes, in one sentence."""
+    return _picked(front, which)[1]
+
+
+def _picked(front: FrontDocument, which: str) -> tuple[int, str]:
     count = len(front.candidates)
     if which.isdecimal() and int(which) < count:
-        return front.candidates[int(which)]
-    members = [candidate for candidate in front.candidates if candidate.on_front]
-    if which not in PICKS or not members:
+        return int(which), f"candidate {which} of {count}, by its index"
+    if which not in PICKS:
         raise SpecError.of("pick", which, f"{', '.join(PICKS)}, or an index from 0 to {count - 1}")
-    signed = np.array(
-        [
-            [
-                candidate.objectives[o.name] * (1 if o.sense == "min" else -1) / o.scale
-                for o in front.objectives
-            ]
-            for candidate in members
-        ]
-    )
-    units = [objective.unit for objective in front.objectives]
-    senses = [objective.sense for objective in front.objectives]
-    if which == "min-memory":
-        return members[int(np.argmin(signed[:, units.index("byte")]))]
-    if which == "max-accuracy":
-        return members[int(np.argmin(signed[:, senses.index("max")]))]
-    return members[knee_index(signed)]
+    rows = [row for row, candidate in enumerate(front.candidates) if candidate.on_front]
+    members = [front.candidates[row] for row in rows]
+    names = [objective.name for objective in front.objectives]
+    values = [[candidate.objectives[name] for name in names] for candidate in members]
+    fits = [all(level["fits"] for level in candidate.cost["fits"]) for candidate in members]
+    objectives = tuple(Objective(**objective.model_dump()) for objective in front.objectives)
+    picked = choose(which, np.array(values), objectives, np.array(fits, dtype=bool))
+    return rows[picked.row], picked.reason
 
 
 def policy_of_candidate(

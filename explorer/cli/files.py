@@ -14,13 +14,14 @@ from explorer.device import DeviceProfile, read_text
 from explorer.document import PolicyDocument, load_policy, parse_document
 from explorer.errors import ExplorerError, SpecError, UnknownNameError
 from explorer.export import (
-    PICKS,
     FrontDocument,
     load_front,
     pick,
+    pick_reason,
     policy_of_candidate,
     schema_kind,
 )
+from explorer.search.picks import PICKS
 from explorer.session import Session
 from explorer.tiny_training import Exported, config_of, read_config
 
@@ -78,7 +79,9 @@ def _policy_in(source: Path, which: str, model: str | None) -> PolicyDocument:
         norm=candidate.setup.norm,
         policy="none",
     )
-    return policy_of_candidate(document, candidate, asked.graph, asked.scores)
+    policy = policy_of_candidate(document, candidate, asked.graph, asked.scores)
+    print(f"{which}: {pick_reason(document, which)}", file=sys.stderr)
+    return policy
 
 
 def _tiny_training(document: PolicyDocument, model: str | None) -> Exported:

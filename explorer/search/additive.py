@@ -17,7 +17,8 @@ from explorer.costmodel.tables import LayerTable
 from explorer.design import DesignBatch
 from explorer.device import DeviceProfile
 from explorer.errors import SpecError
-from explorer.search.candidates import ACCURACY, PROXY_SCORE
+from explorer.search.candidates import PROXY_SCORE
+from explorer.search.front import ACCURACY
 from explorer.search.problem import Problem
 from explorer.search.space import LEVELS, SearchSpace
 from explorer.units import BoolArray, FloatArray, IntArray

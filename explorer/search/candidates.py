@@ -10,18 +10,17 @@ from explorer.costmodel.report import CostReport
 from explorer.design import DesignBatch
 from explorer.provenance import Kind
 from explorer.search.front import (
+    ACCURACY,
     Objective,
     hypervolume,
     is_non_dominated,
-    knee_index,
-    normalised_values,
 )
+from explorer.search.picks import KNEE, Pick, choose
 from explorer.units import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ACCURACY = "accuracy"
 PROXY_SCORE = "proxy_score"
 MEMORY_OBJECTIVES = {"peak": "peak_live_bytes", "above-inference": "training_extra_bytes"}
 
@@ -248,10 +247,16 @@ class ParetoFront:
         """The front, one row a member."""
         return self.table.to_frame().loc[self.rows]
 
+    def pick(self, which: str) -> Pick:
+        """A member by name, one of PICKS, as its row in the table, and the reason for it."""
+        rows = self.rows
+        fits = self.table.feasible[rows]
+        picked = choose(which, self.table.values[rows], self.table.objectives, fits)
+        return Pick(row=int(rows[picked.row]), reason=picked.reason)
+
     def knee(self) -> int:
         """Row nearest to the ideal corner of the front in units of its spread."""
-        values = normalised_values(self.table.values[self.rows], self.table.objectives)
-        return int(self.rows[knee_index(values)])
+        return self.pick(KNEE).row
 
     def _repr_html_(self) -> str:
         return str(self.to_frame().to_html())

@@ -11,6 +11,8 @@ import numpy as np
 
 from explorer.units import BoolArray, FloatArray
 
+ACCURACY = "accuracy"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:

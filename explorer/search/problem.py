@@ -12,12 +12,11 @@ from explorer.design import DesignBatch
 from explorer.device import DeviceProfile
 from explorer.graph import ModelGraph
 from explorer.search.candidates import (
-    ACCURACY,
     MEMORY_OBJECTIVES,
     PROXY_SCORE,
     CandidateTable,
 )
-from explorer.search.front import Objective, anchored
+from explorer.search.front import ACCURACY, Objective, anchored
 from explorer.search.judge import Judge
 from explorer.units import FloatArray
 

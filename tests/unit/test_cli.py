@@ -13,6 +13,8 @@ import pytest
 from explorer import catalog
 from explorer.cli import run
 from explorer.costmodel.report import MEMORY_COLUMNS
+from explorer.export import load_front, pick_reason
+from explorer.search.picks import PICKS
 from explorer.session import Session
 
 
@@ -200,12 +202,14 @@ def front(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("pick", ["knee", "min-memory", "max-accuracy", "3"])
+@pytest.mark.parametrize("pick", [*PICKS, "3"])
 def test_export_picks_a_candidate_that_validates_and_costs_the_same(
     terminal, front, tmp_path, pick
 ):
     out = tmp_path / "policy.json"
-    assert terminal("export", str(front), "--pick", pick, "--out", str(out))[0] == 0
+    code, _, err = terminal("export", str(front), "--pick", pick, "--out", str(out))
+    assert code == 0
+    assert err == f"{pick}: {pick_reason(load_front(front), pick)}\n"
     assert terminal("validate", str(out))[0] == 0
     policy = json.loads(out.read_text())
     code, text, _ = terminal("cost", "digits-cnn", "gap9", "--policy", str(out), "--json")
