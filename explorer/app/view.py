@@ -13,13 +13,13 @@ from explorer.costmodel.report import Cost
 from explorer.figures.points import Budget, Points, worth_text
 from explorer.provenance import Kind
 from explorer.search.candidates import CandidateTable
-from explorer.search.front import knee_index, normalised_values
+from explorer.search.picks import KNEE, choose
 from explorer.session import Session
 from explorer.units import BoolArray, IntArray, format_bytes, format_joules
 
 CHOICE = "choice"
 LIST_CAP = 24
-NEAR_ACCURACY, NEAR_PROXY = 0.01, 0.1
+PICKED = (KNEE, "max-accuracy", "cheapest-near-best")
 MEMORY_NAMES = {"peak": "peak live memory", "above-inference": "memory above inference"}
 MEASURED_PRECISION = "fp32"  # what our trainer computes in, whatever setup is asked about
 
@@ -127,22 +127,15 @@ def nearest_misfit(view: View) -> Selection | None:
 
 
 def picks_of(view: View) -> list[Selection]:
-    """Three of the front, each once: its knee, its best, and its cheapest near the best.
-
-    Cheapest is in energy; near is within one point of accuracy, or within a tenth of what
-    full training has in a proxy score. None without a search of what the controls say.
-    """
+    """Three of the front, each once; none without a search of what the controls say."""
     found = view.found
     if found is None or view.is_found_stale:
         return []
     table, rows = found.table, np.flatnonzero(found.table.on_front)
-    score, energy_j = table.score[rows], table.step_energy_j[rows]
-    near = score >= score.max() - (NEAR_ACCURACY if table.worth.is_accuracy else NEAR_PROXY)
-    picks = {
-        "knee": knee_index(normalised_values(table.values[rows], table.objectives)),
-        "best": int(np.argmax(score)),
-        "cheapest near the best": int(np.argmin(np.where(near, energy_j, np.inf))),
-    }
+    if not len(rows):
+        return []
+    fits = table.feasible[rows]
+    picks = {name: choose(name, table.values[rows], table.objectives, fits).row for name in PICKED}
     names: dict[int, str] = {}
     for name, pick in picks.items():
         row = int(rows[pick])

@@ -30,6 +30,7 @@ from explorer.document import load_policy
 from explorer.errors import MissingDataError, SpecError
 from explorer.figures.roles import ROLES
 from explorer.search.control import SearchControl
+from explorer.search.picks import NEAR_RATIO
 from explorer.search.sources import measured_runs, own_ledger
 from explorer.session import ALWAYS_APPLICABLE, Session
 from explorer.units import format_bytes, format_joules, format_seconds
@@ -820,7 +821,9 @@ def test_picks_of_the_front_are_measured_and_known_to_the_search(own_cache: Path
         assert app.front.knee() in rows
         assert table.on_front[rows].all()
         best = table.score[table.on_front].max()
-        near = np.flatnonzero(table.on_front & (table.score >= best - 0.1))
+        near = np.flatnonzero(
+            table.on_front & (table.score >= best - NEAR_RATIO * table.objectives[0].scale)
+        )
         cheapest = next(pick for pick in picks if "cheapest" in pick.label)
         assert table.step_energy_j[cheapest.row] == table.step_energy_j[near].min()
         unknown = [row for row in rows if np.isnan(table.worth.measured[row])]
