@@ -20,7 +20,6 @@ from functools import lru_cache
 from zlib import crc32
 
 import numpy as np
-from scipy.special import ndtri
 
 from explorer.adapters import with_adapters
 from explorer.costmodel.evaluate import device_life_table, evaluate
@@ -207,4 +206,6 @@ def _scores(device: DeviceProfile, what: SourceBlock | str) -> FloatArray:
     """Normal scores [N], shuffled for a source or a number of this device."""
     label = what if isinstance(what, str) else f"{what.cite} {what.fields}"
     shuffle = np.random.default_rng(crc32(f"{device.name}: {label}".encode()))
+    from scipy.special import ndtri
+
     return ndtri((shuffle.permutation(DRAWS) + 0.5) / DRAWS)
