@@ -139,14 +139,14 @@ def step_spending(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch
 
 def _waiting(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> Spending:
     """What one step waits for the overflow level."""
-    wait_s = overflow_seconds(
-        device, designs.setup, evaluate(graph, device, designs).peak_live_bytes
-    )
-    drawn_s, power_w = np.repeat(wait_s, 1 + DRAWS), np.zeros(1)
+    drawn_s, power_w = np.zeros(1 + DRAWS), np.zeros(1)
     level = device.level("overflow")
-    if level is not None and level.wait_power_w is not None and wait_s[0]:
+    if level is not None and level.wait_power_w is not None:
+        peak = evaluate(graph, device, designs).peak_live_bytes
         path = f"memory.{level.name}"
-        drawn_s = drawn_s * np.exp(_log_factors(device, f"{path}.bytes_per_s"))
+        drawn_s = overflow_seconds(device, designs.setup, peak) * np.exp(
+            _log_factors(device, f"{path}.bytes_per_s")
+        )
         power_w = level.wait_power_w * np.exp(_log_factors(device, f"{path}.wait_power_w"))
     return Spending(time_s=Spread(drawn_s), energy_j=Spread(drawn_s * power_w))
 
