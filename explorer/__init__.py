@@ -10,7 +10,16 @@ from explorer.document import load_policy
 from explorer.errors import ExplorerError, SpecError
 from explorer.session import Session
 
-__all__ = ["ExplorerError", "Session", "SpecError", "app", "apply_policy", "load_policy", "measure"]
+__all__ = [
+    "ExplorerError",
+    "Session",
+    "SpecError",
+    "app",
+    "apply_policy",
+    "check_applied",
+    "load_policy",
+    "measure",
+]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
@@ -24,6 +33,10 @@ def __getattr__(name: str) -> Any:
         from explorer.accuracy.apply import apply_policy
 
         return apply_policy
+    if name == "check_applied":
+        from explorer.check import check_applied
+
+        return check_applied
     if name == "measure":
         from explorer.accuracy.finetune import measure
 

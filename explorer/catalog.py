@@ -22,7 +22,7 @@ _FOLDERS = {
     "sampler": "explorer.search.samplers",
     "task": "explorer.accuracy.tasks",
 }
-_DEVICE_FOLDER = "explorer.devices"
+_DATA_FOLDERS = {"device": "explorer.devices", "engine": "explorer.engines"}
 
 
 def entry_name(module_name: str) -> str:
@@ -31,7 +31,7 @@ def entry_name(module_name: str) -> str:
 
 
 def names(kind: str) -> list[str]:
-    """Names of every entry of a kind: model, policy, sampler, task or device."""
+    """Names of every entry of a kind: model, policy, sampler, task, device or engine."""
     return sorted(_locate(kind))
 
 
@@ -41,8 +41,9 @@ def load(kind: str, name: str) -> ModuleType:
 
 
 def read(kind: str, name: str) -> str:
-    """The text of a data entry (a device's TOML)."""
-    return resources.files(_DEVICE_FOLDER).joinpath(f"{_find(kind, name)}.toml").read_text("utf-8")
+    """The text of a data entry, which is a TOML file (a device or an engine)."""
+    folder = resources.files(_DATA_FOLDERS[kind])
+    return folder.joinpath(f"{_find(kind, name)}.toml").read_text("utf-8")
 
 
 def task_folder(name: str) -> Path | None:
@@ -76,8 +77,8 @@ def _find(kind: str, name: str) -> str:
 
 @cache
 def _locate(kind: str) -> dict[str, str]:
-    if kind == "device":
-        files = resources.files(_DEVICE_FOLDER).iterdir()
+    if kind in _DATA_FOLDERS:
+        files = resources.files(_DATA_FOLDERS[kind]).iterdir()
         stems = [file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml")]
         return {stem: stem for stem in stems}
     package = importlib.import_module(_FOLDERS[kind])

@@ -26,6 +26,7 @@ from explorer.costmodel.uncertainty import Against, Spending, step_spending
 from explorer.design import DesignBatch, TrainingSetup, UpdatePolicy, everything, nothing
 from explorer.device import read_text
 from explorer.document import PolicyDocument, load_policy
+from explorer.engine import Verdict, verdicts
 from explorer.errors import SpecError
 from explorer.export import FrontDocument, device_digest, front_document, policy_document
 from explorer.family import (
@@ -235,6 +236,10 @@ class Session(Question):
         """One candidate's cost in full."""
         designs = self._designs_of(table, row)
         return report(self.graph, self.profile, designs, self.reserve_bytes, plan=self._plan())
+
+    def engines(self) -> tuple[Verdict, ...]:
+        """Which training engines run the chosen policy as it is, and why others do not."""
+        return verdicts(self.graph, self.chosen().designs[0])
 
     def export(self, table: CandidateTable | None = None, row: int = 0) -> PolicyDocument:
         """A candidate, or the chosen policy, as a policy document.

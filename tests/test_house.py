@@ -44,6 +44,7 @@ PURE_NUMBERS = {
     # pure numbers of statistics, and natural values whose unit stands beside them
     "accuracy", "accuracy_before", "accuracies", "standard_error", "standard_error_gain", "nll",
     "nll_before", "rates", "learning_rate", "value", "reference", "scale", "hypervolume", "tau",
+    "needed", "expected", "found",
     "reliability", "ceiling_tau", "lead_low", "chosen_tau", "fitted_tau",
     "full_gain", "full_gain_error", "coverage", "p_faster",
     "p_less_energy", "mean_error", "half_width", "intercept",
@@ -98,6 +99,7 @@ def test_public_surface():
         "SpecError",
         "app",
         "apply_policy",
+        "check_applied",
         "load_policy",
         "measure",
     ]

@@ -36,6 +36,7 @@ from explorer.cli.shared import (
 )
 from explorer.costmodel.adaptation import SAMPLES
 from explorer.device import load_device
+from explorer.engine import load_engine
 from explorer.errors import SpecError
 from explorer.search.candidates import MEMORY_OBJECTIVES, CandidateTable, ParetoFront
 from explorer.search.control import SearchControl
@@ -49,6 +50,7 @@ LISTS = {
     "policies": "policy",
     "tasks": "task",
     "samplers": "sampler",
+    "engines": "engine",
 }
 MISFIT_EXIT = 3
 SETUP_OPTIONS = (
@@ -66,7 +68,7 @@ SETUP_OPTIONS = (
 def list_entries(
     kind: Annotated[str, typer.Argument(help=", ".join(LISTS))], as_json: AsJson = False
 ) -> None:
-    """Names of models, devices, policies, tasks or samplers."""
+    """Names of models, devices, policies, tasks, samplers or engines."""
     if kind not in LISTS:
         raise SpecError.of("kind", kind, ", ".join(LISTS))
     rows = [{"name": name, "summary": _summary(kind, name)} for name in catalog.names(LISTS[kind])]
@@ -352,6 +354,8 @@ def _optimum(session: Session, progress: Progress, control: SearchControl) -> Ex
 def _summary(kind: str, name: str) -> str:
     if kind == "devices":
         return load_device(name).summary
+    if kind == "engines":
+        return load_engine(name).summary
     return str(catalog.load(LISTS[kind], name).SUMMARY)
 
 

@@ -14,11 +14,11 @@ from explorer.accuracy.tasks import load_task
 from explorer.accuracy.torch_bridge import adapted_module, model_module, slice_mask
 from explorer.accuracy.trainer import finetune, first_trained_position, train_copy
 from explorer.adapters import policy_with_adapters
+from explorer.check import MacCounter
 from explorer.costmodel.tables import layer_table
 from explorer.document import choices_of
 from explorer.graph import INPUT
 from explorer.session import Session
-from tests.train.test_torch_macs import MacCounter
 
 pytestmark = pytest.mark.train
 

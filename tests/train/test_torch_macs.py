@@ -1,11 +1,4 @@
-"""MACs of a training step against the operators torch really runs.
-
-FlopCounterMode of torch 2.13 counts the weight gradient of a grouped convolution once for
-each group too often; the mapping below counts it as the forward convolution it is.
-"""
-
-from collections import Counter
-from math import prod
+"""MACs of a training step against the operators torch really runs."""
 
 import numpy as np
 import pytest
@@ -14,6 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from explorer import catalog
 from explorer.accuracy.torch_bridge import build_module
+from explorer.check import FLOPS_PER_MAC, PHASES, MacCounter
 from explorer.costmodel.evaluate import evaluate
 from explorer.graph import INPUT, ModelGraph, normalised
 from tests.helpers import (
@@ -31,56 +25,7 @@ from tests.helpers import (
 )
 
 pytestmark = pytest.mark.train
-aten = torch.ops.aten
 BATCH = 2
-FLOPS_PER_MAC = 2
-
-
-class MacCounter(FlopCounterMode):
-    """FlopCounterMode with grouped backward put right, and dX told from dW."""
-
-    def __init__(self) -> None:
-        self.phases = Counter()
-        super().__init__(
-            display=False,
-            custom_mapping={
-                aten.convolution: self._forward,
-                aten.convolution_backward: self._backward,
-                aten.addmm: self._addmm,
-                aten.mm: self._mm,
-            },
-        )
-        self.linear_weights: set[tuple[int, ...]] = set()
-
-    def _forward(self, inputs, weight, *rest, out_shape, **options) -> int:
-        return self._count("forward", _positions(out_shape) * prod(weight))
-
-    def _backward(self, output, inputs, weight, *rest, out_shape, **options) -> int:
-        wants_input, wants_weight = rest[-1][:2]
-        macs = _positions(output) * prod(weight)
-        return self._count("input_grad", wants_input * macs) + self._count(
-            "weight_grad", wants_weight * macs
-        )
-
-    def _addmm(self, bias, left, right, *rest, out_shape, **options) -> int:
-        return self._count("forward", left[0] * left[1] * right[1])
-
-    def _mm(self, left, right, *rest, out_shape, **options) -> int:
-        """A linear layer without bias, or either gradient: told apart by their shapes."""
-        if torch._C._current_graph_task_id() < 0:  # not inside backward
-            phase = "forward"
-        else:
-            phase = "weight_grad" if tuple(out_shape) in self.linear_weights else "input_grad"
-        return self._count(phase, left[0] * left[1] * right[1])
-
-    def _count(self, phase: str, macs: int) -> int:
-        self.phases[phase] += macs
-        return FLOPS_PER_MAC * macs
-
-
-def _positions(shape) -> int:
-    """Samples x output positions: how often each weight is used."""
-    return shape[0] * prod(shape[2:])
 
 
 def measure(graph: ModelGraph, policy) -> tuple[dict[str, int], int]:
@@ -97,14 +42,11 @@ def measure(graph: ModelGraph, policy) -> tuple[dict[str, int], int]:
         if norm is not None:
             module.get_submodule(norm).weight.requires_grad_(policy.update_norm[index])
     images = torch.zeros(BATCH, *graph.input_shape)
-    with MacCounter() as counter:
-        counter.linear_weights = {
-            tuple(parameter.shape) for parameter in module.parameters() if parameter.ndim == 2
-        }
+    with MacCounter(module) as counter:
         output = module(images)
         if output.requires_grad:
             output.sum().backward()
-    counted = {phase: counter.phases[phase] for phase in ("forward", "input_grad", "weight_grad")}
+    counted = {phase: counter.phases[phase] for phase in PHASES}
     assert all(macs % BATCH == 0 for macs in counted.values())
     per_sample = {phase: macs // BATCH for phase, macs in counted.items()}
     return per_sample, counter.get_total_flops() // FLOPS_PER_MAC // BATCH
@@ -112,10 +54,7 @@ def measure(graph: ModelGraph, policy) -> tuple[dict[str, int], int]:
 
 def predicted(graph: ModelGraph, policy) -> dict[str, float]:
     costs = evaluate(graph, device_for("fp32"), batch_of(graph, policy))
-    return {
-        phase: float(getattr(costs, f"{phase}_macs")[0])
-        for phase in ("forward", "input_grad", "weight_grad")
-    }
+    return {phase: float(getattr(costs, f"{phase}_macs")[0]) for phase in PHASES}
 
 
 def network(name: str, norm: str) -> ModelGraph:

@@ -1,0 +1,248 @@
+"""What torch really does in a step of a module, beside what a policy document says.
+
+FlopCounterMode of torch 2.13 counts the weight gradient of a grouped convolution once for
+each group too often; the counter here counts it as the forward convolution it is.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from explorer.adapters import with_adapters
+from explorer.costmodel.eager import eager_saved_bytes
+from explorer.costmodel.lifetimes import trained_counts
+from explorer.costmodel.tables import layer_table
+from explorer.design import DesignBatch, LayerAxes, TrainingSetup
+from explorer.document import PolicyDocument
+from explorer.graph import ModelGraph, normalised
+from explorer.search.sources import model_graph
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PHASES = ("forward", "input_grad", "weight_grad")
+FLOPS_PER_MAC = 2
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """One quantity of a step: what the document needs, what eager torch should do, what it did.
+
+    Eager torch does more than a document needs: it takes the gradient of a whole weight and
+    masks it, and keeps whole inputs. `needed` is None where the document does not say.
+    """
+
+    quantity: str
+    unit: str
+    needed: float | None
+    expected: float
+    found: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether torch did what was expected of it."""
+        return self.expected == self.found
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedReport:
+    """Every quantity of a check: trained parameters, MACs by phase, saved bytes."""
+
+    rows: tuple[Checked, ...]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every quantity is as expected."""
+        return not self.problems
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """One sentence for each quantity that is not as expected."""
+        return tuple(
+            f"{row.quantity}: the module has {row.found:,.0f} {row.unit}, "
+            f"the document makes it {row.expected:,.0f}"
+            for row in self.rows
+            if not row.agrees
+        )
+
+    def to_frame(self) -> "pd.DataFrame":
+        """One row a quantity: unit, needed, expected, found, agrees."""
+        import pandas as pd
+
+        columns = ("quantity", "unit", "needed", "expected", "found", "agrees")
+        rows = [{name: getattr(row, name) for name in columns} for row in self.rows]
+        return pd.DataFrame(rows).set_index("quantity")
+
+
+def check_applied(
+    module: nn.Module,
+    document: PolicyDocument,
+    batch: Tensor,
+    *,
+    graph: ModelGraph | None = None,
+) -> AppliedReport:
+    """Run one forward and backward pass and compare it with what the document says.
+
+    Call it after `apply_policy`, on the same module in the mode it will train in. `batch` is
+    float [B, ...] where the module is. `graph` is the network of the document where the
+    catalogue does not have it. Gradients of the module are cleared, weights stay. SpecError
+    when the document is for another network.
+    """
+    if graph is None:
+        graph = normalised(model_graph(document.model.name), document.setup.norm)
+    setup = TrainingSetup(micro_batch=len(batch), norm=document.setup.norm)
+    designs = DesignBatch.of(LayerAxes.of(graph), [document.policy(graph)], setup)
+    own, designs = with_adapters(graph, designs)
+    table = layer_table(own)
+    trained = trained_counts(table, designs)
+    passes = table.gradient_passes(table.active_sites(designs))
+    input_grad, weight_grad = table.macs(passes, trained)
+    whole = (designs.slices > 0) @ table.forward_macs
+    phases, saved_bytes = counted_step(module, batch)
+    per_sample = {phase: count / len(batch) for phase, count in phases.items()}
+    count, forward = trained.sum(), table.forward_macs.sum()
+    kept = eager_saved_bytes(own, designs)[0]
+    rows: tuple[tuple[str, str, float | None, float, float], ...] = (
+        ("trained_parameters", "values", count, count, _free_values(module)),
+        ("forward_macs", "MACs a sample", forward, forward, per_sample["forward"]),
+        (
+            "input_grad_macs",
+            "MACs a sample",
+            input_grad[0],
+            input_grad[0],
+            per_sample["input_grad"],
+        ),
+        ("weight_grad_macs", "MACs a sample", weight_grad[0], whole[0], per_sample["weight_grad"]),
+        ("saved_activation_bytes", "bytes", None, kept, saved_bytes),
+    )
+    return AppliedReport(tuple(_checked(*row) for row in rows))
+
+
+def counted_step(module: nn.Module, batch: Tensor) -> tuple[dict[str, int], int]:
+    """MACs by phase of a whole batch, and the bytes autograd keeps for its backward pass.
+
+    A tensor saved by several operators counts once; parameters and buffers do not count.
+    """
+    own = {tensor.data_ptr() for tensor in (*module.parameters(), *module.buffers())}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.data_ptr() not in own:
+            kept[tensor.data_ptr()] = tensor
+        return tensor
+
+    with MacCounter(module) as counter:
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            output = module(batch)
+        if output.requires_grad:
+            output.sum().backward()
+    module.zero_grad(set_to_none=True)
+    saved_bytes = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    return {phase: counter.phases[phase] for phase in PHASES}, saved_bytes
+
+
+class MacCounter(FlopCounterMode):
+    """FlopCounterMode with grouped backward put right, and dX told from dW in `phases`."""
+
+    def __init__(self, module: nn.Module | None = None) -> None:
+        self.phases: Counter[str] = Counter()
+        parameters = () if module is None else module.parameters()
+        self._matrices = {tuple(weight.shape) for weight in parameters if weight.ndim == 2}
+        super().__init__(
+            display=False,
+            custom_mapping={
+                aten.convolution: self._convolution,
+                aten.convolution_backward: self._convolution_backward,
+                aten.addmm: self._addmm,
+                aten.mm: self._mm,
+            },
+        )
+
+    def _convolution(
+        self,
+        inputs: Sequence[int],  # noqa: ARG002 - the counter's signature
+        weight: Sequence[int],
+        *rest: Any,  # noqa: ARG002
+        out_shape: Sequence[int],
+        **options: Any,  # noqa: ARG002
+    ) -> int:
+        return self._count("forward", _positions(out_shape) * prod(weight))
+
+    def _convolution_backward(
+        self,
+        output: Sequence[int],
+        inputs: Sequence[int],  # noqa: ARG002
+        weight: Sequence[int],
+        *rest: Any,
+        out_shape: Any,  # noqa: ARG002
+        **options: Any,  # noqa: ARG002
+    ) -> int:
+        wants_input, wants_weight = rest[-1][:2]
+        macs = _positions(output) * prod(weight)
+        return self._count("input_grad", wants_input * macs) + self._count(
+            "weight_grad", wants_weight * macs
+        )
+
+    def _addmm(
+        self,
+        bias: Sequence[int],  # noqa: ARG002
+        left: Sequence[int],
+        right: Sequence[int],
+        *rest: Any,  # noqa: ARG002
+        **options: Any,  # noqa: ARG002
+    ) -> int:
+        return self._count("forward", left[0] * left[1] * right[1])
+
+    def _mm(
+        self,
+        left: Sequence[int],
+        right: Sequence[int],
+        *rest: Any,  # noqa: ARG002
+        out_shape: Sequence[int],
+        **options: Any,  # noqa: ARG002
+    ) -> int:
+        """A linear layer without bias, or either gradient: told apart by their shapes."""
+        if torch._C._current_graph_task_id() < 0:  # not inside backward
+            phase = "forward"
+        else:
+            phase = "weight_grad" if tuple(out_shape) in self._matrices else "input_grad"
+        return self._count(phase, left[0] * left[1] * right[1])
+
+    def _count(self, phase: str, macs: int) -> int:
+        self.phases[phase] += macs
+        return FLOPS_PER_MAC * macs
+
+
+def _positions(shape: Sequence[int]) -> int:
+    """Samples x output positions: how often each weight is used."""
+    return shape[0] * prod(shape[2:])
+
+
+def _free_values(module: nn.Module) -> int:
+    """How many values of the parameters get a gradient, by the masks that are on them."""
+    free = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if not free:
+        return 0
+    torch.stack([parameter.sum() for parameter in free]).sum().backward()  # type: ignore[no-untyped-call]
+    gradients = [parameter.grad for parameter in free]
+    module.zero_grad(set_to_none=True)
+    return sum(int(gradient.count_nonzero()) for gradient in gradients if gradient is not None)
+
+
+def _checked(
+    quantity: str, unit: str, needed: float | None, expected: float, found: float
+) -> Checked:
+    return Checked(
+        quantity=quantity,
+        unit=unit,
+        needed=None if needed is None else float(needed),
+        expected=float(expected),
+        found=float(found),
+    )

@@ -1,0 +1,1 @@
+"""Entries: one training engine a TOML file (schema: `explorer.engine`)."""

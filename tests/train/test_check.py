@@ -1,0 +1,74 @@
+"""`check_applied` sees what torch does, and sees when it is not what the document says."""
+
+import pytest
+import torch
+
+from explorer import Session, apply_policy, check_applied
+from explorer.accuracy.torch_bridge import adapted_module, build_module
+from explorer.errors import SpecError
+
+pytestmark = pytest.mark.train
+BATCH = 2
+SPECS = (
+    "none",
+    "last-layer",
+    "last-k:k=4",
+    "full",
+    "bias-only:last=3",
+    "free:feature_mix=0.25,blocks.2.depthwise=0.5,bias=1",
+    "tinytl",
+)
+
+
+def applied(spec, model="digits-cnn", **question):
+    session = Session(model=model, policy=spec, **question)
+    document = session.export()
+    module = build_module(session.graph)
+    if document.adapters:
+        module = adapted_module(module, document.adapters)
+    module = module.to(memory_format=torch.contiguous_format).train()
+    return module, document, torch.randn(BATCH, *session.graph.input_shape)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_an_applied_policy_does_what_its_document_says(spec):
+    module, document, batch = applied(spec)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    apply_policy(module, document)
+    report = check_applied(module, document, batch)
+    assert report.agrees, report.problems
+    assert report.to_frame()["agrees"].all()
+    assert all(parameter.grad is None for parameter in module.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def test_what_a_document_needs_is_less_than_what_eager_torch_does():
+    module, document, batch = applied("free:feature_mix=0.25")
+    apply_policy(module, document)
+    frame = check_applied(module, document, batch).to_frame()
+    assert frame.needed["weight_grad_macs"] * 4 == frame.found["weight_grad_macs"]
+    assert frame.needed["trained_parameters"] == frame.found["trained_parameters"]
+
+
+def test_a_layer_that_was_freed_by_hand_is_found():
+    module, document, batch = applied("last-layer")
+    apply_policy(module, document)
+    module.get_submodule("blocks.1.pointwise1").weight.requires_grad_(True)
+    report = check_applied(module, document, batch)
+    assert not report.agrees
+    named = " ".join(report.problems)
+    assert all(word in named for word in ("trained_parameters", "weight_grad_macs", "saved"))
+
+
+def test_another_network_is_refused_with_both_names():
+    module, document, batch = applied("last-layer")
+    with pytest.raises(SpecError, match=r"digits-cnn .* not for mcunet-5fps"):
+        check_applied(module, document, batch, graph=Session(model="mcunet-5fps").graph)
+
+
+@pytest.mark.parametrize("model", ["mcunet-5fps", "mbv2-w0.35"])
+def test_published_schemes_on_vision_networks(model):
+    module, document, batch = applied("sparse-update:scheme=49kb", model=model)
+    apply_policy(module, document)
+    report = check_applied(module, document, batch)
+    assert report.agrees, report.problems
