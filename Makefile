@@ -7,12 +7,12 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 STAMP := $(VENV)/.installed
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
-.PHONY: lab test lint unit notebooks browser chromium evidence bench clean
+.PHONY: lab test lint unit docs notebooks browser chromium evidence bench clean
 
 lab: $(STAMP)
 	$(BIN)/explorer lab $(LAB_OPTIONS)
 
-test: lint unit notebooks browser
+test: lint unit docs notebooks browser
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -30,6 +30,11 @@ lint: $(STAMP)
 
 unit: $(STAMP)
 	$(BIN)/pytest tests --ignore tests/browser
+
+# The documentation site, into build/site; a broken link or anchor fails.
+docs: $(STAMP)
+	$(BIN)/python scripts/write_reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir build/site
 
 notebooks: $(STAMP)
 	$(BIN)/pytest --nbmake --nbmake-timeout=300 -p no:cacheprovider notebooks
