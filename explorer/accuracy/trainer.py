@@ -50,18 +50,21 @@ def finetune(
     learning_rate: float,
     steps: int = 40,
     test_at: Collection[int] = (),
+    prefix: Prefix | None = None,
+    before: tuple[float, float] | None = None,
 ) -> EpisodeResult:
     """Fine-tune a copy of `module` on an episode and test it on the episode's queries.
 
     It is also tested after each step of `test_at`, 0 to `steps`, for the result's `curve`.
 
     Without `scores`, channels chosen by a criterion are chosen on the episode's own
-    support, as a device would.
+    support, as a device would. Who has the episode at the policy's first trained layer, or the
+    test of the module before, gives them as `prefix` and `before`.
     """
     module, graph, policy = adapted_to(module, graph, policy)
     start = first_trained_position(graph, policy)
-    prefix = Prefix.of(module, episode, start)
-    before = prefix.test(module)
+    prefix = Prefix.of(module, episode, start) if prefix is None else prefix
+    before = prefix.test(module) if before is None else before
     reached = dict.fromkeys(test_at, before[0])
 
     def test(step: int, student: GraphModule) -> None:
@@ -135,13 +138,15 @@ def gradient_l1(
     policy: UpdatePolicy,
     episode: Episode,
     scores: ScoreTable | None = None,
+    prefix: Prefix | None = None,
 ) -> float:
     """Sum of absolute loss gradients over the entries a policy trains, before any step."""
     module, graph, policy = adapted_to(module, graph, policy)
     student, parameters = _student(module, graph, policy, episode, scores)
     if not parameters:
         return 0.0
-    Prefix.of(module, episode, 0).loss(student, 0).backward()  # type: ignore[no-untyped-call]
+    cut = Prefix.of(module, episode, 0) if prefix is None else prefix
+    cut.loss(student, 0).backward()  # type: ignore[no-untyped-call]
     return sum(float(p.grad.abs().sum()) for p in parameters if p.grad is not None)
 
 
