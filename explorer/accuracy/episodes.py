@@ -32,7 +32,7 @@ VIEW_PROBABILITY = 0.9
 BRIGHTNESS_RATIO = 0.2
 CONTRAST_RATIO = 0.2
 COLOUR_GAIN_RATIO = 0.1
-PREFIX_CHUNK = 50
+PART_IMAGES = {"cpu": 50, "cuda": 1000}
 
 FEWEST_VARYING_WAYS = 5
 SHOT_WEIGHT_RATIO = 2.0
@@ -58,9 +58,10 @@ class Episode:
     ways: int
 
     def to(self, device: torch.device) -> "Episode":
-        """The same on a device."""
+        """The same on a device; the caller need not wait for the copies."""
         names = ("support", "support_labels", "views", "queries", "query_labels")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
+        return replace(self, **moved)
 
 
 def sample_episode(
@@ -210,13 +211,14 @@ def pseudo_query_loss(embeddings: Tensor, labels: Tensor, ways: int) -> Tensor:
 class Prefix:
     """An episode's images run up to a layer of the graph: tensors alive there, by name.
 
-    Images are fixed and layers below `start` are frozen, so this is done once.
+    Images are fixed and layers below `start` are frozen, so this is done once. Views follow
+    each other along the first axis [V*S, ...].
     """
 
     episode: Episode
     start: int
     support: Mapping[str, Tensor]
-    views: tuple[Mapping[str, Tensor], ...]
+    views: Mapping[str, Tensor]
     queries: Mapping[str, Tensor]
 
     @classmethod
@@ -226,9 +228,13 @@ class Prefix:
         Views only serve training, so there are none where nothing is left to train.
         """
         episode = episode.to(device_of(module))
-        views = tuple({INPUT: view} for view in episode.views)
-        images = cls(episode, 0, {INPUT: episode.support}, views, {INPUT: episode.queries})
-        return images.moved_to(module, start)
+        images = (episode.support, episode.views.flatten(0, 1), episode.queries)
+        return cls(episode, 0, *({INPUT: each} for each in images)).moved_to(module, start)
+
+    @property
+    def view_count(self) -> int:
+        """How many views of the support there are."""
+        return len(self.episode.views)
 
     @classmethod
     def climb(
@@ -242,19 +248,21 @@ class Prefix:
 
     def moved_to(self, module: GraphModule, start: int) -> "Prefix":
         """The same episode further up."""
-        views = self.views if start < len(module.graph.layers) else ()
+        has_views = start < len(module.graph.layers)
         return Prefix(
             self.episode,
             start,
             _run_between(module, self.support, self.start, start),
-            tuple(_run_between(module, view, self.start, start) for view in views),
+            _run_between(module, self.views, self.start, start) if has_views else {},
             _run_between(module, self.queries, self.start, start),
         )
 
     def loss(self, module: GraphModule, view: int) -> Tensor:
         """Pseudo-query loss of one view."""
-        others = self.views[view]
-        both = {name: torch.cat((self.support[name], others[name])) for name in others}
+        both = {
+            name: torch.cat((plain, self.views[name].unflatten(0, (self.view_count, -1))[view]))
+            for name, plain in self.support.items()
+        }
         embeddings = module.run(both, start=self.start)[module.graph.layers[-1].name]
         return pseudo_query_loss(embeddings, self.episode.support_labels, self.episode.ways)
 
@@ -277,11 +285,12 @@ class Prefix:
 def _run_between(
     module: GraphModule, tensors: Mapping[str, Tensor], start: int, stop: int
 ) -> Mapping[str, Tensor]:
-    """Run layers `start` to `stop` in parts of PREFIX_CHUNK images."""
+    """Run layers `start` to `stop` in parts that suit the device."""
     if start == stop:
         return tensors
     names = list(tensors)
-    columns = (torch.split(tensors[name], PREFIX_CHUNK) for name in names)
+    part = PART_IMAGES[device_of(module).type]
+    columns = (torch.split(tensors[name], part) for name in names)
     with torch.no_grad():
         parts = [
             module.run(dict(zip(names, chunk, strict=True)), start, stop)

@@ -117,19 +117,19 @@ def train_copy(
     if not parameters:
         return student, ()
     cut = Prefix.of(module, episode, 0) if prefix is None else prefix
-    optimizer = torch.optim.Adam(parameters, lr=learning_rate)
+    optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
     losses = []
     _set_mode(student, graph, first_trained_position(graph, policy), training=True)
     for step in range(steps):
         optimizer.zero_grad(set_to_none=True)
-        loss = cut.loss(student, step % len(episode.views))
+        loss = cut.loss(student, step % cut.view_count)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        losses.append(loss.item())
+        losses.append(loss.detach())
         if after_step is not None:
             after_step(step + 1, student)
     _set_mode(student, graph, 0, training=False)
-    return student, tuple(losses)
+    return student, tuple(torch.stack(losses).tolist())
 
 
 def gradient_l1(
@@ -147,7 +147,7 @@ def gradient_l1(
         return 0.0
     cut = Prefix.of(module, episode, 0) if prefix is None else prefix
     cut.loss(student, 0).backward()  # type: ignore[no-untyped-call]
-    return sum(float(p.grad.abs().sum()) for p in parameters if p.grad is not None)
+    return float(sum(p.grad.abs().sum() for p in parameters if p.grad is not None))
 
 
 def first_trained_position(graph: ModelGraph, policy: UpdatePolicy) -> int:
