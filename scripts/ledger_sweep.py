@@ -10,7 +10,7 @@ from explorer.accuracy.torch_bridge import GraphModule, state_digest
 from explorer.design import UpdatePolicy
 from explorer.graph import ModelGraph
 
-GROUP_SIZE = 8
+GROUP_EPISODES = 60
 
 
 def sweep(
@@ -27,8 +27,9 @@ def sweep(
 ) -> None:
     """Measure policies, each on its number of episodes, in this order; at most `limit` new ones.
 
-    Policies of one number share their episodes in groups. Every group is in the ledger before
-    the next begins, so a stopped sweep goes on where it was.
+    Policies of one number share their episodes, in groups of GROUP_EPISODES fine-tunings or a
+    few more with those that tune. Every group is in the ledger before the next begins, so a
+    stopped sweep goes on where it was.
     """
     content, weights = ledger.read(), state_digest(module)
     done = content.measured()
@@ -42,11 +43,12 @@ def sweep(
     number = 0
     for episodes, same in groupby(left[:limit], key=lambda entry: entry[1]):
         policies = [policy for policy, _ in same]
-        for first in range(0, len(policies), GROUP_SIZE):
+        size = max(1, GROUP_EPISODES // episodes)
+        for first in range(0, len(policies), size):
             curves = accuracy_curves(
                 graph,
                 task,
-                policies[first : first + GROUP_SIZE],
+                policies[first : first + size],
                 steps=(),
                 episodes=episodes,
                 seed=seed,
