@@ -56,7 +56,7 @@ class Convolution(nn.Conv2d):
         self, slope: Tensor, images: Tensor, weight: Tensor, wanted: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
         """Torch's, with respect to images and weight; `weight` may be a part of this one."""
-        groups = 1 if self.groups == 1 else len(weight)
+        groups = min(self.groups, len(weight))
         geometry = (self.stride, self.padding, self.dilation, False, (0, 0), groups)
         of_images, of_weight, _ = torch.ops.aten.convolution_backward(
             slope, images, weight, None, *geometry, (*wanted, False)

@@ -15,17 +15,16 @@ torch.set_num_threads(1)
 FEATURES = 8
 
 
-def pair(kernel, stride, depthwise, size, bias=True, seed=0):
+def pair(kernel, stride, groups, size, bias=True):
     """Ours and torch's with the same weights, the same images, and a gradient of the output."""
-    torch.manual_seed(seed)
-    inputs = FEATURES if depthwise else 6
-    shape = {"stride": stride, "padding": kernel // 2, "groups": inputs if depthwise else 1}
+    torch.manual_seed(0)
+    shape = {"stride": stride, "padding": kernel // 2, "groups": groups}
     ours, plain = (
-        of(inputs, FEATURES, kernel, bias=bias, **shape).to(memory_format=torch.channels_last)
+        of(FEATURES, FEATURES, kernel, bias=bias, **shape).to(memory_format=torch.channels_last)
         for of in (Convolution, nn.Conv2d)
     )
     plain.load_state_dict(ours.state_dict())
-    images = torch.randn(3, inputs, *size).to(memory_format=torch.channels_last)
+    images = torch.randn(3, FEATURES, *size).to(memory_format=torch.channels_last)
     return ours, plain, images, torch.randn_like(plain(images))
 
 
@@ -52,8 +51,8 @@ def close(left, right):
 def test_trained_slices_have_torchs_gradient_and_the_rest_none(
     kernel, stride, depthwise, size, axis, count, bias
 ):
-    ours, plain, images, slope = pair(kernel, stride, depthwise, size, bias)
-    channels = None if count is None else torch.randperm(6)[:count]
+    ours, plain, images, slope = pair(kernel, stride, FEATURES if depthwise else 1, size, bias)
+    channels = None if count is None else torch.randperm(FEATURES)[:count]
     ours.trained = Slices(axis, channels)
     own, torchs = gradients(ours, images, slope), gradients(plain, images, slope)
     assert close(ours(images), plain(images))
@@ -67,9 +66,9 @@ def test_trained_slices_have_torchs_gradient_and_the_rest_none(
     assert not own[1][~mask].any()
 
 
-@pytest.mark.parametrize("depthwise", [True, False])
-def test_a_bias_alone_has_torchs_gradient(depthwise):
-    ours, plain, images, slope = pair(3, 1, depthwise, (6, 5))
+@pytest.mark.parametrize("groups", [1, 2, FEATURES])
+def test_a_bias_alone_has_torchs_gradient(groups):
+    ours, plain, images, slope = pair(3, 1, groups, (6, 5))
     for layer in (ours, plain):
         layer.weight.requires_grad_(False)
     own, torchs = gradients(ours, images, slope), gradients(plain, images, slope)
@@ -79,17 +78,17 @@ def test_a_bias_alone_has_torchs_gradient(depthwise):
 
 
 def test_the_weight_gradient_costs_its_share():
-    ours, _, images, slope = pair(3, 1, False, (6, 6))
+    ours, _, images, slope = pair(3, 1, 1, (6, 6))
     ours.trained = Slices("out", torch.tensor([5, 2]))
     with MacCounter() as counter:
         ours(images).backward(slope)
-    whole = 3 * 6 * 6 * FEATURES * 6 * 9
+    whole = 3 * 6 * 6 * FEATURES * FEATURES * 9
     assert counter.phases == {"forward": whole, "weight_grad": whole / 4, "input_grad": 0}
 
 
 def test_wide_depthwise_kernels_skip_torchs_weight_gradient():
     """The counter knows torch's gradient; sums over pairs of positions are no such call."""
-    ours, _, images, slope = pair(5, 1, True, (3, 3))
+    ours, _, images, slope = pair(5, 1, FEATURES, (3, 3))
     ours.trained = Slices("out", None)
     with MacCounter() as counter:
         ours(images).backward(slope)
