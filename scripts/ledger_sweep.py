@@ -2,12 +2,15 @@
 
 import time
 from collections.abc import Iterable
+from itertools import groupby
 
-from explorer.accuracy.finetune import measure, measured_design
+from explorer.accuracy.finetune import accuracy_curves, measured_design
 from explorer.accuracy.records import DesignRecord, Ledger, Protocol, run_key
 from explorer.accuracy.torch_bridge import GraphModule, state_digest
 from explorer.design import UpdatePolicy
 from explorer.graph import ModelGraph
+
+GROUP_EPISODES = 60
 
 
 def sweep(
@@ -24,7 +27,9 @@ def sweep(
 ) -> None:
     """Measure policies, each on its number of episodes, in this order; at most `limit` new ones.
 
-    Every run is in the ledger before the next begins, so a stopped sweep goes on where it was.
+    Policies of one number share their episodes, in groups of GROUP_EPISODES fine-tunings or a
+    few more with those that tune. Every group is in the ledger before the next begins, so a
+    stopped sweep goes on where it was.
     """
     content, weights = ledger.read(), state_digest(module)
     done = content.measured()
@@ -35,21 +40,28 @@ def sweep(
         if run_key(graph.digest, weights, task, record, seed, episodes, protocol) not in done:
             left.append((policy, episodes))
     print(f"{len(left)} designs to measure", flush=True)
-    for number, (policy, episodes) in enumerate(left[:limit], start=1):
-        run = measure(
-            graph,
-            task,
-            policy,
-            episodes=episodes,
-            seed=seed,
-            protocol=protocol,
-            tuning_episodes=tuning_episodes,
-            module=module,
-        )
-        ledger.append(run)
-        print(
-            f"{time.strftime('%H:%M:%S')} {number}/{len(left)} {policy.family:32s} "
-            f"rate {run.learning_rate:.1e} {run.accuracy_before:.3f} -> {run.accuracy:.3f} "
-            f"+- {run.standard_error:.3f}, {run.wall_time_s:.1f} s",
-            flush=True,
-        )
+    number = 0
+    for episodes, same in groupby(left[:limit], key=lambda entry: entry[1]):
+        policies = [policy for policy, _ in same]
+        size = max(1, GROUP_EPISODES // episodes)
+        for first in range(0, len(policies), size):
+            curves = accuracy_curves(
+                graph,
+                task,
+                policies[first : first + size],
+                steps=(),
+                episodes=episodes,
+                seed=seed,
+                protocol=protocol,
+                tuning_episodes=tuning_episodes,
+                module=module,
+            )
+            for run in (curve.run for curve in curves):
+                ledger.append(run)
+                number += 1
+                print(
+                    f"{time.strftime('%H:%M:%S')} {number}/{len(left)} {run.design.family:32s} "
+                    f"rate {run.learning_rate:.1e} {run.accuracy_before:.3f} -> "
+                    f"{run.accuracy:.3f} +- {run.standard_error:.3f}, {run.wall_time_s:.1f} s",
+                    flush=True,
+                )

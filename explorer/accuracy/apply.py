@@ -1,15 +1,18 @@
 """A policy on a torch module: which parameters train, with masks on the others' gradients.
 
-Masks are hooks on the weights, so any optimiser without weight decay leaves the entries
-outside the policy bit-identical. Applying another policy to a module takes them off again.
+Our own convolutions compute the gradient of the trained slices alone; elsewhere masks are
+hooks on the weights. So any optimiser without weight decay leaves the entries outside the
+policy bit-identical. Applying another policy to a module takes both off again.
 """
 
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from explorer.accuracy.convolution import Convolution, Slices
 from explorer.accuracy.scores import ScoreTable
 from explorer.accuracy.torch_bridge import slice_mask
 from explorer.adapters import trained_parts
@@ -64,6 +67,9 @@ def apply_choices(
         _check_size(_submodule(module, choice.name), choice)
     for handle in _HOOKS.pop(module, []):
         handle.remove()
+    for part in module.modules():
+        if isinstance(part, Convolution):
+            part.trained = None
     handles: list[RemovableHandle] = []
     module.requires_grad_(False)
     groups: list[dict[str, object]] = []
@@ -124,7 +130,7 @@ def apply_to_copy(
 
 def _check_size(layer: nn.Module, choice: LayerChoice) -> None:
     """SpecError when a layer does not have the slices a document counts."""
-    axis = {"Conv2d": "channels", "Linear": "features"}.get(type(layer).__name__)
+    axis = "channels" if isinstance(layer, nn.Conv2d) else "features"
     whole = getattr(layer, f"{choice.channel_axis}_{axis}", None)
     if choice.slices and whole != choice.slice_count:
         raise SpecError.of(
@@ -145,7 +151,11 @@ def _free(
     if choice.slices:
         weight = _parameter(layer, "weight", choice.name)
         trained.append(weight)
-        if choice.slices < choice.slice_count:
+        is_partial = choice.slices < choice.slice_count
+        if isinstance(layer, Convolution) and layer.can_slice:
+            index = torch.as_tensor(channels, device=weight.device) if is_partial else None
+            layer.trained = Slices(choice.channel_axis, index)
+        elif is_partial:
             groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
             mask = slice_mask(weight, groups, choice.channel_axis, channels)
             handles.append(weight.register_hook(_masking(mask)))  # type: ignore[no-untyped-call]

@@ -11,7 +11,7 @@ Two samplers: fixed n-way k-shot, and the varying ways and imbalanced shots of M
 evaluation very probably used.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,7 +32,7 @@ VIEW_PROBABILITY = 0.9
 BRIGHTNESS_RATIO = 0.2
 CONTRAST_RATIO = 0.2
 COLOUR_GAIN_RATIO = 0.1
-PREFIX_CHUNK = 50
+PART_IMAGES = {"cpu": 50, "cuda": 1000}
 
 FEWEST_VARYING_WAYS = 5
 SHOT_WEIGHT_RATIO = 2.0
@@ -58,9 +58,10 @@ class Episode:
     ways: int
 
     def to(self, device: torch.device) -> "Episode":
-        """The same on a device."""
+        """The same on a device; the caller need not wait for the copies."""
         names = ("support", "support_labels", "views", "queries", "query_labels")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
+        return replace(self, **moved)
 
 
 def sample_episode(
@@ -210,13 +211,14 @@ def pseudo_query_loss(embeddings: Tensor, labels: Tensor, ways: int) -> Tensor:
 class Prefix:
     """An episode's images run up to a layer of the graph: tensors alive there, by name.
 
-    Images are fixed and layers below `start` are frozen, so this is done once.
+    Images are fixed and layers below `start` are frozen, so this is done once. Views follow
+    each other along the first axis [V*S, ...].
     """
 
     episode: Episode
     start: int
     support: Mapping[str, Tensor]
-    views: tuple[Mapping[str, Tensor], ...]
+    views: Mapping[str, Tensor]
     queries: Mapping[str, Tensor]
 
     @classmethod
@@ -226,40 +228,76 @@ class Prefix:
         Views only serve training, so there are none where nothing is left to train.
         """
         episode = episode.to(device_of(module))
-        views = episode.views if start < len(module.graph.layers) else ()
-        return cls(
-            episode,
+        images = (episode.support, episode.views.flatten(0, 1), episode.queries)
+        return cls(episode, 0, *({INPUT: each} for each in images)).moved_to(module, start)
+
+    @property
+    def view_count(self) -> int:
+        """How many views of the support there are."""
+        return len(self.episode.views)
+
+    @classmethod
+    def climb(
+        cls, module: GraphModule, episode: Episode, starts: Iterable[int]
+    ) -> "Iterator[Prefix]":
+        """The episode at each of `starts`, rising: layers run once for all who begin there."""
+        prefix = cls.of(module, episode, 0)
+        for start in sorted(set(starts)):
+            prefix = prefix.moved_to(module, start)
+            yield prefix
+
+    def moved_to(self, module: GraphModule, start: int) -> "Prefix":
+        """The same episode further up."""
+        has_views = start < len(module.graph.layers)
+        return Prefix(
+            self.episode,
             start,
-            _run_below(module, episode.support, start),
-            tuple(_run_below(module, view, start) for view in views),
-            _run_below(module, episode.queries, start),
+            _run_between(module, self.support, self.start, start),
+            _run_between(module, self.views, self.start, start) if has_views else {},
+            _run_between(module, self.queries, self.start, start),
         )
 
     def loss(self, module: GraphModule, view: int) -> Tensor:
         """Pseudo-query loss of one view."""
-        embeddings = self._embeddings(module, self.views[view])
+        both = {
+            name: torch.cat((plain, self.views[name].unflatten(0, (self.view_count, -1))[view]))
+            for name, plain in self.support.items()
+        }
+        embeddings = module.run(both, start=self.start)[module.graph.layers[-1].name]
         return pseudo_query_loss(embeddings, self.episode.support_labels, self.episode.ways)
 
     def test(self, module: GraphModule) -> tuple[float, float]:
-        """Accuracy and mean negative log-likelihood of the queries."""
-        episode = self.episode
+        """Accuracy and mean negative log-likelihood of the queries.
+
+        Images run in the parts the prefix was made in, so the cut changes no digit.
+        """
+        episode, layers = self.episode, module.graph.layers
         with torch.no_grad():
-            embeddings = self._embeddings(module, self.queries)
-            support, queries = embeddings.tensor_split([len(episode.support_labels)])
+            support, queries = (
+                _run_between(module, images, self.start, len(layers))[layers[-1].name]
+                for images in (self.support, self.queries)
+            )
             logits = prototype_logits(support, episode.support_labels, episode.ways, queries)
             right = (logits.argmax(1) == episode.query_labels).double().mean()
             return float(right), float(functional.cross_entropy(logits, episode.query_labels))
 
-    def _embeddings(self, module: GraphModule, others: Mapping[str, Tensor]) -> Tensor:
-        both = {name: torch.cat((self.support[name], others[name])) for name in others}
-        return module.run(both, start=self.start)[module.graph.layers[-1].name]
 
-
-def _run_below(module: GraphModule, images: Tensor, start: int) -> dict[str, Tensor]:
+def _run_between(
+    module: GraphModule, tensors: Mapping[str, Tensor], start: int, stop: int
+) -> Mapping[str, Tensor]:
+    """Run layers `start` to `stop` in parts that suit the device."""
+    if start == stop:
+        return tensors
+    names = list(tensors)
+    part = PART_IMAGES[device_of(module).type]
+    columns = (torch.split(tensors[name], part) for name in names)
     with torch.no_grad():
         parts = [
-            module.run({INPUT: part}, stop=start) for part in torch.split(images, PREFIX_CHUNK)
+            module.run(dict(zip(names, chunk, strict=True)), start, stop)
+            for chunk in zip(*columns, strict=True)
         ]
+    if len(parts) == 1:
+        return parts[0]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 

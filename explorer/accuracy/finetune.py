@@ -5,12 +5,18 @@ the first Adam step then promises 0.3 of loss; a common rate would rank rates, n
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from pydantic import ValidationError
 
-from explorer.accuracy.episodes import TUNING_STREAM, protocol_episode
+from explorer.accuracy.episodes import (
+    MEASURED_STREAM,
+    TUNING_STREAM,
+    Episode,
+    protocol_episode,
+)
+from explorer.accuracy.group import RATE_FACTORS, best_rate, train_all, trainees_of, tune_all
 from explorer.accuracy.progress import Cancelled, Progress, Ticker
 from explorer.accuracy.records import (
     FIXED,
@@ -32,22 +38,11 @@ from explorer.accuracy.torch_bridge import (
     state_digest,
     unseen_task,
 )
-from explorer.accuracy.trainer import (
-    adapted_to,
-    finetune,
-    first_trained_position,
-    gradient_l1,
-)
 from explorer.design import Design, TrainingSetup, UpdatePolicy
 from explorer.device import first_problem
 from explorer.document import Named
 from explorer.errors import SpecError
 from explorer.graph import ModelGraph
-
-FIRST_STEP_LOSS = 0.3
-RATE_FACTORS = (1 / 3, 1.0, 3.0)
-RATE_EXTENSIONS = 2
-SMALLEST_SLOPE = 1e-30
 
 CURVE_STEPS = (0, 1, 2, 5, 10, 20, 40)
 
@@ -108,6 +103,42 @@ def accuracy_curve(
 
     `steps` None means those of CURVE_STEPS that the protocol has. The rest is as in `measure`.
     """
+    (curve,) = accuracy_curves(
+        graph,
+        task_name,
+        (policy,),
+        steps=steps,
+        episodes=episodes,
+        seed=seed,
+        protocol=protocol,
+        tuning_episodes=tuning_episodes,
+        module=module,
+        device=device,
+        on_episode=on_episode,
+        cancelled=cancelled,
+    )
+    return curve
+
+
+def accuracy_curves(
+    graph: ModelGraph,
+    task_name: str,
+    policies: Sequence[UpdatePolicy],
+    *,
+    steps: Sequence[int] | None = None,
+    episodes: int = 10,
+    seed: int = 0,
+    protocol: Protocol | None = None,
+    tuning_episodes: int = 4,
+    module: GraphModule | None = None,
+    device: str = "cpu",
+    on_episode: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> tuple[AccuracyCurve, ...]:
+    """The same for several policies at once, which share what each episode costs them all.
+
+    The wall time of a run is that of its own trainings and an equal part of the rest.
+    """
     if episodes < 1 or tuning_episodes < 1:
         raise SpecError.of("episodes, tuning episodes", (episodes, tuning_episodes), "from 1")
     began = time.perf_counter()
@@ -117,59 +148,63 @@ def accuracy_curve(
     wanted = curve_steps(rules) if steps is None else tuple(steps)
     if any(not 0 <= step <= rules.steps for step in wanted):
         raise SpecError.of("steps of the curve", wanted, f"0 to {rules.steps}")
-    weights_digest = state_digest(network)
-    design = DesignRecord.of(measured_design(policy, rules))
-    network, wide, policy = adapted_to(network, graph, policy)
-    trains = first_trained_position(wide, policy) < len(wide.layers)
-    total = episodes + trains * tuning_episodes * len(RATE_FACTORS)
-    tick = Ticker("fine-tunings", total, on_episode, cancelled)
+    designs = [DesignRecord.of(measured_design(policy, rules)) for policy in policies]
+    trainees = trainees_of(network, graph, policies)
+    tuned = tuning_episodes * len(RATE_FACTORS) * sum(trainee.trains for trainee in trainees)
+    tick = Ticker("fine-tunings", episodes * len(trainees) + tuned, on_episode, cancelled)
+
+    def episode(index: int, stream: int) -> Episode:
+        return protocol_episode(task, rules, seed=seed, index=index, stream=stream)
+
     with one_thread():
-        tuning = Tuning(episodes=0, rates=(), accuracies=())
-        rate = 0.0
-        if trains:
-            tuning = _tune(network, wide, policy, task, seed, tuning_episodes, rules, tick)
-            rate = best_rate(dict(zip(tuning.rates, tuning.accuracies, strict=True)))
-        results = []
-        for index in range(episodes):
-            tick.check()
-            episode = protocol_episode(task, rules, seed=seed, index=index)
-            result = finetune(
-                network,
-                wide,
-                policy,
-                episode,
-                learning_rate=rate,
+        drawn = [episode(index, TUNING_STREAM) for index in range(tuning_episodes)] if tuned else []
+        tunings = tune_all(trainees, drawn, rules, tick)
+        drawn.clear()
+        rates = [_chosen_rate(tuning) for tuning in tunings]
+        single = [(rate,) for rate in rates]
+        reached = [
+            train_all(
+                trainees,
+                episode(index, MEASURED_STREAM),
+                single,
+                tick,
                 steps=rules.steps,
                 test_at=wanted,
             )
-            results.append(result)
-            tick.done()
-    before = np.array([result.accuracy_before for result in results])
-    after = np.array([result.accuracy for result in results])
-    run = MeasuredRun(
-        model=Named(name=graph.name, digest=graph.digest),
-        weights_digest=weights_digest,
-        task=task_name,
-        design=design,
-        seed=seed,
-        episodes=episodes,
-        protocol=rules,
-        learning_rate=rate,
-        tuning=tuning,
-        accuracy_before=float(before.mean()),
-        accuracy=float(after.mean()),
-        standard_error=standard_error(after),
-        standard_error_gain=standard_error(after - before),
-        nll_before=float(np.mean([result.nll_before for result in results])),
-        nll=float(np.mean([result.nll for result in results])),
-        per_episode_accuracy_before=tuple(before.tolist()),
-        per_episode_accuracy=tuple(after.tolist()),
-        wall_time_s=time.perf_counter() - began,
-        versions=software_versions(network),
-        data_digest=task.digest,
-    )
-    curves = tuple(result.curve for result in results)
-    return AccuracyCurve(run=run, steps=wanted, per_episode_accuracy=curves)
+            for index in range(episodes)
+        ]
+    shared_s = time.perf_counter() - began - sum(trainee.spent_s for trainee in trainees)
+    weights_digest, versions = state_digest(network), software_versions(network)
+    curves = []
+    for number, trainee in enumerate(trainees):
+        results = [of_episode[number][0] for of_episode in reached]
+        before = np.array([result.accuracy_before for result in results])
+        after = np.array([result.accuracy for result in results])
+        run = MeasuredRun(
+            model=Named(name=graph.name, digest=graph.digest),
+            weights_digest=weights_digest,
+            task=task_name,
+            design=designs[number],
+            seed=seed,
+            episodes=episodes,
+            protocol=rules,
+            learning_rate=rates[number],
+            tuning=tunings[number],
+            accuracy_before=float(before.mean()),
+            accuracy=float(after.mean()),
+            standard_error=standard_error(after),
+            standard_error_gain=standard_error(after - before),
+            nll_before=float(np.mean([result.nll_before for result in results])),
+            nll=float(np.mean([result.nll for result in results])),
+            per_episode_accuracy_before=tuple(before.tolist()),
+            per_episode_accuracy=tuple(after.tolist()),
+            wall_time_s=trainee.spent_s + shared_s / len(trainees),
+            versions=versions,
+            data_digest=task.digest,
+        )
+        curve = tuple(result.curve for result in results)
+        curves.append(AccuracyCurve(run=run, steps=wanted, per_episode_accuracy=curve))
+    return tuple(curves)
 
 
 def curve_steps(rules: Protocol) -> tuple[int, ...]:
@@ -198,48 +233,7 @@ def measured_design(policy: UpdatePolicy, protocol: Protocol) -> Design:
     return Design(policy=policy, setup=setup)
 
 
-def _tune(
-    module: GraphModule,
-    graph: ModelGraph,
-    policy: UpdatePolicy,
-    task: TaskData,
-    seed: int,
-    count: int,
-    rules: Protocol,
-    tick: Ticker,
-) -> Tuning:
-    """Mean accuracy of each rate on tuning episodes, rates rising.
-
-    Three rates around `0.3 / sum|g|`; while the best is at an end, up to two more beyond it.
-    """
-    episodes = [
-        protocol_episode(task, rules, seed=seed, index=index, stream=TUNING_STREAM)
-        for index in range(count)
-    ]
-    slopes = [gradient_l1(module, graph, policy, episode) for episode in episodes]
-    base = FIRST_STEP_LOSS / max(float(np.mean(slopes)), SMALLEST_SLOPE)
-
-    def reached(rate: float) -> float:
-        accuracies = []
-        for episode in episodes:
-            tick.check()
-            result = finetune(module, graph, policy, episode, learning_rate=rate, steps=rules.steps)
-            accuracies.append(result.accuracy)
-            tick.done()
-        return float(np.mean(accuracies))
-
-    tried = {base * factor: reached(base * factor) for factor in RATE_FACTORS}
-    for _ in range(RATE_EXTENSIONS):
-        best = best_rate(tried)
-        if best not in (min(tried), max(tried)):
-            break
-        beyond = best * (RATE_FACTORS[0] if best == min(tried) else RATE_FACTORS[-1])
-        tick.expect(count)
-        tried[beyond] = reached(beyond)
-    rates = tuple(sorted(tried))
-    return Tuning(episodes=count, rates=rates, accuracies=tuple(tried[rate] for rate in rates))
-
-
-def best_rate(tried: Mapping[float, float]) -> float:
-    """The rate of the highest accuracy; of equal ones the lowest, since nll suffers first."""
-    return float(min(tried, key=lambda rate: (-tried[rate], rate)))
+def _chosen_rate(tuning: Tuning) -> float:
+    """The best rate tried; 0 where nothing trains."""
+    tried = dict(zip(tuning.rates, tuning.accuracies, strict=True))
+    return best_rate(tried) if tried else 0.0

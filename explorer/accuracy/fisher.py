@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from explorer.accuracy.episodes import (
     SCORE_STREAM,
     Episode,
+    protocol_episode,
     pseudo_query_loss,
-    sample_episode,
 )
+from explorer.accuracy.records import Protocol
 from explorer.accuracy.scores import CHANNEL_COLUMNS, ScoreTable
 from explorer.accuracy.tasks import SHOTS, task_for
 from explorer.accuracy.torch_bridge import (
@@ -69,24 +70,29 @@ def task_scores(
     *,
     episodes: int = 20,
     seed: int = 0,
+    protocol: Protocol | None = None,
     module: GraphModule | None = None,
     device: str = "cpu",
 ) -> ScoreTable:
-    """Mean scores of a network on a task, 5-shot, from draws that no measurement uses.
+    """Mean scores of a network on a task, from draws that no measurement uses.
 
+    `protocol` None means the task's usual ways, 5-shot; its queries and steps are not used.
     `module` and `device` are as in `explorer.measure`.
     """
     network = placed(model_module(graph) if module is None else module, device)
     task = unseen_task(task_for(task_name, graph.input_shape), network)
+    usual = Protocol(ways=task.ways, shots=SHOTS, query_count=task.query_count)
+    rules = usual if protocol is None else protocol
     drawn = (
-        sample_episode(task, seed=seed, index=index, stream=SCORE_STREAM)
+        protocol_episode(task, rules, seed=seed, index=index, stream=SCORE_STREAM)
         for index in range(episodes)
     )
     meta = {
         "task": task_name,
         "seed": seed,
-        "ways": task.ways,
-        "shots": SHOTS,
+        "ways": rules.ways,
+        "shots": rules.shots,
+        "sampler": rules.sampler,
         "weights_digest": state_digest(network),
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
     }

@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from explorer.accuracy.convolution import Convolution
 from explorer.accuracy.downloads import fetched
 from explorer.accuracy.records import Pretraining
 from explorer.accuracy.tasks import TaskData
@@ -79,7 +80,7 @@ class GroupNorm(nn.GroupNorm):
 
 
 def _conv(graph: ModelGraph, layer: LayerSpec) -> nn.Module:
-    return nn.Conv2d(
+    return Convolution(
         graph.in_channels(layer),
         layer.out_shape[0],
         layer.kernel,

@@ -50,18 +50,21 @@ def finetune(
     learning_rate: float,
     steps: int = 40,
     test_at: Collection[int] = (),
+    prefix: Prefix | None = None,
+    before: tuple[float, float] | None = None,
 ) -> EpisodeResult:
     """Fine-tune a copy of `module` on an episode and test it on the episode's queries.
 
     It is also tested after each step of `test_at`, 0 to `steps`, for the result's `curve`.
 
     Without `scores`, channels chosen by a criterion are chosen on the episode's own
-    support, as a device would.
+    support, as a device would. Who has the episode at the policy's first trained layer, or the
+    test of the module before, gives them as `prefix` and `before`.
     """
     module, graph, policy = adapted_to(module, graph, policy)
     start = first_trained_position(graph, policy)
-    prefix = Prefix.of(module, episode, start)
-    before = prefix.test(module)
+    prefix = Prefix.of(module, episode, start) if prefix is None else prefix
+    before = prefix.test(module) if before is None else before
     reached = dict.fromkeys(test_at, before[0])
 
     def test(step: int, student: GraphModule) -> None:
@@ -114,19 +117,19 @@ def train_copy(
     if not parameters:
         return student, ()
     cut = Prefix.of(module, episode, 0) if prefix is None else prefix
-    optimizer = torch.optim.Adam(parameters, lr=learning_rate)
+    optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
     losses = []
     _set_mode(student, graph, first_trained_position(graph, policy), training=True)
     for step in range(steps):
         optimizer.zero_grad(set_to_none=True)
-        loss = cut.loss(student, step % len(episode.views))
+        loss = cut.loss(student, step % cut.view_count)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        losses.append(loss.item())
+        losses.append(loss.detach())
         if after_step is not None:
             after_step(step + 1, student)
     _set_mode(student, graph, 0, training=False)
-    return student, tuple(losses)
+    return student, tuple(torch.stack(losses).tolist())
 
 
 def gradient_l1(
@@ -135,14 +138,16 @@ def gradient_l1(
     policy: UpdatePolicy,
     episode: Episode,
     scores: ScoreTable | None = None,
+    prefix: Prefix | None = None,
 ) -> float:
     """Sum of absolute loss gradients over the entries a policy trains, before any step."""
     module, graph, policy = adapted_to(module, graph, policy)
     student, parameters = _student(module, graph, policy, episode, scores)
     if not parameters:
         return 0.0
-    Prefix.of(module, episode, 0).loss(student, 0).backward()  # type: ignore[no-untyped-call]
-    return sum(float(p.grad.abs().sum()) for p in parameters if p.grad is not None)
+    cut = Prefix.of(module, episode, 0) if prefix is None else prefix
+    cut.loss(student, 0).backward()  # type: ignore[no-untyped-call]
+    return float(sum(p.grad.abs().sum() for p in parameters if p.grad is not None))
 
 
 def first_trained_position(graph: ModelGraph, policy: UpdatePolicy) -> int:

@@ -29,6 +29,9 @@ Seed = Annotated[int, typer.Option(help="the same seed gives the same episodes")
 Weights = Annotated[
     Path | None, typer.Option(help="weights of `explorer pretrain`; the network's own if absent")
 ]
+Ways = Annotated[int | None, typer.Option(help="classes of an episode")]
+Shots = Annotated[int | None, typer.Option(help="support images of a class")]
+Sampler = Annotated[str, typer.Option(help=f"{FIXED}, or {VARYING}: drawn, up to what is given")]
 Where = Annotated[str, typer.Option("--device", help="where it runs here: cpu or cuda")]
 
 
@@ -38,24 +41,39 @@ def fisher(
     task: TaskArgument,
     episodes: Annotated[int, typer.Option(help="episodes the scores are means over")] = 20,
     seed: Seed = 0,
+    ways: Ways = None,
+    shots: Shots = None,
+    sampler: Sampler = FIXED,
     out: Annotated[Path | None, typer.Option(help="an .npz; data_cache/fisher if absent")] = None,
     weights: Weights = None,
     device: Where = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Channel scores of a network on a task, from one backward pass an episode."""
+    from explorer.accuracy.finetune import task_protocol
     from explorer.accuracy.fisher import task_scores
+    from explorer.accuracy.tasks import task_for
+    from explorer.accuracy.torch_bridge import unseen_task
 
     check_whole("episodes", episodes, 1)
     check_whole("seed", seed, 0, LARGEST_SEED)
-    if weights is not None and out is None:
-        raise SpecError.of("out", out, "a file, when weights are given")
+    is_usual = weights is None and ways is None and shots is None and sampler == FIXED
+    if not is_usual and out is None:
+        raise SpecError.of("out", out, "a file, when weights, ways, shots or a sampler are given")
     session = Session(model=model, task=task, policy="none")
     path = out or score_path(session.graph, task)
     check_writable(path)
     module = _network(session.graph, weights)
+    data = task_for(task, session.graph.input_shape)
+    data = data if module is None else unseen_task(data, module)
     table = task_scores(
-        session.graph, task, episodes=episodes, seed=seed, module=module, device=device
+        session.graph,
+        task,
+        episodes=episodes,
+        seed=seed,
+        protocol=task_protocol(data, sampler, ways=ways, shots=shots),
+        module=module,
+        device=device,
     )
     table.save(path)
     potential = table.layer_fisher()
@@ -76,12 +94,10 @@ def measure(
     policy: Policy = "full",
     episodes: Annotated[int, typer.Option(help="paired episodes to fine-tune on")] = 10,
     seed: Seed = 0,
-    ways: Annotated[int | None, typer.Option(help="classes of an episode")] = None,
-    shots: Annotated[int | None, typer.Option(help="support images of a class")] = None,
+    ways: Ways = None,
+    shots: Shots = None,
     queries: Annotated[int | None, typer.Option(help="query images of a class")] = None,
-    sampler: Annotated[
-        str, typer.Option(help=f"{FIXED}, or {VARYING}: drawn, up to what is given")
-    ] = FIXED,
+    sampler: Sampler = FIXED,
     ledger: Annotated[Path | None, typer.Option(help="append the run to this ledger")] = None,
     weights: Weights = None,
     device: Where = "cpu",
@@ -102,16 +118,11 @@ def measure(
     session = Session(model=model, task=task, device=board).with_policy(policy)
     module, chosen = _network(session.graph, weights), session.chosen_policy
     data = task_for(task, session.graph.input_shape)
+    data = data if module is None else unseen_task(data, module)
+    protocol = task_protocol(data, sampler, ways=ways, shots=shots, query_count=queries)
     if module is not None:
-        data = unseen_task(data, module)
-        chosen = session.chosen_with(task_scores(session.graph, task, module=module, device=device))
-    protocol = task_protocol(
-        data,
-        sampler,
-        ways=ways,
-        shots=shots,
-        query_count=queries,
-    )
+        scores = task_scores(session.graph, task, protocol=protocol, module=module, device=device)
+        chosen = session.chosen_with(scores)
     with Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress:
         bar = progress.add_task("fine-tuning", total=episodes)
         reached = accuracy_curve(
@@ -152,7 +163,7 @@ def pretrain(
     task: TaskArgument,
     out: Annotated[Path, typer.Option(help="write the weights here, as safetensors")],
     episodes: Annotated[int, typer.Option(help="training episodes")] = 300,
-    ways: Annotated[int | None, typer.Option(help="classes of an episode")] = None,
+    ways: Ways = None,
     shots: Annotated[int, typer.Option(help="support images of a class")] = 5,
     queries: Annotated[int, typer.Option(help="query images of a class")] = 10,
     lr: Annotated[float, typer.Option(help="Adam's first rate; it falls along a cosine")] = 3e-4,

@@ -105,7 +105,7 @@ def test_only_what_a_policy_names_moves_and_all_of_it_does(spec, module, episode
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_no_gradient_is_computed_below_the_earliest_trained_slice(spec, module, episode):
-    """Backward MACs by torch's counter: weights that train, and inputs above the first."""
+    """Backward MACs by torch's counter: slices that train, and inputs above the first."""
     chosen = policy(spec)
     graph, wide = policy_with_adapters(GRAPH, chosen)
     student = adapted_module(module, chosen.adapters)
@@ -119,7 +119,7 @@ def test_no_gradient_is_computed_below_the_earliest_trained_slice(spec, module, 
         if out.requires_grad:
             out.sum().backward()
     macs = dict(zip(graph.weighted, layer_table(graph).forward_macs, strict=True))
-    trains = dict(zip(graph.weighted, wide.slices, strict=True))
+    trains = dict(zip(graph.weighted, wide.update_ratio, strict=True))
     needs = set()  # tensors with a gradient: those that something trained feeds
     named = {layer.name for layer in graph.layers[:start]} | {INPUT}
     weight_grad = input_grad = 0
@@ -130,7 +130,7 @@ def test_no_gradient_is_computed_below_the_earliest_trained_slice(spec, module, 
         )
         reached = bool(needs.intersection(sources))
         if layer.name in macs:
-            weight_grad += count * macs[layer.name] * (trains[layer.name] > 0)
+            weight_grad += count * macs[layer.name] * trains[layer.name]
             input_grad += count * macs[layer.name] * reached
         if own or reached:
             needs.add(layer.name)

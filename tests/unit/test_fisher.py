@@ -1,13 +1,17 @@
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from explorer import catalog
-from explorer.accuracy.episodes import Episode, pseudo_query_loss, sample_episode
+from explorer.accuracy.episodes import SCORE_STREAM, Episode, pseudo_query_loss, sample_episode
 from explorer.accuracy.fisher import activation_of, score_table, task_scores
+from explorer.accuracy.records import Protocol
 from explorer.accuracy.scores import CHANNEL_COLUMNS, ScoreTable
 from explorer.accuracy.tasks import load_task
-from explorer.accuracy.torch_bridge import build_module
+from explorer.accuracy.torch_bridge import build_module, model_module
+from explorer.cli import run
 from explorer.errors import SpecError
 from explorer.graph import INPUT, LayerSpec, ModelGraph
 from explorer.provenance import Kind, Source
@@ -128,6 +132,31 @@ def test_a_task_table_survives_a_file(tmp_path):
     again = ScoreTable.load(tmp_path / "t.npz", graph)
     assert again.meta == table.meta
     assert again.layer_fisher() == pytest.approx(table.layer_fisher(), rel=1e-5)
+
+
+def test_scores_follow_a_protocol(tmp_path, capsys):
+    graph = catalog.load("model", "digits-cnn").build()
+    module = model_module(graph)
+    usual = task_scores(graph, "digits", episodes=2, module=module)
+    same = Protocol(ways=5, shots=5, query_count=40)
+    again = task_scores(graph, "digits", episodes=2, module=module, protocol=same)
+    assert again.layer_fisher() == pytest.approx(usual.layer_fisher())
+    assert again.meta == usual.meta
+    out = tmp_path / "few.npz"
+    call = ["fisher", "digits-cnn", "digits", "--ways", "3", "--shots", "2", "--episodes", "2"]
+    assert run(call) == 2
+    assert "a file, when weights, ways, shots or a sampler are given" in capsys.readouterr().err
+    assert run([*call, "--out", str(out), "--json"]) == 0
+    meta = json.loads(capsys.readouterr().out)["meta"]
+    assert (meta["ways"], meta["shots"], meta["sampler"]) == (3, 2, "fixed")
+    episodes = [
+        sample_episode(load_task("digits"), seed=0, index=i, stream=SCORE_STREAM, ways=3, shots=2)
+        for i in range(2)
+    ]
+    expected = score_table(module, graph, episodes).layer_fisher()
+    assert ScoreTable.load(out, graph).layer_fisher() == pytest.approx(expected, rel=1e-5)
+    assert run([*call, "--sampler", "varying", "--out", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["meta"]["sampler"] == "varying"
 
 
 def test_a_task_of_another_input_is_refused():
