@@ -15,6 +15,7 @@ from explorer.cli.shared import (
     Accounting,
     AsJson,
     Batch,
+    Cell,
     Device,
     FlashReserve,
     MicroBatch,
@@ -94,6 +95,7 @@ def cost(
         int | None, typer.Option(help="weight updates of a session; else those of 40 passes")
     ] = None,
     samples: Annotated[int, typer.Option(help="samples kept for a session")] = SAMPLES,
+    battery: Cell = None,
     against: Annotated[str | None, typer.Option(help="another policy to compare with")] = None,
     layers: Annotated[bool, typer.Option(help="also one row per layer")] = False,
     fail_if_misfit: Annotated[bool, typer.Option(help="exit 3 when it does not fit")] = False,
@@ -117,6 +119,7 @@ def cost(
         flash_reserve_bytes=flash_reserve,
         steps=steps,
         samples=samples,
+        battery=battery,
     )
     session = _with_policy_setup(context, session)
     answer = session.cost()
