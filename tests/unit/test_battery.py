@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from explorer.cli import run
 from explorer.costmodel.battery import Battery
 from explorer.errors import SpecError
