@@ -1,4 +1,4 @@
-"""Questions: list, cost, compare, search."""
+"""Questions: cost, advise, compare, search."""
 
 import json
 from dataclasses import asdict, replace
@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from explorer import catalog
 from explorer.cli.shared import (
     Accounting,
     AsJson,
@@ -31,12 +30,10 @@ from explorer.cli.shared import (
     app,
     console,
     print_rows,
-    show,
     stopping,
     write,
 )
 from explorer.costmodel.adaptation import SAMPLES
-from explorer.device import load_device
 from explorer.errors import SpecError
 from explorer.search.candidates import MEMORY_OBJECTIVES, CandidateTable, ParetoFront
 from explorer.search.control import SearchControl
@@ -44,13 +41,6 @@ from explorer.search.exact import ExactFront, exact_share
 from explorer.session import Session
 from explorer.units import format_bytes, format_joules, format_seconds
 
-LISTS = {
-    "models": "model",
-    "devices": "device",
-    "policies": "policy",
-    "tasks": "task",
-    "samplers": "sampler",
-}
 MISFIT_EXIT = 3
 SETUP_OPTIONS = (
     "batch",
@@ -61,17 +51,6 @@ SETUP_OPTIONS = (
     "recompute",
     "precision",
 )
-
-
-@app.command("list")
-def list_entries(
-    kind: Annotated[str, typer.Argument(help=", ".join(LISTS))], as_json: AsJson = False
-) -> None:
-    """Names of models, devices, policies, tasks or samplers."""
-    if kind not in LISTS:
-        raise SpecError.of("kind", kind, ", ".join(LISTS))
-    rows = [{"name": name, "summary": _summary(kind, name)} for name in catalog.names(LISTS[kind])]
-    show(rows, as_json)
 
 
 @app.command()
@@ -348,12 +327,6 @@ def _optimum(session: Session, progress: Progress, control: SearchControl) -> Ex
         on_optimum=lambda done, total, *_: progress.update(bar, completed=done, total=total),
         control=control,
     )
-
-
-def _summary(kind: str, name: str) -> str:
-    if kind == "devices":
-        return load_device(name).summary
-    return str(catalog.load(LISTS[kind], name).SUMMARY)
 
 
 def print_table(table: CandidateTable, title: str) -> None:
