@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -80,26 +79,24 @@ class GroupNorm(nn.GroupNorm):
 
 
 class UnevenConv2d(nn.Conv2d):
-    """Convolution that pads one end of a side more than the other, by a copy of its input.
+    """Convolution of a copy padded by `extra` (left, right, top, bottom), as torch's `same`."""
 
-    As torch's own `same` does for an even kernel: the copy adds the difference only.
-    """
-
-    def __init__(self, pads: tuple[tuple[int, int], ...], *sizes: Any, **options: Any) -> None:
-        super().__init__(*sizes, padding=tuple(min(pad) for pad in pads), **options)
-        self.extra = [end - min(pad) for pad in reversed(pads) for end in pad]
+    extra: tuple[int, ...] = (0, 0, 0, 0)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pad by the difference, then convolve."""
+        """Pad, then convolve."""
         return super().forward(nn.functional.pad(images, self.extra))
 
 
 def _conv(graph: ModelGraph, layer: LayerSpec) -> nn.Module:
-    sizes = (graph.in_channels(layer), layer.out_shape[0], layer.kernel)
-    options = {"stride": layer.stride, "groups": layer.groups, "bias": layer.has_bias}
-    if len(layer.padding) == 4:
-        return UnevenConv2d(layer.pads, *sizes, **options)
-    return nn.Conv2d(*sizes, padding=layer.padding, **options)
+    height, width = layer.pads
+    sizes = (graph.in_channels(layer), layer.out_shape[0], layer.kernel, layer.stride)
+    even = (min(height), min(width))
+    kind = nn.Conv2d if len(layer.padding) == 2 else UnevenConv2d
+    made = kind(*sizes, padding=even, groups=layer.groups, bias=layer.has_bias)
+    if isinstance(made, UnevenConv2d):
+        made.extra = tuple(end - min(pad) for pad in (width, height) for end in pad)
+    return made
 
 
 _OPERATORS: dict[str, Callable[[ModelGraph, LayerSpec], nn.Module]] = {

@@ -27,9 +27,9 @@ class Battery:
     @classmethod
     def of(cls, text: str) -> "Battery":
         """From `320mAh@3.7V` or `0.32Ah@3.7V`; SpecError says so."""
-        found = _CELL.fullmatch(text) if isinstance(text, str) else None
+        found = _CELL.fullmatch(str(text))
         numbers = (float(found[1]), float(found[3])) if found else (0.0, 0.0)
-        if found is None or not all(0 < number <= _LARGEST for number in numbers):
+        if not found or not all(0 < number <= _LARGEST for number in numbers):
             raise SpecError.of("battery", text, "charge and voltage, such as 320mAh@3.7V")
         charge_ah = numbers[0] * (MILLI if found[2] else 1.0)
         return cls(label=text, energy_j=charge_ah * SECONDS_PER_HOUR * numbers[1])

@@ -137,7 +137,7 @@ def _along(
     sides, out_sides = inputs[0][1:], layer.out_shape[1:]
     axis = max(range(len(sides)), key=sides.__getitem__) if sides else 0
     position_count = out_sides[axis] if out_sides else max(sides, default=layer.out_shape[0])
-    in_elements = sum(prod(shape) for shape in inputs)
+    in_elements = float(sum(prod(shape) for shape in inputs))
     halo, mixes = 0.0, layer.op == "conv2d" and kernel_kind(layer) != "depthwise"
     if layer.op == "conv2d":
         shared = max(0, layer.kernel[axis] - layer.stride)
