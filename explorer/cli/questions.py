@@ -226,7 +226,7 @@ def compare(
             row["warnings"] = session.warnings(spec)
         print(json.dumps(rows, indent=2))
     else:
-        print_table(table, f"{model} on {device}, {session.task_name}")
+        print_table(table, ", ".join(filter(None, (f"{model} on {device}", session.task_name))))
         for spec in table.labels:
             for warning in session.warnings(spec):
                 console.print(f"{spec}: {warning}", style="yellow")
