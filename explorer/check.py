@@ -154,7 +154,7 @@ class MacCounter(FlopCounterMode):
     def __init__(self, module: nn.Module | None = None) -> None:
         self.phases: Counter[str] = Counter()
         parameters = () if module is None else module.parameters()
-        self._matrices = {tuple(weight.shape) for weight in parameters if weight.ndim == 2}
+        self._parameters = {parameter.data_ptr() for parameter in parameters}
         super().__init__(
             display=False,
             custom_mapping={
@@ -200,20 +200,15 @@ class MacCounter(FlopCounterMode):
     ) -> int:
         return self._count("forward", left[0] * left[1] * right[1])
 
-    def _mm(
-        self,
-        left: Sequence[int],
-        right: Sequence[int],
-        *rest: Any,  # noqa: ARG002
-        out_shape: Sequence[int],
-        **options: Any,  # noqa: ARG002
-    ) -> int:
-        """A linear layer without bias, or either gradient: told apart by their shapes."""
+    def _mm(self, left: Tensor, right: Tensor, **options: Any) -> int:  # noqa: ARG002
+        """A linear layer without bias, or either gradient: that of the input reads the weight."""
         if torch._C._current_graph_task_id() < 0:  # not inside backward
             phase = "forward"
         else:
-            phase = "weight_grad" if tuple(out_shape) in self._matrices else "input_grad"
-        return self._count(phase, left[0] * left[1] * right[1])
+            phase = "input_grad" if right.data_ptr() in self._parameters else "weight_grad"
+        return self._count(phase, left.shape[0] * left.shape[1] * right.shape[1])
+
+    _mm._get_raw = True  # type: ignore[attr-defined] # tensors instead of their shapes
 
     def _count(self, phase: str, macs: int) -> int:
         self.phases[phase] += macs

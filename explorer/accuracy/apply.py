@@ -1,8 +1,8 @@
 """A policy on a torch module: which parameters train, with masks on the others' gradients.
 
-Our own convolutions compute the gradient of the trained slices alone; elsewhere masks are
-hooks on the weights. So any optimiser without weight decay leaves the entries outside the
-policy bit-identical. Applying another policy to a module takes both off again.
+Masks are hooks on the weights, so any optimiser without weight decay leaves the entries
+outside the policy bit-identical. The trainer's own convolutions compute the gradient of the
+trained slices alone instead. Applying another policy to a module takes both off again.
 """
 
 from collections.abc import Callable
@@ -61,8 +61,12 @@ def apply_choices(
     *,
     graph: ModelGraph | None = None,
     scores: ScoreTable | None = None,
+    slice_gradients: bool = False,
 ) -> list[dict[str, object]]:
-    """The same for the layers of a policy alone; a layer of another size is refused first."""
+    """The same for the layers of a policy alone; a layer of another size is refused first.
+
+    With `slice_gradients` our own convolutions compute no more than a policy trains.
+    """
     for choice in choices:
         _check_size(_submodule(module, choice.name), choice)
     for handle in _HOOKS.pop(module, []):
@@ -77,7 +81,7 @@ def apply_choices(
         layer = _submodule(module, choice.name)
         norm = _norm_behind(module, choice.name, graph)
         channels = chosen_channels(choice, scores)
-        trained = _free(layer, norm, choice, channels, handles)
+        trained = _free(layer, norm, choice, channels, handles, slice_gradients)
         groups.append({"name": choice.name, "params": trained})
     _HOOKS[module] = handles
     return groups
@@ -124,7 +128,9 @@ def apply_to_copy(
             f"layers of policy {policy.family}", policy.layer_names[:3], f"those of {graph.name}"
         )
     return trained_parameters(
-        apply_choices(student, choices_of(policy), graph=graph, scores=scores)
+        apply_choices(
+            student, choices_of(policy), graph=graph, scores=scores, slice_gradients=True
+        )
     )
 
 
@@ -146,13 +152,14 @@ def _free(
     choice: LayerChoice,
     channels: tuple[int, ...],
     handles: list[RemovableHandle],
+    slice_gradients: bool,
 ) -> list[nn.Parameter]:
     trained: list[nn.Parameter] = []
     if choice.slices:
         weight = _parameter(layer, "weight", choice.name)
         trained.append(weight)
         is_partial = choice.slices < choice.slice_count
-        if isinstance(layer, Convolution) and layer.can_slice:
+        if slice_gradients and isinstance(layer, Convolution) and layer.can_slice:
             index = torch.as_tensor(channels, device=weight.device) if is_partial else None
             layer.trained = Slices(choice.channel_axis, index)
         elif is_partial:

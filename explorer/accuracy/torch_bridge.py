@@ -79,16 +79,25 @@ class GroupNorm(nn.GroupNorm):
         return super().forward(images)
 
 
+class UnevenConvolution(Convolution):
+    """Convolution of a copy padded by `extra` (left, right, top, bottom), as torch's `same`."""
+
+    extra: tuple[int, ...] = (0, 0, 0, 0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Pad, then convolve."""
+        return super().forward(nn.functional.pad(images, self.extra))
+
+
 def _conv(graph: ModelGraph, layer: LayerSpec) -> nn.Module:
-    return Convolution(
-        graph.in_channels(layer),
-        layer.out_shape[0],
-        layer.kernel,
-        stride=layer.stride,
-        padding=layer.padding,
-        groups=layer.groups,
-        bias=layer.has_bias,
-    )
+    height, width = layer.pads
+    sizes = (graph.in_channels(layer), layer.out_shape[0], layer.kernel, layer.stride)
+    even = (min(height), min(width))
+    kind = Convolution if len(layer.padding) == 2 else UnevenConvolution
+    made = kind(*sizes, padding=even, groups=layer.groups, bias=layer.has_bias)
+    if isinstance(made, UnevenConvolution):
+        made.extra = tuple(end - min(pad) for pad in (width, height) for end in pad)
+    return made
 
 
 _OPERATORS: dict[str, Callable[[ModelGraph, LayerSpec], nn.Module]] = {
@@ -102,8 +111,10 @@ _OPERATORS: dict[str, Callable[[ModelGraph, LayerSpec], nn.Module]] = {
     "relu": lambda *_: nn.ReLU(),
     "relu6": lambda *_: nn.ReLU6(),
     "add": lambda *_: Add(),
+    "reshape": lambda _, layer: nn.Sequential(nn.Flatten(), nn.Unflatten(1, layer.out_shape)),
     "global_avgpool": lambda *_: GlobalAveragePool(),
     "avgpool": lambda _, layer: nn.AvgPool2d(layer.kernel),
+    "window_max": lambda _, layer: nn.MaxPool2d(layer.kernel),
     "upsample": lambda _, layer: nn.Upsample(layer.out_shape[1:], mode="bilinear"),
 }
 

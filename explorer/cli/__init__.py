@@ -10,11 +10,11 @@ from itertools import pairwise
 import typer
 from typer.exceptions import TyperException
 
-from explorer.cli import engines, fetching, files, measuring, questions
+from explorer.cli import engines, fetching, files, listing, measuring, questions
 from explorer.cli.shared import WRONG_USE_EXIT, app
 from explorer.errors import ExplorerError
 
-__all__ = ["engines", "fetching", "files", "main", "measuring", "questions", "run"]
+__all__ = ["engines", "fetching", "files", "listing", "main", "measuring", "questions", "run"]
 
 
 def main() -> None:

@@ -10,7 +10,9 @@ from explorer.accuracy.torch_bridge import build_module
 from explorer.check import FLOPS_PER_MAC, PHASES, MacCounter
 from explorer.costmodel.evaluate import evaluate
 from explorer.graph import INPUT, ModelGraph, normalised
+from explorer.search.sources import model_graph
 from tests.helpers import (
+    BIOSIGNALS,
     Net,
     adapted_nets,
     batch_of,
@@ -71,6 +73,7 @@ CASES = [
     (two_consumers("none"), 8),
     (parallel_branches("gn"), 8),
     (network("digits-cnn", "gn"), 8),
+    *((model_graph(spec), 8) for spec in BIOSIGNALS),
     (network("mcunet-5fps", "none"), 12),
     (network("mbv2-w0.35-tinytrain", "bn"), 12),
 ]
