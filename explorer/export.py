@@ -1,7 +1,8 @@
 """Candidates and fronts as documents."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -34,6 +35,7 @@ from explorer.search.candidates import CandidateTable, ParetoFront, Worth
 from explorer.search.front import Objective
 from explorer.search.picks import PICKS, choose
 from explorer.search.problem import Problem
+from explorer.search.quantities import ACCURACY, ENERGY, PEAK, PROXY_SCORE
 
 PREDICTED_BYTES = ("peak_live_bytes", "arena_bytes", "training_extra_bytes")
 
@@ -66,8 +68,20 @@ class ObjectiveRecord(Document):
     scale: Annotated[float, Field(gt=0)]
 
 
+class LimitRecord(Document):
+    """A bound the user set on a quantity: the most of a cost, the least of a score."""
+
+    name: str
+    unit: str
+    sense: Literal["most", "least"]
+    value: float
+
+
 class CandidateRecord(Document):
-    """One candidate; `cost` is shaped as `explorer cost --json` prints it."""
+    """One candidate; `cost` is shaped as `explorer cost --json` prints it.
+
+    `feasible` says that it fits and is within the limits; older documents do not say.
+    """
 
     policy: PolicyRecord
     setup: SetupRecord
@@ -75,6 +89,14 @@ class CandidateRecord(Document):
     accuracy: AccuracyRecord
     objectives: dict[str, float]
     on_front: bool
+    feasible: bool | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Whether it fits and is within the limits, as far as is known."""
+        if self.feasible is not None:
+            return self.feasible
+        return all(level["fits"] for level in self.cost["fits"])
 
 
 class FrontDocument(Document):
@@ -90,6 +112,8 @@ class FrontDocument(Document):
     objectives: tuple[ObjectiveRecord, ...]
     hypervolume: float
     exact_hypervolume_ratio: float | None = None
+    limits: tuple[LimitRecord, ...] = ()
+    notes: tuple[str, ...] = ()
     candidates: Annotated[tuple[CandidateRecord, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -174,6 +198,8 @@ def front_document(front: ParetoFront, problem: Problem, task: str) -> FrontDocu
         ),
         hypervolume=table.hypervolume,
         exact_hypervolume_ratio=front.exact_hypervolume_ratio,
+        limits=tuple(LimitRecord.model_validate(asdict(limit)) for limit in front.limits),
+        notes=front.notes,
         candidates=tuple(_candidate(table, row, problem) for row in range(len(table))),
     )
 
@@ -198,10 +224,20 @@ def _picked(front: FrontDocument, which: str) -> tuple[int, str]:
     members = [front.candidates[row] for row in rows]
     names = [objective.name for objective in front.objectives]
     values = [[candidate.objectives[name] for name in names] for candidate in members]
-    fits = [all(level["fits"] for level in candidate.cost["fits"]) for candidate in members]
+    fits = np.array([candidate.fits for candidate in members], dtype=bool)
     objectives = tuple(Objective(**objective.model_dump()) for objective in front.objectives)
-    picked = choose(which, np.array(values), objectives, np.array(fits, dtype=bool))
+    others = {
+        PEAK: np.array([candidate.cost["memory"][PEAK] for candidate in members]),
+        ENERGY: np.array([candidate.cost["step"]["energy_j"] for candidate in members]),
+        _score_name(members): np.array([candidate.accuracy.value for candidate in members]),
+    }
+    picked = choose(which, np.array(values), objectives, fits, others)
     return rows[picked.row], picked.reason
+
+
+def _score_name(members: Sequence[CandidateRecord]) -> str:
+    is_accuracy = all(candidate.accuracy.name == ACCURACY for candidate in members)
+    return ACCURACY if is_accuracy else PROXY_SCORE
 
 
 def policy_of_candidate(
@@ -285,6 +321,7 @@ def _candidate(table: CandidateTable, row: int, problem: Problem) -> CandidateRe
             for objective, value in zip(table.objectives, table.values[row], strict=True)
         },
         on_front=bool(table.on_front[row]),
+        feasible=bool(table.feasible[row]),
     )
 
 

@@ -3,6 +3,7 @@
 Frozen: every change is a new question. A session (session.py) is a question with answers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Self
@@ -14,7 +15,12 @@ from explorer.design import TrainingSetup
 from explorer.device import LARGEST_BYTES, DeviceProfile
 from explorer.errors import SpecError, check_whole
 from explorer.graph import ModelGraph, normalised
-from explorer.search.candidates import MEMORY_OBJECTIVES
+from explorer.search.quantities import (
+    DEFAULT_OBJECTIVES,
+    MEMORY_OBJECTIVES,
+    check_limits,
+    check_objectives,
+)
 from explorer.search.sources import device_profile, model_graph, model_task
 
 DEFAULT_POLICY = "default"
@@ -31,7 +37,8 @@ class Question:
     `flash_reserve_bytes` of flash belong to the application. An adaptation is `steps` weight
     updates over `samples` kept samples; None means 40 passes over them, rounded up to whole
     steps. `memory_objective` says what a search makes small: the peak, or what training needs
-    above inference.
+    above inference; `objectives` and `limits` (`energy=5mJ`) are words of
+    explorer.search.quantities.
     """
 
     model: str = "mcunet-5fps"
@@ -52,6 +59,8 @@ class Question:
     update_timing: str = "fused"
     recompute: str = "none"
     memory_objective: str = "peak"
+    objectives: tuple[str, ...] = DEFAULT_OBJECTIVES
+    limits: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("model", "device", "policy"):
@@ -65,6 +74,10 @@ class Question:
         if self.memory_objective not in tuple(MEMORY_OBJECTIVES):
             allowed = ", ".join(MEMORY_OBJECTIVES)
             raise SpecError.of("memory_objective", self.memory_objective, allowed)
+        object.__setattr__(self, "objectives", _words("objectives", self.objectives))
+        object.__setattr__(self, "limits", _words("limits", self.limits))
+        check_objectives(self.objectives)
+        check_limits(self.limits)
         check_whole("reserve_bytes", self.reserve_bytes, 0, LARGEST_BYTES)
         check_whole("flash_reserve_bytes", self.flash_reserve_bytes, 0, LARGEST_BYTES)
         if self.memory_limit_bytes is not None:
@@ -112,6 +125,10 @@ class Question:
     def with_memory_objective(self, memory_objective: str) -> Self:
         """What a search makes small: peak, or above-inference."""
         return replace(self, memory_objective=memory_objective)
+
+    def with_objectives(self, objectives: Sequence[str], limits: Sequence[str] = ()) -> Self:
+        """What a search makes good at once, and bounds on any quantity, as `energy=5mJ`."""
+        return replace(self, objectives=tuple(objectives), limits=tuple(limits))
 
     def with_precision(self, precision: str | None) -> Self:
         """Another precision; None for the device's own."""
@@ -162,3 +179,10 @@ class Question:
 
     def _plan(self) -> Plan:
         return Plan(steps=self.steps, samples=self.samples)
+
+
+def _words(field: str, given: Sequence[str]) -> tuple[str, ...]:
+    """A list of words as a tuple; SpecError on a single text."""
+    if isinstance(given, str) or not all(isinstance(word, str) for word in given):
+        raise SpecError.of(field, given, "a list of texts")
+    return tuple(given)

@@ -275,19 +275,22 @@ class Session(Question):
     def problem(self) -> Problem:
         """What a search optimises."""
         calibration = self._calibration()
+        words = {*self.objectives, *(text.partition("=")[0] for text in self.limits)}
         earned = calibration is not None and not calibration.evidence.reason_against
         return Problem.of(
             self.graph,
             self.profile,
             Judge(
                 table=self.scores,
-                calibration=calibration if earned else None,
+                calibration=calibration if earned and "proxy" not in words else None,
                 measured=measured_accuracies(self.graph, known_runs(self.graph, self.task_name)),
             ),
             self._batch([nothing(self._context.axes), everything(self._context.axes)]),
             reserve_bytes=self.reserve_bytes,
             memory_limit_bytes=self.memory_limit_bytes,
             memory_objective=self.memory_objective,
+            objectives=self.objectives,
+            limits=self.limits,
         )
 
     def _with_setup(self, setup: TrainingSetup) -> "Session":
@@ -376,6 +379,8 @@ class Session(Question):
             "flash_reserve_bytes": self.flash_reserve_bytes,
             "memory_limit_bytes": self.memory_limit_bytes,
             "memory_objective": self.memory_objective,
+            "objectives": list(self.objectives),
+            "limits": list(self.limits),
         }
 
     def _repr_html_(self) -> str:

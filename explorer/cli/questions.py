@@ -5,7 +5,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import Progress
@@ -34,14 +33,15 @@ from explorer.cli.shared import (
     stopping,
     write,
 )
+from explorer.cli.tables import print_front, print_table
 from explorer.costmodel.adaptation import SAMPLES
 from explorer.device import load_device
 from explorer.errors import SpecError
-from explorer.search.candidates import MEMORY_OBJECTIVES, CandidateTable, ParetoFront
 from explorer.search.control import SearchControl
-from explorer.search.exact import ExactFront, exact_share
+from explorer.search.exact import ExactFront, exact_share, reason_against
+from explorer.search.quantities import DEFAULT_OBJECTIVES, MEMORY_OBJECTIVES, WORDS
 from explorer.session import Session
-from explorer.units import format_bytes, format_joules, format_seconds
+from explorer.units import format_seconds
 
 LISTS = {
     "models": "model",
@@ -264,6 +264,13 @@ def search(
     memory_objective: Annotated[
         str, typer.Option(help="memory to make small: " + ", ".join(MEMORY_OBJECTIVES))
     ] = "peak",
+    objectives: Annotated[
+        str, typer.Option(help="what to make good at once, of " + ", ".join(WORDS))
+    ] = ",".join(DEFAULT_OBJECTIVES),
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(help="QUANTITY=VALUE, as energy=5mJ or trained-parameters=20k; repeatable"),
+    ] = None,
     space: Annotated[str, typer.Option(help="guided or layers")] = "guided",
     study: Annotated[str | None, typer.Option(help="keep the study under a name")] = None,
     storage: Annotated[str | None, typer.Option(help="an Optuna storage URL")] = None,
@@ -283,7 +290,13 @@ def search(
     out: Annotated[Path | None, typer.Option(help="write the front document here")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Search what to train: accuracy or proxy, memory and energy at once."""
+    """Search what to train: several objectives at once, within the device and limits.
+
+    Objectives are two to five of: score (accuracy where it may be predicted, else the proxy
+    score), memory, energy, time, macs (of a sample's step), trained-parameters. accuracy or
+    proxy in place of score insists on one; peak or above-inference in place of memory too. A
+    limit is the most of a cost and the least of a score, in B, KiB, MiB, s, ms, J, mJ, k, M, %.
+    """
     if study is not None and not study.strip():
         raise SpecError.of("study", study, "a name")
     if join and study is None:
@@ -304,13 +317,16 @@ def search(
         flash_reserve_bytes=flash_reserve,
         memory_limit_bytes=memory_limit,
         memory_objective=memory_objective,
+        objectives=tuple(word.strip() for word in objectives.split(",")),
+        limits=tuple(limit or ()),
     )
     control = SearchControl()
     with (
         stopping(control.stop),
         Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress,
     ):
-        optimum = _optimum(session, progress, control) if exact else None
+        reason = reason_against(session.problem) if exact else ""
+        optimum = _optimum(session, progress, control) if exact and not reason else None
         bar = progress.add_task("search", total=trials)
         front = session.search(
             trials,
@@ -324,6 +340,8 @@ def search(
         )
     if optimum is not None:
         front = replace(front, exact_hypervolume_ratio=exact_share(front, optimum))
+    if reason:
+        front = replace(front, notes=(*front.notes, f"no share of an exact front: {reason}"))
     if front.trial_count < trials:
         again = "; the same command goes on" if study else ""
         Console(stderr=True).print(f"stopped after {front.trial_count} of {trials} trials{again}")
@@ -353,40 +371,3 @@ def _summary(kind: str, name: str) -> str:
     if kind == "devices":
         return load_device(name).summary
     return str(catalog.load(LISTS[kind], name).SUMMARY)
-
-
-def print_table(table: CandidateTable, title: str) -> None:
-    """Candidates as rows, every score with its kind."""
-    rows = []
-    for row in range(len(table)):
-        label = table.labels[row] or table.designs.families[row]
-        rows.append(
-            {
-                "policy": label,
-                table.score_name: f"{table.score[row]:.3f} ({table.score_kind[row].word})",
-                "accuracy (measured, fp32)": _measured(table, row),
-                "peak RAM": format_bytes(float(table.peak_live_bytes[row])),
-                "above inference": format_bytes(float(table.training_extra_bytes[row])),
-                "step": format_seconds(float(table.step_time_s[row])),
-                "energy": format_joules(float(table.step_energy_j[row])),
-                "fits": "yes" if table.feasible[row] else "no",
-            }
-        )
-    print_rows(rows, f"{title} (memory, time and energy modelled)")
-
-
-def print_front(front: ParetoFront) -> None:
-    """The front, its share of the optimum, and what the closest needs when nothing fits."""
-    table = front.table.take(front.rows)
-    print_table(table, f"front of {len(table)}")
-    if not table.feasible.any():
-        least = format_bytes(float(table.peak_live_bytes.min()))
-        console.print(f"nothing fits: the closest needs {least} of RAM", style="red")
-    if front.exact_hypervolume_ratio is not None:
-        share = f"{front.exact_hypervolume_ratio:.1%}"
-        console.print(f"{share} of the additive-proxy optimum (not about accuracy)")
-
-
-def _measured(table: CandidateTable, row: int) -> str:
-    accuracy, error = table.worth.measured[row], table.worth.measured_error[row]
-    return f"{accuracy:.1%} ± {error:.1%}" if np.isfinite(accuracy) else ""

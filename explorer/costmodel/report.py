@@ -68,6 +68,12 @@ class CostReport:
     def __len__(self) -> int:
         return len(self.designs)
 
+    @property
+    def training_macs(self) -> FloatArray:
+        """Everything a sample's step multiplies [P]: forward, backward and run again."""
+        total: FloatArray = np.sum([getattr(self, name) for name in MACS_COLUMNS], axis=0)
+        return total
+
     def take(self, rows: IntArray | BoolArray) -> "CostReport":
         """The rows of an index or mask."""
         index = np.flatnonzero(rows) if rows.dtype == bool else rows

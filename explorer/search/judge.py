@@ -21,7 +21,7 @@ from explorer.device import load_device
 from explorer.graph import ModelGraph
 from explorer.provenance import Kind
 from explorer.search.candidates import Worth
-from explorer.search.front import ACCURACY
+from explorer.search.quantities import ACCURACY
 from explorer.units import BoolArray, FloatArray
 
 DesignKey = tuple[bytes, bytes, bytes, bool, str, tuple[str, ...]]
