@@ -80,7 +80,8 @@ class LimitRecord(Document):
 class CandidateRecord(Document):
     """One candidate; `cost` is shaped as `explorer cost --json` prints it.
 
-    `feasible` says that it fits and is within the limits; older documents do not say.
+    `feasible` says that it fits and is within the limits; older documents do not say. `model`
+    is the network in the norm of `setup`, where that is not the front's.
     """
 
     policy: PolicyRecord
@@ -90,6 +91,7 @@ class CandidateRecord(Document):
     objectives: dict[str, float]
     on_front: bool
     feasible: bool | None = None
+    model: Named | None = None
 
     @property
     def fits(self) -> bool:
@@ -130,6 +132,10 @@ def version() -> str:
     return metadata.version("ondevice-explorer")
 
 
+def _named(graph: ModelGraph) -> Named:
+    return Named(name=graph.name, digest=graph.digest)
+
+
 def device_digest(device: DeviceProfile) -> str:
     """Twelve hexadecimal digits over a profile's content."""
     return hashlib.sha256(device.model_dump_json().encode()).hexdigest()[:12]
@@ -161,7 +167,7 @@ def policy_document(
     entries = {path: entry.to_dict() for path, entry in cost.provenance.items()}
     predicted |= _predicted(cost.memory, cost.step_time_s, cost.step_energy_j, entries)
     return PolicyDocument(
-        model=Named(name=graph.name, digest=graph.digest),
+        model=_named(graph),
         device=Named(name=device.name, digest=device_digest(device)),
         task=task,
         family=policy.family,
@@ -177,7 +183,7 @@ def front_document(front: ParetoFront, problem: Problem, task: str) -> FrontDocu
     """Every candidate of a search; members of the front have their arena placed."""
     table = problem.settle(front.table)
     return FrontDocument(
-        model=Named(name=problem.graph.name, digest=problem.graph.digest),
+        model=_named(problem.graph),
         device=Named(name=problem.device.name, digest=device_digest(problem.device)),
         task=task,
         seed=front.seed,
@@ -250,9 +256,10 @@ def policy_of_candidate(
 
     SpecError when `graph` is not the front's network.
     """
-    if graph.digest != front.model.digest:
+    model = candidate.model or front.model
+    if graph.digest != model.digest:
         raise SpecError(
-            f"model: the front is for {front.model.name} ({front.model.digest}), "
+            f"model: the candidate is for {model.name} ({model.digest}), "
             f"which is now {graph.digest}"
         )
     cost = candidate.cost
@@ -266,7 +273,7 @@ def policy_of_candidate(
         cost["memory"], cost["step"]["time_s"], cost["step"]["energy_j"], cost["provenance"]
     )
     return PolicyDocument(
-        model=front.model,
+        model=model,
         device=front.device,
         task=front.task,
         family=candidate.policy.family,
@@ -297,7 +304,8 @@ def load_front(path: str | Path) -> FrontDocument:
 
 def _candidate(table: CandidateTable, row: int, problem: Problem) -> CandidateRecord:
     design = table.designs[row]
-    cost = cost_of_row(problem.graph, problem.device, table.costs, row, problem.reserve_bytes)
+    network = problem.network(design.setup)
+    cost = cost_of_row(network, problem.device, table.costs, row, problem.reserve_bytes)
     worth = table.worth
     return CandidateRecord(
         policy=PolicyRecord(
@@ -322,6 +330,7 @@ def _candidate(table: CandidateTable, row: int, problem: Problem) -> CandidateRe
         },
         on_front=bool(table.on_front[row]),
         feasible=bool(table.feasible[row]),
+        model=_named(network) if network.digest != problem.graph.digest else None,
     )
 
 

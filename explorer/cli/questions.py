@@ -38,7 +38,8 @@ from explorer.costmodel.adaptation import SAMPLES
 from explorer.device import load_device
 from explorer.errors import SpecError
 from explorer.search.control import SearchControl
-from explorer.search.exact import ExactFront, exact_share, reason_against
+from explorer.search.exact import ExactFront, exact_share
+from explorer.search.openings import GENES
 from explorer.search.quantities import DEFAULT_OBJECTIVES, MEMORY_OBJECTIVES, WORDS
 from explorer.session import Session
 from explorer.units import format_seconds
@@ -272,6 +273,9 @@ def search(
         typer.Option(help="QUANTITY=VALUE, as energy=5mJ or trained-parameters=20k; repeatable"),
     ] = None,
     space: Annotated[str, typer.Option(help="guided or layers")] = "guided",
+    genes: Annotated[
+        str, typer.Option(help="also search " + ",".join(GENES) + "; norm=gn/bn names some")
+    ] = "",
     study: Annotated[str | None, typer.Option(help="keep the study under a name")] = None,
     storage: Annotated[str | None, typer.Option(help="an Optuna storage URL")] = None,
     join: Annotated[bool, typer.Option(help="work on a study others work on too")] = False,
@@ -319,13 +323,14 @@ def search(
         memory_objective=memory_objective,
         objectives=tuple(word.strip() for word in objectives.split(",")),
         limits=tuple(limit or ()),
+        genes=tuple(word.strip() for word in genes.split(",") if word.strip()),
     )
     control = SearchControl()
     with (
         stopping(control.stop),
         Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress,
     ):
-        reason = reason_against(session.problem) if exact else ""
+        reason = session.reason_against_exact if exact else ""
         optimum = _optimum(session, progress, control) if exact and not reason else None
         bar = progress.add_task("search", total=trials)
         front = session.search(

@@ -1,5 +1,7 @@
 """Candidates and fronts as tables in the terminal."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from explorer.cli.shared import console, print_rows
@@ -10,6 +12,7 @@ from explorer.units import format_bytes, format_joules, format_seconds
 def print_table(table: CandidateTable, title: str) -> None:
     """Candidates as rows, every score with its kind."""
     rows = []
+    setups = table.designs.setup_columns().items()
     for row in range(len(table)):
         label = table.labels[row] or table.designs.families[row]
         rows.append(
@@ -22,6 +25,7 @@ def print_table(table: CandidateTable, title: str) -> None:
                 "step": format_seconds(float(table.step_time_s[row])),
                 "energy": format_joules(float(table.step_energy_j[row])),
                 "fits": "yes" if table.feasible[row] else "no",
+                **({"setup": _setup_text(setups, row)} if setups else {}),
             }
         )
     print_rows(rows, f"{title} (memory, time and energy modelled)")
@@ -39,6 +43,12 @@ def print_front(front: ParetoFront) -> None:
     if front.exact_hypervolume_ratio is not None:
         share = f"{front.exact_hypervolume_ratio:.1%}"
         console.print(f"{share} of the additive-proxy optimum (not about accuracy)")
+
+
+def _setup_text(columns: Iterable[tuple[str, list[object]]], row: int) -> str:
+    """`micro batch 2, norm gn`: what differs among the rows."""
+    parts = [f"{name.replace('_', ' ')} {column[row] or 'own'}" for name, column in columns]
+    return ", ".join(parts)
 
 
 def _measured(table: CandidateTable, row: int) -> str:

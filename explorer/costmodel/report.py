@@ -91,7 +91,9 @@ class CostReport:
         import pandas as pd
 
         columns = {name: getattr(self, name) for name in self.columns()}
-        return pd.DataFrame({"policy": self.designs.families, **columns})
+        return pd.DataFrame(
+            {"policy": self.designs.families, **columns} | self.designs.setup_columns()
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -184,17 +184,7 @@ class CandidateTable:
 def concatenate(tables: list[CandidateTable]) -> CandidateTable:
     """Stack tables of one problem."""
     first = tables[0]
-    designs = DesignBatch(
-        axes=first.designs.axes,
-        setup=first.designs.setup,
-        families=tuple(name for table in tables for name in table.designs.families),
-        selections=tuple(name for table in tables for name in table.designs.selections),
-        adapters=tuple(blocks for table in tables for blocks in table.designs.adapters),
-        **{
-            name: np.concatenate([getattr(table.designs, name) for table in tables])
-            for name in ("slices", "update_bias", "update_norm", "axis_in")
-        },
-    )
+    designs = DesignBatch.joined([table.designs for table in tables])
     costs = CostReport(
         designs=designs,
         **{

@@ -83,7 +83,7 @@ def explore(
         sampler=sampler,
         trial_count=done,
         limits=problem.all_limits,
-        notes=problem.notes,
+        notes=(*problem.notes, *space.notes),
     )
 
 

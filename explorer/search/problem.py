@@ -9,9 +9,9 @@ import numpy as np
 from explorer.costmodel.detail import ram_bytes, violations
 from explorer.costmodel.evaluate import evaluate, place_rows
 from explorer.costmodel.report import CostReport
-from explorer.design import DesignBatch
+from explorer.design import DesignBatch, TrainingSetup
 from explorer.device import DeviceProfile
-from explorer.graph import ModelGraph
+from explorer.graph import ModelGraph, normalised
 from explorer.search.candidates import CandidateTable, Worth
 from explorer.search.front import Objective, anchored, name_of
 from explorer.search.judge import Judge
@@ -39,7 +39,8 @@ class Problem:
     """One question: a network (in the setup's norm), a device, what counts as good.
 
     `memory_limit_bytes` and `reserve_bytes` narrow the device's RAM; `limits` bound any
-    quantity. `notes` say what was decided about the objectives.
+    quantity. `notes` say what was decided about the objectives. `origin` is the network as it
+    comes, for designs of another norm; the graph itself if absent.
     """
 
     graph: ModelGraph
@@ -50,6 +51,7 @@ class Problem:
     memory_limit_bytes: int | None = None
     limits: tuple[Limit, ...] = ()
     notes: tuple[str, ...] = ()
+    origin: ModelGraph | None = None
 
     @classmethod
     def of(
@@ -63,6 +65,7 @@ class Problem:
         memory_objective: str = "peak",
         objectives: Sequence[str] = DEFAULT_OBJECTIVES,
         limits: Sequence[str] = (),
+        origin: ModelGraph | None = None,
     ) -> "Problem":
         """Objectives are scaled by anchor designs: nothing trained to everything trained.
 
@@ -93,7 +96,12 @@ class Problem:
             memory_limit_bytes=memory_limit_bytes,
             limits=tuple(limit_of(text, score) for text in limits),
             notes=tuple(notes),
+            origin=origin,
         )
+
+    def network(self, setup: TrainingSetup) -> ModelGraph:
+        """The network in a setup's norm."""
+        return normalised(self.origin or self.graph, setup.norm)
 
     @property
     def memory_name(self) -> str:
@@ -116,7 +124,7 @@ class Problem:
 
     def screen(self, designs: DesignBatch, labels: Sequence[str] | None = None) -> CandidateTable:
         """Evaluate a whole batch at once."""
-        costs = evaluate(self.graph, self.device, designs)
+        costs = evaluate(self.origin or self.graph, self.device, designs)
         worth = self.judge.worth(designs, costs)
         return CandidateTable(
             costs=costs,
@@ -143,7 +151,7 @@ class Problem:
             table = self._placed(table, np.flatnonzero(unplaced))
 
     def _placed(self, table: CandidateTable, rows: IntArray) -> CandidateTable:
-        costs = place_rows(self.graph, self.device, table.costs, rows)
+        costs = place_rows(self.origin or self.graph, self.device, table.costs, rows)
         return replace(table, costs=costs, violations=self._violations(costs, table.worth))
 
     def _violations(self, costs: CostReport, worth: Worth) -> FloatArray:

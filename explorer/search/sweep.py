@@ -48,7 +48,7 @@ def warm_start(problem: Problem, space: SearchSpace, count: int) -> CandidateTab
     optima = [program.rough(row).design for row in upper]
     found = [sweep(question, min(count, LARGEST_SWEEP))]
     found += [design for design in optima if design is not None]
-    return concatenate([problem.screen(designs) for designs in found])
+    return concatenate([problem.screen(space.spread(designs)) for designs in found])
 
 
 def rounded_designs(
