@@ -29,6 +29,7 @@ from explorer.document import (
     parse_document,
 )
 from explorer.errors import SpecError
+from explorer.front_parts import LimitRecord, RefinementRecord, finite_or_none
 from explorer.graph import ModelGraph
 from explorer.provenance import Kind
 from explorer.search.candidates import CandidateTable, ParetoFront, Worth
@@ -66,15 +67,6 @@ class ObjectiveRecord(Document):
     sense: Literal["min", "max"]
     reference: float
     scale: Annotated[float, Field(gt=0)]
-
-
-class LimitRecord(Document):
-    """A bound the user set on a quantity: the most of a cost, the least of a score."""
-
-    name: str
-    unit: str
-    sense: Literal["most", "least"]
-    value: float
 
 
 class CandidateRecord(Document):
@@ -116,6 +108,7 @@ class FrontDocument(Document):
     exact_hypervolume_ratio: float | None = None
     limits: tuple[LimitRecord, ...] = ()
     notes: tuple[str, ...] = ()
+    refinement: RefinementRecord | None = None
     candidates: Annotated[tuple[CandidateRecord, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -159,8 +152,8 @@ def policy_document(
                 "value": float(worth.value[0]),
                 "unit": unit,
                 "kind": Kind(int(worth.kind[0])).word,
-                "low": _finite(worth.low[0]),
-                "high": _finite(worth.high[0]),
+                "low": finite_or_none(worth.low[0]),
+                "high": finite_or_none(worth.high[0]),
             }
         )
     }
@@ -181,7 +174,7 @@ def policy_document(
 
 def front_document(front: ParetoFront, problem: Problem, task: str) -> FrontDocument:
     """Every candidate of a search; members of the front have their arena placed."""
-    table = problem.settle(front.table)
+    table, moved = problem.settle(front.table), front.refinement
     return FrontDocument(
         model=_named(problem.graph),
         device=Named(name=problem.device.name, digest=device_digest(problem.device)),
@@ -206,6 +199,7 @@ def front_document(front: ParetoFront, problem: Problem, task: str) -> FrontDocu
         exact_hypervolume_ratio=front.exact_hypervolume_ratio,
         limits=tuple(LimitRecord.model_validate(asdict(limit)) for limit in front.limits),
         notes=front.notes,
+        refinement=None if moved is None else RefinementRecord.of(moved),
         candidates=tuple(_candidate(table, row, problem) for row in range(len(table))),
     )
 
@@ -319,8 +313,8 @@ def _candidate(table: CandidateTable, row: int, problem: Problem) -> CandidateRe
             {
                 "name": worth.name,
                 "value": float(worth.value[row]),
-                "low": _finite(worth.low[row]),
-                "high": _finite(worth.high[row]),
+                "low": finite_or_none(worth.low[row]),
+                "high": finite_or_none(worth.high[row]),
                 "kind": table.score_kind[row].word,
             }
         ),
@@ -353,10 +347,6 @@ def with_channels(
             layer = layer.model_copy(update={"channels": chosen})
         listed.append(layer)
     return tuple(listed)
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def _predicted(

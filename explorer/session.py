@@ -40,6 +40,7 @@ from explorer.question import DEFAULT_POLICY, Question
 from explorer.search.candidates import CandidateTable, ParetoFront, concatenate
 from explorer.search.control import SearchControl
 from explorer.search.exact import TIME_LIMIT_S, ExactFront, OnOptimum, exact_front, reason_against
+from explorer.search.judge import Judge
 from explorer.search.loop import OnBatch, StudyPlace, explore
 from explorer.search.problem import Problem
 from explorer.search.sources import (
@@ -289,16 +290,20 @@ class Session(Question):
     @cached_property
     def problem(self) -> Problem:
         """What a search optimises."""
+        return self.problem_judged(judge_of(self.graph, self.task_name, predicts=self.predicts))
+
+    @property
+    def predicts(self) -> bool:
+        """Whether accuracy may be the score: no proxy is insisted on, and no other norm is open."""
         words = {*self.objectives, *(text.partition("=")[0] for text in self.limits)}
-        has_other_norms = any(opening.name == "norm" for opening in self._openings)
+        return "proxy" not in words and all(one.name != "norm" for one in self._openings)
+
+    def problem_judged(self, judge: Judge) -> Problem:
+        """What a search optimises when a judge scores."""
         return Problem.of(
             self.graph,
             self.profile,
-            judge_of(
-                self.graph,
-                self.task_name,
-                predicts="proxy" not in words and not has_other_norms,
-            ),
+            judge,
             self._batch([nothing(self._context.axes), everything(self._context.axes)]),
             reserve_bytes=self.reserve_bytes,
             memory_limit_bytes=self.memory_limit_bytes,

@@ -33,10 +33,11 @@ from explorer.cli.shared import (
     stopping,
     write,
 )
-from explorer.cli.tables import print_front, print_table
+from explorer.cli.tables import print_front, print_table, refined
 from explorer.costmodel.adaptation import SAMPLES
 from explorer.device import load_device
-from explorer.errors import SpecError
+from explorer.errors import SpecError, check_whole
+from explorer.refining import Measure
 from explorer.search.control import SearchControl
 from explorer.search.exact import ExactFront, exact_share
 from explorer.search.openings import GENES
@@ -282,6 +283,11 @@ def search(
     exact: Annotated[
         bool, typer.Option(help="also solve the proxy's optimum and compare, some 20 s")
     ] = False,
+    measure: Annotated[
+        int, typer.Option(help="then really fine-tune so many of the front, and search on")
+    ] = 0,
+    episodes: Annotated[int | None, typer.Option(help="of each of these; as in the ledger")] = None,
+    ledger: Annotated[Path | None, typer.Option(help="keep these runs here; else your own")] = None,
     batch: Batch = 1,
     micro_batch: MicroBatch = None,
     norm: Norm = None,
@@ -305,6 +311,7 @@ def search(
         raise SpecError.of("study", study, "a name")
     if join and study is None:
         raise SpecError.of("join", True, "only with --study")
+    check_whole("measure", measure, 0)
     session = Session(
         model=model,
         device=device,
@@ -343,8 +350,11 @@ def search(
             on_batch=lambda done, *_: progress.update(bar, completed=done),
             control=control,
         )
-    if optimum is not None:
-        front = replace(front, exact_hypervolume_ratio=exact_share(front, optimum))
+        if optimum is not None:
+            front = replace(front, exact_hypervolume_ratio=exact_share(front, optimum))
+        if measure and front.trial_count >= trials:
+            how = Measure(episodes=episodes, ledger=ledger)
+            front = refined(session, front, measure, how, space, progress, control)
     if reason:
         front = replace(front, notes=(*front.notes, f"no share of an exact front: {reason}"))
     if front.trial_count < trials:

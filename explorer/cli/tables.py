@@ -3,9 +3,14 @@
 from collections.abc import Iterable
 
 import numpy as np
+from rich.progress import Progress
 
 from explorer.cli.shared import console, print_rows
+from explorer.refining import Measure, refine
 from explorer.search.candidates import CandidateTable, ParetoFront
+from explorer.search.control import SearchControl
+from explorer.search.refinement import Refinement
+from explorer.session import Session
 from explorer.units import format_bytes, format_joules, format_seconds
 
 
@@ -38,11 +43,61 @@ def print_front(front: ParetoFront) -> None:
     if not table.feasible.any():
         least = format_bytes(float(table.peak_live_bytes.min()))
         console.print(f"nothing fits: the closest needs {least} of RAM", style="red")
+    if front.refinement is not None:
+        print_refinement(front, front.refinement)
     for note in front.notes:
         console.print(note)
     if front.exact_hypervolume_ratio is not None:
         share = f"{front.exact_hypervolume_ratio:.1%}"
         console.print(f"{share} of the additive-proxy optimum (not about accuracy)")
+
+
+def print_refinement(front: ParetoFront, refinement: Refinement) -> None:
+    """What was measured and how the front moved; nothing measured is mixed into the score."""
+    table, rows = front.table, []
+    for one in refinement.choices:
+        error = f" ± {one.standard_error:.1%}" if np.isfinite(one.standard_error) else ""
+        rows.append(
+            {
+                "candidate": one.row,
+                "policy": table.labels[one.row] or table.designs.families[one.row],
+                "why": one.why,
+                "score before": f"{one.score_before:.3f}",
+                "accuracy (measured)": f"{one.accuracy:.1%}{error}",
+                "on the measured front": "yes" if one.on_measured_front else "no",
+            }
+        )
+    title = f"measured on {refinement.episodes} episodes, seed {refinement.seed}"
+    print_rows(rows, title)
+    if np.isfinite(refinement.tau):
+        console.print(f"Kendall's tau of score and measured accuracy: {refinement.tau:.2f}")
+    if refinement.reason_against:
+        console.print(f"the score stays as it was: {refinement.reason_against}")
+        return
+    console.print(
+        f"searched on with predicted accuracy: {refinement.kept_count} of "
+        f"{refinement.kept_count + refinement.left_count} members stayed, "
+        f"{refinement.entered_count} came; hypervolume "
+        f"{refinement.hypervolume_before:.4f} to {refinement.hypervolume_after:.4f}"
+    )
+
+
+def refined(
+    session: Session,
+    front: ParetoFront,
+    count: int,
+    how: Measure,
+    space: str,
+    progress: Progress,
+    control: SearchControl,
+) -> ParetoFront:
+    """The front with some of it measured, with a bar."""
+    bar = progress.add_task("measure", total=count)
+
+    def told(design: int, designs: int, done: int, total: int) -> None:
+        progress.update(bar, total=designs, completed=design + done / total)
+
+    return refine(session, front, count, how, space=space, on_tuned=told, control=control)
 
 
 def _setup_text(columns: Iterable[tuple[str, list[object]]], row: int) -> str:

@@ -25,6 +25,8 @@ from explorer.units import BoolArray, FloatArray, IntArray
 if TYPE_CHECKING:
     import pandas as pd
 
+    from explorer.search.refinement import Refinement
+
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Worth:
@@ -214,7 +216,8 @@ class ParetoFront:
     """The result of a search: every candidate, and which of them are the front.
 
     `exact_hypervolume_ratio` is the share of the additive proxy's optimum where computed.
-    `limits` were in force; `notes` say what else to know.
+    `limits` were in force; `notes` say what else to know; `refinement` how it moved when some
+    of it was measured (explorer.refining).
     """
 
     table: CandidateTable
@@ -224,6 +227,7 @@ class ParetoFront:
     exact_hypervolume_ratio: float | None = None
     limits: tuple[Limit, ...] = ()
     notes: tuple[str, ...] = ()
+    refinement: "Refinement | None" = None
 
     @property
     def rows(self) -> IntArray:

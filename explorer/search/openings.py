@@ -10,6 +10,7 @@ network and nothing of these genes: of equal policies the cheaper setup is on th
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 from explorer.adapters import adapter_blocks
 from explorer.design import OPTIMIZERS, RECOMPUTES, UPDATE_TIMINGS
@@ -61,7 +62,7 @@ def openings_of(
     return tuple(found)
 
 
-def setups_of(openings: Sequence[Opening]) -> list[dict[str, Value]]:
+def setups_of(openings: Sequence[Opening]) -> list[dict[str, Any]]:
     """What every combination of the opened setup genes changes, the last gene fastest."""
     opened = [opening for opening in openings if opening.name in SETUP_FIELDS]
     fields = [SETUP_FIELDS[opening.name] for opening in opened]

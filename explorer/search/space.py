@@ -176,7 +176,9 @@ class SearchSpace:
             np.array([getattr(self.own_axes[setup.norm], name) for setup in setups])
             for name in ("has_bias", "has_norm")
         )
-        axes = replace(designs.axes, has_bias=has_bias.any(axis=0), has_norm=has_norm.any(axis=0))
+        axes = replace(
+            designs.axes, has_bias=np.any(has_bias, axis=0), has_norm=np.any(has_norm, axis=0)
+        )
         kept = replace(
             designs,
             axes=axes,
