@@ -324,14 +324,13 @@ class DesignBatch:
             rows.setdefault(setup, []).append(row)
         return [(np.array(group), self.take(np.array(group))) for group in rows.values()]
 
-    def setup_columns(self) -> dict[str, list[object]]:
-        """What differs among the setups of rows, by field [P]; empty where all are alike."""
-        differing = [
-            field.name
-            for field in fields(TrainingSetup)
-            if len({getattr(setup, field.name) for setup in self.row_setups}) > 1
-        ]
-        return {name: [getattr(setup, name) for setup in self.row_setups] for name in differing}
+    def setup_columns(self, names: Iterable[str] | None = None) -> dict[str, list[object]]:
+        """Fields of the setups of rows [P] by name; those that differ among them if absent."""
+        setups = self.row_setups
+        if names is None:
+            every = (field.name for field in fields(TrainingSetup))
+            names = [name for name in every if len({getattr(one, name) for one in setups}) > 1]
+        return {name: [getattr(one, name) for one in setups] for name in names}
 
     @classmethod
     def joined(cls, batches: Sequence["DesignBatch"]) -> "DesignBatch":

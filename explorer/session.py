@@ -35,7 +35,7 @@ from explorer.family import (
     known_specs,
     policy_warnings,
 )
-from explorer.graph import ModelGraph
+from explorer.graph import ModelGraph, normalised
 from explorer.question import DEFAULT_POLICY, Question
 from explorer.search.candidates import CandidateTable, ParetoFront, concatenate
 from explorer.search.control import SearchControl
@@ -333,7 +333,7 @@ class Session(Question):
 
     def _network(self, designs: DesignBatch) -> ModelGraph:
         """The network in the norm of a batch of one."""
-        return self.problem.network(designs.setup)
+        return normalised(model_graph(self.model), designs.setup.norm)
 
     def _batch(self, policies: Sequence[UpdatePolicy]) -> DesignBatch:
         return DesignBatch.of(self._context.axes, policies, self._setup())

@@ -1,10 +1,12 @@
 """Candidates and fronts as tables in the terminal."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 from rich.progress import Progress
 
+from explorer.accuracy.progress import CancelledError
 from explorer.cli.shared import console, print_rows
 from explorer.refining import Measure, refine
 from explorer.search.candidates import CandidateTable, ParetoFront
@@ -14,10 +16,12 @@ from explorer.session import Session
 from explorer.units import format_bytes, format_joules, format_seconds
 
 
-def print_table(table: CandidateTable, title: str) -> None:
-    """Candidates as rows, every score with its kind."""
+def print_table(
+    table: CandidateTable, title: str, setup_fields: Iterable[str] | None = None
+) -> None:
+    """Candidates as rows, every score with its kind, and what differs among their setups."""
     rows = []
-    setups = table.designs.setup_columns().items()
+    setups = table.designs.setup_columns(setup_fields).items()
     for row in range(len(table)):
         label = table.labels[row] or table.designs.families[row]
         rows.append(
@@ -39,7 +43,7 @@ def print_table(table: CandidateTable, title: str) -> None:
 def print_front(front: ParetoFront) -> None:
     """The front, its share of the optimum, and what the closest needs when nothing fits."""
     table = front.table.take(front.rows)
-    print_table(table, f"front of {len(table)}")
+    print_table(table, f"front of {len(table)}", front.table.designs.setup_columns())
     if not table.feasible.any():
         least = format_bytes(float(table.peak_live_bytes.min()))
         console.print(f"nothing fits: the closest needs {least} of RAM", style="red")
@@ -97,12 +101,20 @@ def refined(
     def told(design: int, designs: int, done: int, total: int) -> None:
         progress.update(bar, total=designs, completed=design + done / total)
 
-    return refine(session, front, count, how, space=space, on_tuned=told, control=control)
+    try:
+        return refine(session, front, count, how, space=space, on_tuned=told, control=control)
+    except CancelledError as error:
+        note = f"{error}; what was measured is kept, and the same command goes on"
+        return replace(front, notes=(*front.notes, note))
 
 
 def _setup_text(columns: Iterable[tuple[str, list[object]]], row: int) -> str:
     """`micro batch 2, norm gn`: what differs among the rows."""
-    parts = [f"{name.replace('_', ' ')} {column[row] or 'own'}" for name, column in columns]
+    parts = [
+        f"{name.replace('_', ' ')} {column[row] or 'own'}"
+        for name, column in columns
+        if name != "accumulation_steps"  # what the micro-batch leaves of the batch
+    ]
     return ", ".join(parts)
 
 

@@ -198,3 +198,16 @@ def test_the_terminal_measures_and_says_how_the_front_moved(tmp_path, capsys, mo
     assert len(record["choices"]) == len(Ledger(ledger).read()) == 2
     assert run(["validate", str(out)]) == 0
     assert run(["search", "digits-cnn", "gap9", "--measure", "-1"]) == 2
+
+
+def test_ctrl_c_while_measuring_keeps_the_screened_front(tmp_path, capsys, monkeypatch):
+    def stopped(*_, **__):
+        raise CancelledError("cancelled after 3 of 9 fine-tunings")
+
+    monkeypatch.setattr("explorer.accuracy.finetune.measure", stopped)
+    ledger = str(tmp_path / "runs.jsonl")
+    command = ["search", "digits-cnn", "gap9", "--trials", "10", "--measure", "1"]
+    assert run([*command, "--ledger", ledger, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert "cancelled after 3 of 9" in document["notes"][-1]
+    assert document["refinement"] is None
