@@ -5,7 +5,8 @@ over P designs and L weighted layers, from input to output.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -231,7 +232,8 @@ class DesignBatch:
 
     `slices` int [P, L]; `update_bias`, `update_norm` bool [P, L]; `axis_in` bool [P]
     (slices along input channels); `families`, `selections` str [P]; `adapters` [P] blocks
-    with an adapter. The setup is shared by all rows.
+    with an adapter. All rows share the setup unless `setups` [P] has one for each; then their
+    networks may differ in the norm, and `axes` has the biases and norms of any of them.
     """
 
     axes: LayerAxes
@@ -243,6 +245,7 @@ class DesignBatch:
     selections: tuple[str, ...]
     adapters: tuple[tuple[str, ...], ...]
     setup: TrainingSetup
+    setups: tuple[TrainingSetup, ...] = ()
 
     def __len__(self) -> int:
         return len(self.slices)
@@ -304,13 +307,61 @@ class DesignBatch:
         )
 
     def __getitem__(self, row: int) -> Design:
-        return Design(policy=self.policy(row), setup=self.setup)
+        setup = self.setups[row] if self.setups else self.setup
+        return Design(policy=self.policy(row), setup=setup)
+
+    @property
+    def row_setups(self) -> tuple[TrainingSetup, ...]:
+        """The setup of each row [P]."""
+        return self.setups or (self.setup,) * len(self)
+
+    def by_setup(self) -> list[tuple[IntArray, "DesignBatch"]]:
+        """Rows that share a setup, and these as a batch."""
+        if not self.setups:
+            return [(np.arange(len(self)), self)]
+        rows: dict[TrainingSetup, list[int]] = {}
+        for row, setup in enumerate(self.setups):
+            rows.setdefault(setup, []).append(row)
+        return [(np.array(group), self.take(np.array(group))) for group in rows.values()]
+
+    def setup_columns(self, names: Iterable[str] | None = None) -> dict[str, list[object]]:
+        """Fields of the setups of rows [P] by name; those that differ among them if absent."""
+        setups = self.row_setups
+        if names is None:
+            every = (field.name for field in fields(TrainingSetup))
+            names = [name for name in every if len({getattr(one, name) for one in setups}) > 1]
+        return {name: [getattr(one, name) for one in setups] for name in names}
+
+    @classmethod
+    def joined(cls, batches: Sequence["DesignBatch"]) -> "DesignBatch":
+        """Batches of one network one after the other, each row with its own setup."""
+        first = batches[0]
+        columns: dict[str, Any] = {}
+        for field in fields(cls):
+            parts = [getattr(batch, field.name) for batch in batches]
+            if isinstance(parts[0], np.ndarray):
+                columns[field.name] = np.concatenate(parts)
+            elif isinstance(parts[0], tuple):
+                columns[field.name] = tuple(value for part in parts for value in part)
+        if any(batch.setups or batch.setup != first.setup for batch in batches):
+            columns |= _setups_of(tuple(one for batch in batches for one in batch.row_setups))
+        columns["axes"] = replace(
+            first.axes,
+            has_bias=np.any([batch.axes.has_bias for batch in batches], axis=0),
+            has_norm=np.any([batch.axes.has_norm for batch in batches], axis=0),
+        )
+        return cls(**{"setup": first.setup} | columns)
+
+    def under(self, setups: Sequence[TrainingSetup]) -> "DesignBatch":
+        """The same designs, each under a setup of its own [P]."""
+        return replace(self, **_setups_of(tuple(setups)))
 
     def take(self, rows: IntArray | BoolArray) -> "DesignBatch":
         """The rows of an index or mask, in that order."""
         index = np.flatnonzero(rows) if rows.dtype == bool else rows
         return replace(
             self,
+            **_setups_of(tuple(self.setups[row] for row in index) if self.setups else ()),
             slices=self.slices[index],
             update_bias=self.update_bias[index],
             update_norm=self.update_norm[index],
@@ -319,3 +370,10 @@ class DesignBatch:
             selections=tuple(self.selections[row] for row in index),
             adapters=tuple(self.adapters[row] for row in index),
         )
+
+
+def _setups_of(setups: tuple[TrainingSetup, ...]) -> dict[str, Any]:
+    """Fields of a batch whose rows have these setups; one that all share stands alone."""
+    if not setups:
+        return {"setups": ()}
+    return {"setup": setups[0], "setups": setups if len(set(setups)) > 1 else ()}

@@ -1,7 +1,8 @@
 """Candidates and fronts as documents."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,12 +29,14 @@ from explorer.document import (
     parse_document,
 )
 from explorer.errors import SpecError
+from explorer.front_parts import LimitRecord, RefinementRecord, finite_or_none
 from explorer.graph import ModelGraph
 from explorer.provenance import Kind
 from explorer.search.candidates import CandidateTable, ParetoFront, Worth
 from explorer.search.front import Objective
 from explorer.search.picks import PICKS, choose
 from explorer.search.problem import Problem
+from explorer.search.quantities import ACCURACY, ENERGY, PEAK, PROXY_SCORE
 
 PREDICTED_BYTES = ("peak_live_bytes", "arena_bytes", "training_extra_bytes")
 
@@ -67,7 +70,11 @@ class ObjectiveRecord(Document):
 
 
 class CandidateRecord(Document):
-    """One candidate; `cost` is shaped as `explorer cost --json` prints it."""
+    """One candidate; `cost` is shaped as `explorer cost --json` prints it.
+
+    `feasible` says that it fits and is within the limits; older documents do not say. `model`
+    is the network in the norm of `setup`, where that is not the front's.
+    """
 
     policy: PolicyRecord
     setup: SetupRecord
@@ -75,6 +82,15 @@ class CandidateRecord(Document):
     accuracy: AccuracyRecord
     objectives: dict[str, float]
     on_front: bool
+    feasible: bool | None = None
+    model: Named | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Whether it fits and is within the limits, as far as is known."""
+        if self.feasible is not None:
+            return self.feasible
+        return all(level["fits"] for level in self.cost["fits"])
 
 
 class FrontDocument(Document):
@@ -90,6 +106,9 @@ class FrontDocument(Document):
     objectives: tuple[ObjectiveRecord, ...]
     hypervolume: float
     exact_hypervolume_ratio: float | None = None
+    limits: tuple[LimitRecord, ...] = ()
+    notes: tuple[str, ...] = ()
+    refinement: RefinementRecord | None = None
     candidates: Annotated[tuple[CandidateRecord, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -104,6 +123,10 @@ class FrontDocument(Document):
 def version() -> str:
     """Version of this package."""
     return metadata.version("ondevice-explorer")
+
+
+def _named(graph: ModelGraph) -> Named:
+    return Named(name=graph.name, digest=graph.digest)
 
 
 def device_digest(device: DeviceProfile) -> str:
@@ -129,15 +152,15 @@ def policy_document(
                 "value": float(worth.value[0]),
                 "unit": unit,
                 "kind": Kind(int(worth.kind[0])).word,
-                "low": _finite(worth.low[0]),
-                "high": _finite(worth.high[0]),
+                "low": finite_or_none(worth.low[0]),
+                "high": finite_or_none(worth.high[0]),
             }
         )
     }
     entries = {path: entry.to_dict() for path, entry in cost.provenance.items()}
     predicted |= _predicted(cost.memory, cost.step_time_s, cost.step_energy_j, entries)
     return PolicyDocument(
-        model=Named(name=graph.name, digest=graph.digest),
+        model=_named(graph),
         device=Named(name=device.name, digest=device_digest(device)),
         task=task,
         family=policy.family,
@@ -151,9 +174,9 @@ def policy_document(
 
 def front_document(front: ParetoFront, problem: Problem, task: str) -> FrontDocument:
     """Every candidate of a search; members of the front have their arena placed."""
-    table = problem.settle(front.table)
+    table, moved = problem.settle(front.table), front.refinement
     return FrontDocument(
-        model=Named(name=problem.graph.name, digest=problem.graph.digest),
+        model=_named(problem.graph),
         device=Named(name=problem.device.name, digest=device_digest(problem.device)),
         task=task,
         seed=front.seed,
@@ -174,6 +197,9 @@ def front_document(front: ParetoFront, problem: Problem, task: str) -> FrontDocu
         ),
         hypervolume=table.hypervolume,
         exact_hypervolume_ratio=front.exact_hypervolume_ratio,
+        limits=tuple(LimitRecord.model_validate(asdict(limit)) for limit in front.limits),
+        notes=front.notes,
+        refinement=None if moved is None else RefinementRecord.of(moved),
         candidates=tuple(_candidate(table, row, problem) for row in range(len(table))),
     )
 
@@ -198,10 +224,20 @@ def _picked(front: FrontDocument, which: str) -> tuple[int, str]:
     members = [front.candidates[row] for row in rows]
     names = [objective.name for objective in front.objectives]
     values = [[candidate.objectives[name] for name in names] for candidate in members]
-    fits = [all(level["fits"] for level in candidate.cost["fits"]) for candidate in members]
+    fits = np.array([candidate.fits for candidate in members], dtype=bool)
     objectives = tuple(Objective(**objective.model_dump()) for objective in front.objectives)
-    picked = choose(which, np.array(values), objectives, np.array(fits, dtype=bool))
+    others = {
+        PEAK: np.array([candidate.cost["memory"][PEAK] for candidate in members]),
+        ENERGY: np.array([candidate.cost["step"]["energy_j"] for candidate in members]),
+        _score_name(members): np.array([candidate.accuracy.value for candidate in members]),
+    }
+    picked = choose(which, np.array(values), objectives, fits, others)
     return rows[picked.row], picked.reason
+
+
+def _score_name(members: Sequence[CandidateRecord]) -> str:
+    is_accuracy = all(candidate.accuracy.name == ACCURACY for candidate in members)
+    return ACCURACY if is_accuracy else PROXY_SCORE
 
 
 def policy_of_candidate(
@@ -214,10 +250,10 @@ def policy_of_candidate(
 
     SpecError when `graph` is not the front's network.
     """
-    if graph.digest != front.model.digest:
+    model = candidate.model or front.model
+    if graph.digest != model.digest:
         raise SpecError(
-            f"model: the front is for {front.model.name} ({front.model.digest}), "
-            f"which is now {graph.digest}"
+            f"model: the front is for {model.name} ({model.digest}), which is now {graph.digest}"
         )
     cost = candidate.cost
     worth = candidate.accuracy
@@ -230,7 +266,7 @@ def policy_of_candidate(
         cost["memory"], cost["step"]["time_s"], cost["step"]["energy_j"], cost["provenance"]
     )
     return PolicyDocument(
-        model=front.model,
+        model=model,
         device=front.device,
         task=front.task,
         family=candidate.policy.family,
@@ -261,7 +297,8 @@ def load_front(path: str | Path) -> FrontDocument:
 
 def _candidate(table: CandidateTable, row: int, problem: Problem) -> CandidateRecord:
     design = table.designs[row]
-    cost = cost_of_row(problem.graph, problem.device, table.costs, row, problem.reserve_bytes)
+    network = problem.network(design.setup)
+    cost = cost_of_row(network, problem.device, table.costs, row, problem.reserve_bytes)
     worth = table.worth
     return CandidateRecord(
         policy=PolicyRecord(
@@ -275,8 +312,8 @@ def _candidate(table: CandidateTable, row: int, problem: Problem) -> CandidateRe
             {
                 "name": worth.name,
                 "value": float(worth.value[row]),
-                "low": _finite(worth.low[row]),
-                "high": _finite(worth.high[row]),
+                "low": finite_or_none(worth.low[row]),
+                "high": finite_or_none(worth.high[row]),
                 "kind": table.score_kind[row].word,
             }
         ),
@@ -285,6 +322,8 @@ def _candidate(table: CandidateTable, row: int, problem: Problem) -> CandidateRe
             for objective, value in zip(table.objectives, table.values[row], strict=True)
         },
         on_front=bool(table.on_front[row]),
+        feasible=bool(table.feasible[row]),
+        model=_named(network) if network.digest != problem.graph.digest else None,
     )
 
 
@@ -307,10 +346,6 @@ def with_channels(
             layer = layer.model_copy(update={"channels": chosen})
         listed.append(layer)
     return tuple(listed)
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def _predicted(

@@ -3,7 +3,8 @@
 Frozen: every change is a new question. A session (session.py) is a question with answers.
 """
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -15,7 +16,13 @@ from explorer.design import TrainingSetup
 from explorer.device import LARGEST_BYTES, DeviceProfile
 from explorer.errors import SpecError, check_whole
 from explorer.graph import ModelGraph, normalised
-from explorer.search.candidates import MEMORY_OBJECTIVES
+from explorer.search.openings import Opening, openings_of, setups_of
+from explorer.search.quantities import (
+    DEFAULT_OBJECTIVES,
+    MEMORY_OBJECTIVES,
+    check_limits,
+    check_objectives,
+)
 from explorer.search.sources import device_profile, model_graph, model_task
 
 DEFAULT_POLICY = "default"
@@ -32,8 +39,9 @@ class Question:
     `flash_reserve_bytes` of flash belong to the application. An adaptation is `steps` weight
     updates over `samples` kept samples; None means 40 passes over them, rounded up to whole
     steps. `memory_objective` says what a search makes small: the peak, or what training needs
-    above inference. `battery` is a cell such as `320mAh@3.7V`, whose sessions per charge the
-    cost then tells.
+    above inference; `objectives` and `limits` (`energy=5mJ`) are words of
+    explorer.search.quantities, `genes` open more of a search (explorer.search.openings).
+    `battery` is a cell such as `320mAh@3.7V`, whose sessions per charge the cost then tells.
     """
 
     model: str = "mcunet-5fps"
@@ -55,6 +63,9 @@ class Question:
     recompute: str = "none"
     memory_objective: str = "peak"
     battery: str | None = None
+    objectives: tuple[str, ...] = DEFAULT_OBJECTIVES
+    limits: tuple[str, ...] = ()
+    genes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("model", "device", "policy"):
@@ -68,6 +79,10 @@ class Question:
         if self.memory_objective not in tuple(MEMORY_OBJECTIVES):
             allowed = ", ".join(MEMORY_OBJECTIVES)
             raise SpecError.of("memory_objective", self.memory_objective, allowed)
+        for field in ("objectives", "limits", "genes"):
+            object.__setattr__(self, field, _words(field, getattr(self, field)))
+        check_objectives(self.objectives)
+        check_limits(self.limits)
         check_whole("reserve_bytes", self.reserve_bytes, 0, LARGEST_BYTES)
         check_whole("flash_reserve_bytes", self.flash_reserve_bytes, 0, LARGEST_BYTES)
         if self.memory_limit_bytes is not None:
@@ -77,6 +92,8 @@ class Question:
         self._plan()
         if self.battery is not None:
             Battery.of(self.battery)
+        if self.genes:
+            self._setups()
         if self.task is not None:
             check_task(self.task)
 
@@ -118,6 +135,14 @@ class Question:
         """What a search makes small: peak, or above-inference."""
         return replace(self, memory_objective=memory_objective)
 
+    def with_objectives(self, objectives: Sequence[str], limits: Sequence[str] = ()) -> Self:
+        """What a search makes good at once, and bounds on any quantity, as `energy=5mJ`."""
+        return replace(self, objectives=tuple(objectives), limits=tuple(limits))
+
+    def with_genes(self, genes: Sequence[str]) -> Self:
+        """What a search may change beside what trains, as `micro-batch` or `norm=gn/bn`."""
+        return replace(self, genes=tuple(genes))
+
     def with_precision(self, precision: str | None) -> Self:
         """Another precision; None for the device's own."""
         return replace(self, precision=precision)
@@ -151,6 +176,30 @@ class Question:
         """The device, without the flash that the application keeps."""
         return device_profile(self.device).without_flash(self.flash_reserve_bytes)
 
+    def _with_setup(self, setup: TrainingSetup) -> Self:
+        known = setup.precision in self.profile.kernels
+        return replace(
+            self,
+            batch=setup.effective_batch,
+            micro_batch=setup.micro_batch,
+            optimizer=setup.optimizer,
+            norm=setup.norm,
+            precision=setup.precision if known else None,
+            update_timing=setup.update_timing,
+            recompute=setup.recompute,
+        )
+
+    def _asked(self) -> dict[str, object]:
+        """What makes two searches the same question, beside device and score."""
+        kept = ("reserve_bytes", "flash_reserve_bytes", "memory_limit_bytes", "memory_objective")
+        return {
+            "model": f"{self.graph.name} ({self.graph.digest})",
+            "task": self.task_name,
+            **asdict(self._setup()),
+            **{name: getattr(self, name) for name in kept},
+            **{name: list(getattr(self, name)) for name in ("objectives", "limits", "genes")},
+        }
+
     def _setup(self) -> TrainingSetup:
         profile = self.profile
         precision = self.precision or profile.default_precision
@@ -165,5 +214,27 @@ class Question:
             rest["norm"] = self.norm
         return TrainingSetup.of_batch(self.batch, self.micro_batch, **rest)
 
+    @cached_property
+    def _openings(self) -> tuple[Opening, ...]:
+        return openings_of(self.genes, self.graph, self.profile, self.batch)
+
+    def _setups(self) -> tuple[TrainingSetup, ...]:
+        """Setups of the opened genes; a batch norm takes the whole batch, as it must."""
+        own_norm = model_graph(self.model).norm
+        found = []
+        for changes in setups_of(self._openings):
+            changed = replace(self, genes=(), policy="none", **changes)
+            if "micro_batch" in changes and (changed.norm or own_norm) == "bn":
+                changed = replace(changed, micro_batch=None)
+            found.append(changed._setup())
+        return tuple(found)
+
     def _plan(self) -> Plan:
         return Plan(steps=self.steps, samples=self.samples)
+
+
+def _words(field: str, given: Sequence[str]) -> tuple[str, ...]:
+    """A list of words as a tuple; SpecError on a single text."""
+    if isinstance(given, str) or not all(isinstance(word, str) for word in given):
+        raise SpecError.of(field, given, "a list of texts")
+    return tuple(given)

@@ -4,7 +4,7 @@ Frozen: every change is a new Session, so a face holds nothing else.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,12 +19,11 @@ from explorer.advice import Advice, advise
 from explorer.costmodel.adaptation import Plan
 from explorer.costmodel.battery import Battery
 from explorer.costmodel.detail import report
-from explorer.costmodel.evaluate import evaluate
 from explorer.costmodel.memory_map import MemoryMap, memory_map
 from explorer.costmodel.report import Cost
 from explorer.costmodel.tables import layer_table
 from explorer.costmodel.uncertainty import Against, Spending, step_spending
-from explorer.design import DesignBatch, TrainingSetup, UpdatePolicy, everything, nothing
+from explorer.design import DesignBatch, UpdatePolicy, everything, nothing
 from explorer.device import read_text
 from explorer.document import PolicyDocument, load_policy
 from explorer.engine import Verdict, verdicts
@@ -39,16 +38,19 @@ from explorer.family import (
     policy_setup,
     policy_warnings,
 )
+from explorer.graph import ModelGraph, normalised
 from explorer.question import DEFAULT_POLICY, Question
 from explorer.search.candidates import CandidateTable, ParetoFront, concatenate
 from explorer.search.control import SearchControl
-from explorer.search.exact import TIME_LIMIT_S, ExactFront, OnOptimum, exact_front
-from explorer.search.judge import Judge, measured_accuracies
+from explorer.search.exact import TIME_LIMIT_S, ExactFront, OnOptimum, exact_front, reason_against
+from explorer.search.judge import Judge
 from explorer.search.loop import OnBatch, StudyPlace, explore
 from explorer.search.problem import Problem
 from explorer.search.sources import (
     calibration_of,
-    known_runs,
+    judge_of,
+    model_graph,
+    policy_context,
     score_table,
 )
 from explorer.search.space import SearchSpace
@@ -183,23 +185,26 @@ class Session(Question):
         study: str | None = None,
         storage: str | None = None,
         warm: bool = True,
+        genes: Sequence[str] | None = None,
         on_batch: OnBatch | None = None,
         control: SearchControl | None = None,
     ) -> ParetoFront:
         """Multi-objective search over what to train; known policies are among the candidates.
 
-        `warm` adds good designs of a few cheap rules before the first trial.
+        `warm` adds good designs of a few cheap rules before the first trial; `genes` opens
+        others than the question does (explorer.search.openings).
         """
+        asked = self if genes is None else self.with_genes(genes)
         if storage is not None and study is None:
             raise SpecError.of("study", None, "a name, when a storage is given")
         return explore(
-            self.problem,
-            self._space(space),
-            concatenate([self.compare(), self._greedy()]) if warm else self.compare(),
+            asked.problem,
+            asked._space(space),
+            concatenate([asked.compare(), asked._greedy()]) if warm else asked.compare(),
             trials=trials,
             sampler=sampler,
             seed=seed,
-            question=self._question(space),
+            question=asked._question(space),
             place=None if study is None else StudyPlace(name=study, storage=storage),
             warm=warm,
             on_batch=on_batch,
@@ -217,21 +222,31 @@ class Session(Question):
 
         SpecError when the score is not additive, as predicted accuracy is not.
         """
+        if reason := self.reason_against_exact:
+            raise SpecError(f"exact front: {reason}")
         return exact_front(
             self.problem,
-            self._space("layers"),
+            self._space("layers", is_open=False),
             self._question("layers"),
             time_limit_s=time_limit_s,
             on_optimum=on_optimum,
             control=control,
         )
 
+    @property
+    def reason_against_exact(self) -> str:
+        """Why there is no exact front of what is asked; empty when there is."""
+        if self.genes:
+            return f"it is of one setup, and these genes are open: {', '.join(self.genes)}"
+        return reason_against(self.problem)
+
     def memory_map(self, table: CandidateTable | None = None, row: int = 0) -> MemoryMap:
         """Every buffer of a step, placed, and the live bytes of each of its steps.
 
         The step is the chosen policy's, or that of a candidate of a table.
         """
-        return memory_map(self.graph, self.profile, self._designs_of(table, row))
+        designs = self._designs_of(table, row)
+        return memory_map(self._network(designs), self.profile, designs)
 
     def advise(self) -> Advice:
         """Largest micro-batch, smallest device, and changes that save memory."""
@@ -240,7 +255,8 @@ class Session(Question):
     def candidate_cost(self, table: CandidateTable, row: int) -> Cost:
         """One candidate's cost in full."""
         designs = self._designs_of(table, row)
-        return report(self.graph, self.profile, designs, self.reserve_bytes, plan=self._plan())
+        network = self._network(designs)
+        return report(network, self.profile, designs, self.reserve_bytes, plan=self._plan())
 
     def engines(self) -> tuple[Verdict, ...]:
         """Which training engines run the chosen policy as it is, and why others do not."""
@@ -257,7 +273,7 @@ class Session(Question):
         if not 0 <= row < len(table):
             raise SpecError.of("row", row, f"0 to {len(table) - 1}")
         return policy_document(
-            self.graph,
+            self._network(table.designs.take(np.array([row]))),
             self.profile,
             self.task_name,
             table.designs[row],
@@ -284,33 +300,27 @@ class Session(Question):
     @cached_property
     def problem(self) -> Problem:
         """What a search optimises."""
-        calibration = self._calibration()
-        earned = calibration is not None and not calibration.evidence.reason_against
+        return self.problem_judged(judge_of(self.graph, self.task_name, predicts=self.predicts))
+
+    @property
+    def predicts(self) -> bool:
+        """Whether accuracy may be the score: no proxy is insisted on, and no other norm is open."""
+        words = {*self.objectives, *(text.partition("=")[0] for text in self.limits)}
+        return "proxy" not in words and all(one.name != "norm" for one in self._openings)
+
+    def problem_judged(self, judge: Judge) -> Problem:
+        """What a search optimises when a judge scores."""
         return Problem.of(
             self.graph,
             self.profile,
-            Judge(
-                table=self.scores,
-                calibration=calibration if earned else None,
-                measured=measured_accuracies(self.graph, known_runs(self.graph, self.task_name)),
-            ),
+            judge,
             self._batch([nothing(self._context.axes), everything(self._context.axes)]),
             reserve_bytes=self.reserve_bytes,
             memory_limit_bytes=self.memory_limit_bytes,
             memory_objective=self.memory_objective,
-        )
-
-    def _with_setup(self, setup: TrainingSetup) -> "Session":
-        known = setup.precision in self.profile.kernels
-        return replace(
-            self,
-            batch=setup.effective_batch,
-            micro_batch=setup.micro_batch,
-            optimizer=setup.optimizer,
-            norm=setup.norm,
-            precision=setup.precision if known else None,
-            update_timing=setup.update_timing,
-            recompute=setup.recompute,
+            objectives=self.objectives,
+            limits=self.limits,
+            origin=model_graph(self.model),
         )
 
     def _reason_against(self, policy: str) -> str:
@@ -328,8 +338,12 @@ class Session(Question):
         return table.designs.take(np.array([row]))
 
     def _sample_spending(self, designs: DesignBatch) -> Spending:
-        step = step_spending(self.graph, self.profile, designs)
+        step = step_spending(self._network(designs), self.profile, designs)
         return step.times(1 / designs.setup.effective_batch)
+
+    def _network(self, designs: DesignBatch) -> ModelGraph:
+        """The network in the norm of a batch of one."""
+        return normalised(model_graph(self.model), designs.setup.norm)
 
     def _batch(self, policies: Sequence[UpdatePolicy]) -> DesignBatch:
         return DesignBatch.of(self._context.axes, policies, self._setup())
@@ -339,23 +353,8 @@ class Session(Question):
         return self._context_of(self.scores)
 
     def _context_of(self, scores: ScoreTable | None) -> PolicyContext:
-        table = layer_table(self.graph)
-
-        def screen(policies: Sequence[UpdatePolicy]) -> tuple[FloatArray, FloatArray]:
-            designs = DesignBatch.of(table.axes, policies, self._setup())
-            costs = evaluate(self.graph, self.profile, designs)
-            return costs.peak_live_bytes, costs.input_grad_macs + costs.weight_grad_macs
-
-        return PolicyContext(
-            graph=self.graph,
-            axes=table.axes,
-            weight_counts=table.weight_count,
-            forward_macs=table.forward_macs,
-            layer_fisher=None if scores is None else scores.layer_fisher(),
-            layer_gradient=None if scores is None else scores.layer_gradient(),
-            screen=screen,
-            usable_bytes=float(self.profile.ram.usable_bytes - self.reserve_bytes),
-        )
+        reserve_bytes = self.reserve_bytes
+        return policy_context(self.graph, self.profile, self._setup(), scores, reserve_bytes)
 
     def _greedy(self) -> CandidateTable:
         """TinyTrain's greedy choice at several budgets, where there is a score table."""
@@ -364,29 +363,30 @@ class Session(Question):
         policies = [build_policy(self._context, spec) for spec in specs]
         return self.problem.screen(self._batch(policies))
 
-    def _space(self, name: str) -> SearchSpace:
+    def _space(self, name: str, *, is_open: bool = True) -> SearchSpace:
+        """The genes; without those the user opened where only one setup can be answered for."""
         if self.scores is None:
             importance, selection = layer_table(self.graph).forward_macs, "first"
         else:
             importance, selection = layer_scores(self.scores, "gradient"), "fisher"
-        return SearchSpace.of(name, self.graph, importance, self._setup(), selection)
+        return SearchSpace.of(
+            name,
+            self.graph,
+            importance,
+            self._setup(),
+            selection,
+            self._openings if is_open else (),
+            self._setups() if is_open else (),
+            model_graph(self.model),
+        )
 
     def _calibration(self) -> Calibration | None:
         return calibration_of(self.graph, self.task_name)
 
     def _question(self, space: str) -> dict[str, object]:
-        return {
-            "model": f"{self.graph.name} ({self.graph.digest})",
-            "device": f"{self.profile.name} ({device_digest(self.profile)})",
-            "task": self.task_name,
-            "space": space,
-            **asdict(self._setup()),
-            "worth": self.problem.judge.name,
-            "reserve_bytes": self.reserve_bytes,
-            "flash_reserve_bytes": self.flash_reserve_bytes,
-            "memory_limit_bytes": self.memory_limit_bytes,
-            "memory_objective": self.memory_objective,
-        }
+        worth = self.problem.judge.name
+        device = f"{self.profile.name} ({device_digest(self.profile)})"
+        return {"device": device, "space": space, "worth": worth} | self._asked()
 
     def _repr_html_(self) -> str:
         return self.cost()._repr_html_()

@@ -4,6 +4,8 @@ Array aliases stand here too; shapes are in docstrings (P designs, L layers,
 T steps of the schedule, B buffers, D genes, M objectives, C constraints).
 """
 
+import re
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,12 +25,50 @@ PICO = 1e-12
 
 BITS_PER_BYTE = 8
 
+_PREFIXES = {"k": KILO, "M": MEGA, "G": GIGA, "": 1.0}
+_SMALL_PREFIXES = {"": 1.0, "m": MILLI, "u": MICRO, "µ": MICRO, "n": NANO}
+_WRITTEN: dict[str, dict[str, float]] = {
+    "byte": {
+        **{f"{prefix}B": factor for prefix, factor in _PREFIXES.items()},
+        **{"": 1.0, "KiB": KIB, "MiB": MIB},
+    },
+    "s": {"": 1.0, "min": 60.0} | {f"{prefix}s": f for prefix, f in _SMALL_PREFIXES.items()},
+    "J": {"": 1.0, "kJ": KILO} | {f"{prefix}J": f for prefix, f in _SMALL_PREFIXES.items()},
+    "MAC": _PREFIXES | {f"{prefix}MAC": factor for prefix, factor in _PREFIXES.items()},
+    "parameter": _PREFIXES,
+    "1": {"": 1.0, "%": 0.01},
+}
 _SI_STEPS = ((1.0, ""), (MILLI, "m"), (MICRO, "µ"), (NANO, "n"), (PICO, "p"))
 
 
 def bytes_of(elements: float, bits: int) -> float:
     """Bytes of `elements` values of `bits` bits each, rounded up to a whole byte."""
     return -(-elements * bits // BITS_PER_BYTE)
+
+
+def units_written(unit: str) -> tuple[str, ...]:
+    """What may stand behind a number of a unit: byte, s, J, MAC, parameter or 1."""
+    return tuple(name for name in _WRITTEN[unit] if name)
+
+
+def parse_quantity(text: str, unit: str) -> float:
+    """`5mJ`, `64 KiB`, `20k`, `70%` in natural units; ValueError unless it is above zero."""
+    known = _WRITTEN[unit]
+    found = re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([^\d\s]*)\s*", text)
+    if found is None or found[2] not in known:
+        raise ValueError(text)
+    value = float(found[1]) * known[found[2]]
+    if not 0 < value < np.inf:
+        raise ValueError(text)
+    return value
+
+
+def format_quantity(value: float, unit: str) -> str:
+    """A value as people read it in its unit: byte, s, J, MAC, parameter or 1."""
+    if unit == "1":
+        return f"{value:.3g}"
+    formats = {"byte": format_bytes, "s": format_seconds, "J": format_joules}
+    return formats.get(unit, format_count)(value)
 
 
 def format_bytes(size_bytes: float) -> str:

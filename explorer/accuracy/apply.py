@@ -128,9 +128,7 @@ def apply_to_copy(
             f"layers of policy {policy.family}", policy.layer_names[:3], f"those of {graph.name}"
         )
     return trained_parameters(
-        apply_choices(
-            student, choices_of(policy), graph=graph, scores=scores, slice_gradients=True
-        )
+        apply_choices(student, choices_of(policy), graph=graph, scores=scores, slice_gradients=True)
     )
 
 

@@ -20,7 +20,7 @@ from explorer.design import OPTIMIZERS, RECOMPUTES, UPDATE_TIMINGS
 from explorer.device import load_device
 from explorer.family import FamilyInfo, Option
 from explorer.graph import NORMS
-from explorer.search.candidates import MEMORY_OBJECTIVES
+from explorer.search.quantities import MEMORY_OBJECTIVES
 from explorer.session import Session
 from explorer.units import KIB
 

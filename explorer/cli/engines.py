@@ -1,5 +1,8 @@
 """The terminal on training engines: which of them run a policy as it is."""
 
+import typer
+
+from explorer.cli.questions import with_policy_setup
 from explorer.cli.shared import (
     AsJson,
     Batch,
@@ -18,6 +21,7 @@ from explorer.session import Session
 
 @app.command()
 def engines(
+    context: typer.Context,
     model: Model,
     device: Device,
     policy: Policy = "full",
@@ -39,8 +43,7 @@ def engines(
         optimizer=optimizer,
         precision=precision,
     )
-    if policy.endswith(".json"):
-        session = session.with_policy(policy)
+    session = with_policy_setup(context, session)
     rows = [
         {"engine": verdict.engine, "runs": verdict.runs, "reason": verdict.reason}
         for verdict in session.engines()

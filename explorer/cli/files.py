@@ -79,7 +79,8 @@ def _policy_in(source: Path, which: str, model: str | None) -> PolicyDocument:
         norm=candidate.setup.norm,
         policy="none",
     )
-    policy = policy_of_candidate(document, candidate, asked.graph, asked.scores)
+    scores = asked.scores or asked.with_norm(None).scores
+    policy = policy_of_candidate(document, candidate, asked.graph, scores)
     print(f"{which}: {pick_reason(document, which)}", file=sys.stderr)
     return policy
 

@@ -5,7 +5,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import Progress
@@ -33,13 +32,16 @@ from explorer.cli.shared import (
     stopping,
     write,
 )
+from explorer.cli.tables import print_front, print_table, refined
 from explorer.costmodel.adaptation import SAMPLES
-from explorer.errors import SpecError
-from explorer.search.candidates import MEMORY_OBJECTIVES, CandidateTable, ParetoFront
+from explorer.errors import SpecError, check_whole
+from explorer.refining import Measure
 from explorer.search.control import SearchControl
 from explorer.search.exact import ExactFront, exact_share
+from explorer.search.openings import GENES
+from explorer.search.quantities import DEFAULT_OBJECTIVES, MEMORY_OBJECTIVES, WORDS
 from explorer.session import Session
-from explorer.units import format_bytes, format_joules, format_seconds
+from explorer.units import format_seconds
 
 MISFIT_EXIT = 3
 SETUP_OPTIONS = (
@@ -100,7 +102,7 @@ def cost(
         samples=samples,
         battery=battery,
     )
-    session = _with_policy_setup(context, session)
+    session = with_policy_setup(context, session)
     answer = session.cost()
     compared = None if against is None else session.against(session.with_policy(against))
     if as_json:
@@ -128,7 +130,7 @@ def cost(
         raise typer.Exit(MISFIT_EXIT)
 
 
-def _with_policy_setup(context: typer.Context, session: Session) -> Session:
+def with_policy_setup(context: typer.Context, session: Session) -> Session:
     """The setup a policy brings along, where the command line does not say otherwise."""
     brought = session.with_policy(session.policy)
     given = {
@@ -173,7 +175,7 @@ def advise(
         reserve_bytes=reserve,
         flash_reserve_bytes=flash_reserve,
     )
-    session = _with_policy_setup(context, session)
+    session = with_policy_setup(context, session)
     advice = session.advise()
     if as_json:
         print(json.dumps(advice.to_dict(), indent=2))
@@ -244,13 +246,28 @@ def search(
     memory_objective: Annotated[
         str, typer.Option(help="memory to make small: " + ", ".join(MEMORY_OBJECTIVES))
     ] = "peak",
+    objectives: Annotated[
+        str, typer.Option(help="what to make good at once, of " + ", ".join(WORDS))
+    ] = ",".join(DEFAULT_OBJECTIVES),
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(help="QUANTITY=VALUE, as energy=5mJ or trained-parameters=20k; repeatable"),
+    ] = None,
     space: Annotated[str, typer.Option(help="guided or layers")] = "guided",
+    genes: Annotated[
+        str, typer.Option(help="also search " + ",".join(GENES) + "; norm=gn/bn names some")
+    ] = "",
     study: Annotated[str | None, typer.Option(help="keep the study under a name")] = None,
     storage: Annotated[str | None, typer.Option(help="an Optuna storage URL")] = None,
     join: Annotated[bool, typer.Option(help="work on a study others work on too")] = False,
     exact: Annotated[
         bool, typer.Option(help="also solve the proxy's optimum and compare, some 20 s")
     ] = False,
+    measure: Annotated[
+        int, typer.Option(help="then really fine-tune so many of the front, and search on")
+    ] = 0,
+    episodes: Annotated[int | None, typer.Option(help="of each of these; as in the ledger")] = None,
+    ledger: Annotated[Path | None, typer.Option(help="keep these runs here; else your own")] = None,
     batch: Batch = 1,
     micro_batch: MicroBatch = None,
     norm: Norm = None,
@@ -263,11 +280,18 @@ def search(
     out: Annotated[Path | None, typer.Option(help="write the front document here")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Search what to train: accuracy or proxy, memory and energy at once."""
+    """Search what to train: several objectives at once, within the device and limits.
+
+    Objectives are two to five of: score (accuracy where it may be predicted, else the proxy
+    score), memory, energy, time, macs (of a sample's step), trained-parameters. accuracy or
+    proxy in place of score insists on one; peak or above-inference in place of memory too. A
+    limit is the most of a cost and the least of a score, in B, KiB, MiB, s, ms, J, mJ, k, M, %.
+    """
     if study is not None and not study.strip():
         raise SpecError.of("study", study, "a name")
     if join and study is None:
         raise SpecError.of("join", True, "only with --study")
+    check_whole("measure", measure, 0)
     session = Session(
         model=model,
         device=device,
@@ -284,13 +308,17 @@ def search(
         flash_reserve_bytes=flash_reserve,
         memory_limit_bytes=memory_limit,
         memory_objective=memory_objective,
+        objectives=tuple(word.strip() for word in objectives.split(",")),
+        limits=tuple(limit or ()),
+        genes=tuple(word.strip() for word in genes.split(",") if word.strip()),
     )
     control = SearchControl()
     with (
         stopping(control.stop),
         Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress,
     ):
-        optimum = _optimum(session, progress, control) if exact else None
+        reason = session.reason_against_exact if exact else ""
+        optimum = _optimum(session, progress, control) if exact and not reason else None
         bar = progress.add_task("search", total=trials)
         front = session.search(
             trials,
@@ -302,8 +330,13 @@ def search(
             on_batch=lambda done, *_: progress.update(bar, completed=done),
             control=control,
         )
-    if optimum is not None:
-        front = replace(front, exact_hypervolume_ratio=exact_share(front, optimum))
+        if optimum is not None:
+            front = replace(front, exact_hypervolume_ratio=exact_share(front, optimum))
+        if measure and front.trial_count >= trials:
+            how = Measure(episodes=episodes, ledger=ledger)
+            front = refined(session, front, measure, how, space, progress, control)
+    if reason:
+        front = replace(front, notes=(*front.notes, f"no share of an exact front: {reason}"))
     if front.trial_count < trials:
         again = "; the same command goes on" if study else ""
         Console(stderr=True).print(f"stopped after {front.trial_count} of {trials} trials{again}")
@@ -327,40 +360,3 @@ def _optimum(session: Session, progress: Progress, control: SearchControl) -> Ex
         on_optimum=lambda done, total, *_: progress.update(bar, completed=done, total=total),
         control=control,
     )
-
-
-def print_table(table: CandidateTable, title: str) -> None:
-    """Candidates as rows, every score with its kind."""
-    rows = []
-    for row in range(len(table)):
-        label = table.labels[row] or table.designs.families[row]
-        rows.append(
-            {
-                "policy": label,
-                table.score_name: f"{table.score[row]:.3f} ({table.score_kind[row].word})",
-                "accuracy (measured, fp32)": _measured(table, row),
-                "peak RAM": format_bytes(float(table.peak_live_bytes[row])),
-                "above inference": format_bytes(float(table.training_extra_bytes[row])),
-                "step": format_seconds(float(table.step_time_s[row])),
-                "energy": format_joules(float(table.step_energy_j[row])),
-                "fits": "yes" if table.feasible[row] else "no",
-            }
-        )
-    print_rows(rows, f"{title} (memory, time and energy modelled)")
-
-
-def print_front(front: ParetoFront) -> None:
-    """The front, its share of the optimum, and what the closest needs when nothing fits."""
-    table = front.table.take(front.rows)
-    print_table(table, f"front of {len(table)}")
-    if not table.feasible.any():
-        least = format_bytes(float(table.peak_live_bytes.min()))
-        console.print(f"nothing fits: the closest needs {least} of RAM", style="red")
-    if front.exact_hypervolume_ratio is not None:
-        share = f"{front.exact_hypervolume_ratio:.1%}"
-        console.print(f"{share} of the additive-proxy optimum (not about accuracy)")
-
-
-def _measured(table: CandidateTable, row: int) -> str:
-    accuracy, error = table.worth.measured[row], table.worth.measured_error[row]
-    return f"{accuracy:.1%} ± {error:.1%}" if np.isfinite(accuracy) else ""

@@ -119,8 +119,9 @@ def cost_of_row(
     reserve_bytes: int = 0,
     plan: Plan = DEFAULT_PLAN,
 ) -> Cost:
-    """One row of a report in full."""
-    designs = costs.designs.take(np.array([row]))
+    """One row of a report in full; `graph` is in its setup's norm."""
+    costs, row = costs.take(np.array([row])), 0
+    designs = costs.designs
     setup = designs.setup
     step = step_spending(graph, device, designs)
     session = adaptation(graph, device, designs, step, plan)

@@ -28,7 +28,7 @@ from explorer.costmodel.report import CostReport
 from explorer.costmodel.timing import operator_times, rates_of, step_energy
 from explorer.design import DesignBatch, TrainingSetup
 from explorer.device import DeviceProfile
-from explorer.graph import ModelGraph
+from explorer.graph import ModelGraph, normalised
 from explorer.units import FloatArray, IntArray
 
 CHUNK = 512  # rows of one matrix product: larger blocks leave the cache
@@ -38,11 +38,19 @@ _BLAS = ThreadpoolController()
 
 
 def evaluate(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> CostReport:
-    """Costs of P designs of a graph (already in the setup's norm) on a device.
+    """Costs of P designs of a graph on a device.
 
-    Designs with adapters are evaluated on the network that has them.
+    Designs are evaluated on the network in their setup's norm and with their adapters, those
+    that share both in one go.
     """
-    columns = by_adapters(graph, designs, lambda *network: _columns(device, *network))
+    columns: Columns = {}
+    for rows, group in designs.by_setup():
+        network = normalised(graph, group.setup.norm)
+        found = by_adapters(network, group, lambda *one: _columns(device, *one))
+        if not designs.setups:
+            return CostReport(designs=designs, **found)
+        for name, values in found.items():
+            columns.setdefault(name, np.zeros(len(designs)))[rows] = values
     return CostReport(designs=designs, **columns)
 
 
@@ -61,7 +69,9 @@ def place_rows(
     """The same report with `arena_bytes` of these rows placed, no smaller than is enough."""
     arena = costs.arena_bytes.copy()
     for row in rows:
-        arena[row] = arena_plan(graph, device, costs.designs.take(np.array([row])), enough_bytes)[1]
+        design = costs.designs.take(np.array([row]))
+        network = normalised(graph, design.setup.norm)
+        arena[row] = arena_plan(network, device, design, enough_bytes)[1]
     return replace(costs, arena_bytes=arena)
 
 

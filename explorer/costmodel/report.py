@@ -69,6 +69,12 @@ class CostReport:
     def __len__(self) -> int:
         return len(self.designs)
 
+    @property
+    def training_macs(self) -> FloatArray:
+        """Everything a sample's step multiplies [P]: forward, backward and run again."""
+        total: FloatArray = np.sum([getattr(self, name) for name in MACS_COLUMNS], axis=0)
+        return total
+
     def take(self, rows: IntArray | BoolArray) -> "CostReport":
         """The rows of an index or mask."""
         index = np.flatnonzero(rows) if rows.dtype == bool else rows
@@ -86,7 +92,9 @@ class CostReport:
         import pandas as pd
 
         columns = {name: getattr(self, name) for name in self.columns()}
-        return pd.DataFrame({"policy": self.designs.families, **columns})
+        return pd.DataFrame(
+            {"policy": self.designs.families, **columns} | self.designs.setup_columns()
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,9 +17,8 @@ from explorer.costmodel.tables import LayerTable
 from explorer.design import DesignBatch
 from explorer.device import DeviceProfile
 from explorer.errors import SpecError
-from explorer.search.candidates import PROXY_SCORE
-from explorer.search.front import ACCURACY
 from explorer.search.problem import Problem
+from explorer.search.quantities import SCORES
 from explorer.search.space import LEVELS, SearchSpace
 from explorer.units import BoolArray, FloatArray, IntArray
 
@@ -123,7 +122,8 @@ class Additive:
     `score` [N + 1], `live` [T', N + 1] bytes at each step that can be the peak (above those of
     inference where the problem counts so; `roof_bytes` is the most that fits), and `spending`
     [C, N + 1], the problem's other goals in natural units; the last column is the constant.
-    `names` are the goals that are spent, memory among them, in the problem's order.
+    `names` are the goals that are spent, in the problem's order, and memory always among them,
+    last where it is no objective: what does not fit is no candidate anyway.
     """
 
     problem: Problem
@@ -140,9 +140,10 @@ class Additive:
         """Fit and check; SpecError says which goal is not linear."""
         life = life_table(problem.graph, space.setup)
         columns = Columns.of(space, life.schedule.table, list(life.saved_sets))
-        names = tuple(o.name for o in problem.objectives if o.name not in (ACCURACY, PROXY_SCORE))
+        names = tuple(o.name for o in problem.objectives if o.name not in SCORES)
         if len(names) == len(problem.objectives):
             raise SpecError("exact front: there is no score among the objectives")
+        names += () if problem.memory_name in names else (problem.memory_name,)
         probes = _probes(space, columns)
         device = roomy(problem.device)
         costs = evaluate(problem.graph, device, probes)
@@ -165,6 +166,12 @@ class Additive:
             roof_bytes=problem.usable_bytes - offset,
             spending=np.concatenate(others) if others else np.zeros((0, len(columns) + 1)),
         )
+
+    @property
+    def scales(self) -> FloatArray:
+        """What a goal is measured by [C]: its objective's scale, else the most RAM there is."""
+        known = {objective.name: objective.scale for objective in self.problem.objectives}
+        return np.array([known.get(name, self.roof_bytes) for name in self.names])
 
     def goals(self, designs: DesignBatch) -> tuple[FloatArray, FloatArray]:
         """Score [P] and what is spent [P, len(names)] by the rows alone."""

@@ -9,21 +9,23 @@ import numpy as np
 from explorer.costmodel.report import CostReport
 from explorer.design import DesignBatch
 from explorer.provenance import Kind
-from explorer.search.front import (
-    ACCURACY,
-    Objective,
-    hypervolume,
-    is_non_dominated,
-    position_of,
-)
+from explorer.search.front import Objective, hypervolume, is_non_dominated, name_of
 from explorer.search.picks import KNEE, Pick, choose
+from explorer.search.quantities import (
+    ACCURACY,
+    ENERGY,
+    MEMORY_OBJECTIVES,
+    PEAK,
+    PROXY_SCORE,
+    SCORES,
+    Limit,
+)
 from explorer.units import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PROXY_SCORE = "proxy_score"
-MEMORY_OBJECTIVES = {"peak": "peak_live_bytes", "above-inference": "training_extra_bytes"}
+    from explorer.search.refinement import Refinement
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -87,6 +89,11 @@ class CandidateTable:
         return self.worth.name
 
     @property
+    def score_column(self) -> str:
+        """The score's name among objectives."""
+        return ACCURACY if self.worth.is_accuracy else PROXY_SCORE
+
+    @property
     def score_kind(self) -> tuple[Kind, ...]:
         """Kind of each score [P]."""
         return tuple(Kind(int(code)) for code in self.worth.kind)
@@ -98,10 +105,8 @@ class CandidateTable:
 
     @property
     def memory_bytes(self) -> FloatArray:
-        """What the memory objective makes small [P]: one of MEMORY_OBJECTIVES."""
-        objective = self.objectives[position_of(self.objectives, "byte")]
-        memory: FloatArray = getattr(self.costs, objective.name)
-        return memory
+        """What the memory objective makes small [P]; the peak where there is none."""
+        return self.column(name_of(self.objectives, MEMORY_OBJECTIVES.values()) or PEAK)
 
     @property
     def training_extra_bytes(self) -> FloatArray:
@@ -121,13 +126,12 @@ class CandidateTable:
     @cached_property
     def values(self) -> FloatArray:
         """Objective values in natural units [P, M]."""
-        columns = [
-            self.score
-            if objective.name in (ACCURACY, PROXY_SCORE)
-            else getattr(self.costs, objective.name)
-            for objective in self.objectives
-        ]
-        return np.stack(columns, axis=1)
+        return np.stack([self.column(objective.name) for objective in self.objectives], axis=1)
+
+    def column(self, name: str) -> FloatArray:
+        """A quantity by the name it has as an objective [P]."""
+        column: FloatArray = self.score if name in SCORES else getattr(self.costs, name)
+        return column
 
     @property
     def feasible(self) -> BoolArray:
@@ -170,7 +174,7 @@ class CandidateTable:
     def to_frame(self) -> "pd.DataFrame":
         """One row a candidate, units in the column names."""
         frame = self.costs.to_frame()
-        frame.insert(1, ACCURACY if self.worth.is_accuracy else PROXY_SCORE, self.score)
+        frame.insert(1, self.score_column, self.score)
         frame.insert(2, "score_kind", [kind.word for kind in self.score_kind])
         frame["measured_accuracy"] = self.worth.measured
         frame["measured_standard_error"] = self.worth.measured_error
@@ -182,17 +186,7 @@ class CandidateTable:
 def concatenate(tables: list[CandidateTable]) -> CandidateTable:
     """Stack tables of one problem."""
     first = tables[0]
-    designs = DesignBatch(
-        axes=first.designs.axes,
-        setup=first.designs.setup,
-        families=tuple(name for table in tables for name in table.designs.families),
-        selections=tuple(name for table in tables for name in table.designs.selections),
-        adapters=tuple(blocks for table in tables for blocks in table.designs.adapters),
-        **{
-            name: np.concatenate([getattr(table.designs, name) for table in tables])
-            for name in ("slices", "update_bias", "update_norm", "axis_in")
-        },
-    )
+    designs = DesignBatch.joined([table.designs for table in tables])
     costs = CostReport(
         designs=designs,
         **{
@@ -222,6 +216,8 @@ class ParetoFront:
     """The result of a search: every candidate, and which of them are the front.
 
     `exact_hypervolume_ratio` is the share of the additive proxy's optimum where computed.
+    `limits` were in force; `notes` say what else to know; `refinement` how it moved when some
+    of it was measured (explorer.refining).
     """
 
     table: CandidateTable
@@ -229,6 +225,9 @@ class ParetoFront:
     sampler: str
     trial_count: int
     exact_hypervolume_ratio: float | None = None
+    limits: tuple[Limit, ...] = ()
+    notes: tuple[str, ...] = ()
+    refinement: "Refinement | None" = None
 
     @property
     def rows(self) -> IntArray:
@@ -252,7 +251,10 @@ class ParetoFront:
         """A member by name, one of PICKS, as its row in the table, and the reason for it."""
         rows = self.rows
         fits = self.table.feasible[rows]
-        picked = choose(which, self.table.values[rows], self.table.objectives, fits)
+        others = {
+            name: self.table.column(name)[rows] for name in (self.table.score_column, PEAK, ENERGY)
+        }
+        picked = choose(which, self.table.values[rows], self.table.objectives, fits, others)
         return Pick(row=int(rows[picked.row]), reason=picked.reason)
 
     def knee(self) -> int:

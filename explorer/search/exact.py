@@ -22,6 +22,7 @@ from explorer.search.control import SearchControl
 from explorer.search.front import hypervolume
 from explorer.search.problem import Problem
 from explorer.search.program import Program
+from explorer.search.quantities import PEAK, PROXY_SCORE
 from explorer.search.space import SearchSpace
 from explorer.search.sweep import budget_grid, rounded_designs, sweep
 from explorer.units import FloatArray, IntArray
@@ -72,6 +73,21 @@ def exact_share(front: ParetoFront, exact: ExactFront) -> float | None:
     return front.hypervolume / best if best > 0 else None
 
 
+def reason_against(problem: Problem) -> str:
+    """Why the exact program cannot answer for these objectives and limits; empty when it can."""
+    if problem.judge.calibration is not None:
+        return "predicted accuracy is not additive, only a proxy score is"
+    names = {objective.name for objective in problem.objectives}
+    if PROXY_SCORE not in names:
+        return "there is no score among the objectives"
+    if problem.memory_name not in names:
+        return "memory is not among the objectives"
+    for limit in problem.limits:
+        if limit.name not in names - {PROXY_SCORE} | {PEAK}:
+            return f"a limit on {limit.name} is not among its rows"
+    return ""
+
+
 def exact_front(
     problem: Problem,
     space: SearchSpace,
@@ -86,6 +102,8 @@ def exact_front(
     `on_optimum(done, total, table, hypervolume)` is called after every solved budget. What
     was `asked` once is not solved again, unless it was stopped or there is more time now.
     """
+    if reason := reason_against(problem):
+        raise SpecError(f"exact front: {reason}")
     key = json.dumps(asked, sort_keys=True)
     if key in _KEPT:
         allowed_s, kept = _KEPT[key]
@@ -104,8 +122,6 @@ def _solved(
     on_optimum: OnOptimum | None,
     control: SearchControl | None,
 ) -> ExactFront:
-    if problem.judge.calibration is not None:
-        raise SpecError("exact front: predicted accuracy is not additive, only a proxy score is")
     start = time.monotonic()
     question = Additive.of(problem, space)
     known = [space.decode(space.seeds()), sweep(question, SWEEP_DESIGNS)]

@@ -4,14 +4,13 @@ Inside everything is minimised and divided by its objective's scale; a maximised
 objective changes its sign on the way in. Imports nothing of the cost model.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import moocore
 import numpy as np
 
 from explorer.units import BoolArray, FloatArray
-
-ACCURACY = "accuracy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,9 +29,9 @@ class Objective:
         return 1.0 if self.sense == "min" else -1.0
 
 
-def position_of(objectives: tuple[Objective, ...], unit: str) -> int:
-    """Which objective is in a unit: 1 (the score), byte or J; ValueError when none is."""
-    return [objective.unit for objective in objectives].index(unit)
+def name_of(objectives: tuple[Objective, ...], names: Collection[str]) -> str | None:
+    """Which of some columns is an objective; the first, or None."""
+    return next((objective.name for objective in objectives if objective.name in names), None)
 
 
 def normalised_values(values: FloatArray, objectives: tuple[Objective, ...]) -> FloatArray:

@@ -21,7 +21,7 @@ from explorer.device import load_device
 from explorer.graph import ModelGraph
 from explorer.provenance import Kind
 from explorer.search.candidates import Worth
-from explorer.search.front import ACCURACY
+from explorer.search.quantities import ACCURACY
 from explorer.units import BoolArray, FloatArray
 
 DesignKey = tuple[bytes, bytes, bytes, bool, str, tuple[str, ...]]
@@ -36,13 +36,15 @@ class Judge:
 
     Without a score table the null model stands in: backward MACs, which ranked about as
     well as any criterion in our pilot. A calibration, when there is one, leads, and what
-    was `measured` (accuracy and standard error by design) leads over that.
+    was `measured` (accuracy and standard error by design) leads over that; that was of the
+    network in its `norm`, and says nothing of others. None is for designs of one norm.
     """
 
     table: ScoreTable | None
     calibration: Calibration | None
     measured: Mapping[DesignKey, tuple[float, float]] = field(default_factory=dict)
     criterion: str = "gradient"
+    norm: str | None = None
 
     @property
     def name(self) -> str:
@@ -56,6 +58,9 @@ class Judge:
         """Worth of each design [P], given its costs."""
         unknown = (np.nan, np.nan)
         found = np.array([self.measured.get(key, unknown) for key in design_keys(designs)])
+        if self.norm is not None:
+            own = [setup.norm in (None, self.norm) for setup in designs.row_setups]
+            found = np.where(np.array(own)[:, None], found.reshape(-1, 2), np.nan)
         accuracy, error = found.reshape(len(designs), 2).T
         known = np.isfinite(accuracy) & (self.calibration is not None)
         if self.calibration is None:

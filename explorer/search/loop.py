@@ -77,7 +77,14 @@ def explore(
             table, done = _told(study, problem, space, known)
         if on_batch is not None:
             on_batch(done, trials, table, table.hypervolume)
-    return ParetoFront(table=table, seed=seed, sampler=sampler, trial_count=done)
+    return ParetoFront(
+        table=table,
+        seed=seed,
+        sampler=sampler,
+        trial_count=done,
+        limits=problem.all_limits,
+        notes=(*problem.notes, *space.notes),
+    )
 
 
 def _batch(

@@ -4,12 +4,14 @@ Nearness to the best is one point of accuracy or, where the axis is a proxy scor
 hundredth of the score's scale: from nothing trained to everything trained.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from explorer.errors import SpecError
-from explorer.search.front import ACCURACY, Objective, knee_index, normalised_values, position_of
+from explorer.search.front import Objective, knee_index, normalised_values
+from explorer.search.quantities import ACCURACY, ENERGY, MEMORY_OBJECTIVES, SCORES
 from explorer.units import BoolArray, FloatArray, IntArray, format_bytes, format_joules
 
 KNEE = "knee"
@@ -26,12 +28,16 @@ class Pick:
 
 
 def choose(
-    which: str, values: FloatArray, objectives: tuple[Objective, ...], fits: BoolArray
+    which: str,
+    values: FloatArray,
+    objectives: tuple[Objective, ...],
+    fits: BoolArray,
+    others: Mapping[str, FloatArray] | None = None,
 ) -> Pick:
     """A member of a front by name, of natural values [K, M]; `fits` [K].
 
-    SpecError on an unknown name, an empty front, or when the best that fits is asked for and
-    nothing does.
+    `others` [K] are a score, a memory and the energy, for where they are no objective. SpecError
+    on an unknown name, an empty front, or when the best that fits is asked for and nothing does.
     """
     if which not in PICKS:
         raise SpecError.of("pick", which, ", ".join(PICKS))
@@ -39,21 +45,24 @@ def choose(
         raise SpecError.of("pick", which, "a front with at least one member")
     if which == "best-that-fits" and not fits.any():
         raise SpecError.of("pick", which, "a front with a member that fits; none does")
-    members = _Members(values=values, objectives=objectives)
+    members = _Members(values=values, objectives=objectives, others=others or {})
     row = members.rows_of(which, fits)
     return Pick(row=row, reason=members.reason(which, row, int(fits.sum())))
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class _Members:
-    """The front in natural values [K, M]."""
+    """The front in natural values [K, M], and other quantities [K] by name."""
 
     values: FloatArray
     objectives: tuple[Objective, ...]
+    others: Mapping[str, FloatArray] = field(default_factory=dict)
 
     def rows_of(self, which: str, fits: BoolArray) -> int:
         """The row a name stands for."""
-        score, memory, energy = (self.values[:, self._column(unit)] for unit in ("1", "byte", "J"))
+        if which == KNEE:
+            return knee_index(normalised_values(self.values, self.objectives))
+        score, memory, energy = self._columns
         everyone = np.arange(len(self.values))
         if which == "min-memory":
             return _first(everyone, memory, -score)
@@ -61,19 +70,17 @@ class _Members:
             return _first(everyone, -score, energy)
         if which == "best-that-fits":
             return _first(np.flatnonzero(fits), -score, energy)
-        if which == "cheapest-near-best":
-            near = np.flatnonzero(score >= score.max() - self.near)
-            return _first(near, energy, -score)
-        return knee_index(normalised_values(self.values, self.objectives))
+        near = np.flatnonzero(score >= score.max() - self.near)
+        return _first(near, energy, -score)
 
     def reason(self, which: str, row: int, fit_count: int) -> str:
         """One sentence on why a row was picked."""
-        columns = [self._column(unit) for unit in ("1", "byte", "J")]
-        score, memory, energy = self.values[row, columns]
-        count, name = len(self.values), self._score.name.replace("_", " ")
+        scores, memory, energy = self._columns
+        score, memory, energy = scores[row], memory[row], energy[row]
+        count, name = len(self.values), self._score_name.replace("_", " ")
         best = f"{name} {self._text(score)}"
         spent = f"{format_bytes(memory)} and {format_joules(energy)} a step"
-        highest = self.values[:, self._column("1")].max()
+        highest = scores.max()
         measure = "one point of" if self.is_accuracy else "1 % of the range of"
         return {
             KNEE: f"nearest of {count} members to the best of every objective at once: {best}, "
@@ -89,19 +96,32 @@ class _Members:
     @property
     def is_accuracy(self) -> bool:
         """Whether the score may be called accuracy."""
-        return self._score.name == ACCURACY
+        return self._score_name == ACCURACY
 
     @property
     def near(self) -> float:
         """How far below the best is still near, in the score's own unit."""
-        return NEAR_RATIO * (1.0 if self.is_accuracy else self._score.scale)
+        scales = {objective.name: objective.scale for objective in self.objectives}
+        return NEAR_RATIO * (1.0 if self.is_accuracy else scales.get(self._score_name, 1.0))
 
     @property
-    def _score(self) -> Objective:
-        return self.objectives[self._column("1")]
+    def _score_name(self) -> str:
+        return self._name(SCORES)
 
-    def _column(self, unit: str) -> int:
-        return position_of(self.objectives, unit)
+    @property
+    def _columns(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Score, memory and energy [K]."""
+        known = dict(self.others)
+        known |= {one.name: self.values[:, at] for at, one in enumerate(self.objectives)}
+        memory = self._name(tuple(MEMORY_OBJECTIVES.values()))
+        return known[self._score_name], known[memory], known[self._name((ENERGY,))]
+
+    def _name(self, names: tuple[str, ...]) -> str:
+        """Which of some quantities is known, an objective first; SpecError when none is."""
+        for name in (*(objective.name for objective in self.objectives), *self.others):
+            if name in names:
+                return name
+        raise SpecError.of("pick", names[0], "a quantity that is known of the front")
 
     def _text(self, score: float) -> str:
         return f"{score:.1%}" if self.is_accuracy else f"{score:.3f}"

@@ -2,32 +2,45 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from explorer.costmodel.detail import ram_bytes, violations
 from explorer.costmodel.evaluate import evaluate, place_rows
 from explorer.costmodel.report import CostReport
-from explorer.design import DesignBatch
+from explorer.design import DesignBatch, TrainingSetup
 from explorer.device import DeviceProfile
-from explorer.graph import ModelGraph
-from explorer.search.candidates import (
-    MEMORY_OBJECTIVES,
-    PROXY_SCORE,
-    CandidateTable,
-)
-from explorer.search.front import ACCURACY, Objective, anchored, position_of
+from explorer.graph import ModelGraph, normalised
+from explorer.search.candidates import CandidateTable, Worth
+from explorer.search.front import Objective, anchored, name_of
 from explorer.search.judge import Judge
-from explorer.units import FloatArray
+from explorer.search.quantities import (
+    ACCURACY,
+    DEFAULT_OBJECTIVES,
+    ENERGY,
+    MEMORY_OBJECTIVES,
+    PEAK,
+    PROXY_SCORE,
+    SCORES,
+    TIME,
+    UNITS,
+    Limit,
+    column_of,
+    limit_of,
+)
+from explorer.units import FloatArray, IntArray
 
-ENERGY = "step_energy_j"
+SAME_POWER_W = 1e-9
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Problem:
     """One question: a network (in the setup's norm), a device, what counts as good.
 
-    `memory_limit_bytes` and `reserve_bytes` narrow the device's RAM.
+    `memory_limit_bytes` and `reserve_bytes` narrow the device's RAM; `limits` bound any
+    quantity. `notes` say what was decided about the objectives. `origin` is the network as it
+    comes, for designs of another norm; the graph itself if absent.
     """
 
     graph: ModelGraph
@@ -36,6 +49,9 @@ class Problem:
     objectives: tuple[Objective, ...]
     reserve_bytes: int = 0
     memory_limit_bytes: int | None = None
+    limits: tuple[Limit, ...] = ()
+    notes: tuple[str, ...] = ()
+    origin: ModelGraph | None = None
 
     @classmethod
     def of(
@@ -47,54 +63,80 @@ class Problem:
         reserve_bytes: int = 0,
         memory_limit_bytes: int | None = None,
         memory_objective: str = "peak",
+        objectives: Sequence[str] = DEFAULT_OBJECTIVES,
+        limits: Sequence[str] = (),
+        origin: ModelGraph | None = None,
     ) -> "Problem":
         """Objectives are scaled by anchor designs: nothing trained to everything trained.
 
-        `memory_objective` is one of MEMORY_OBJECTIVES; limits are on the peak either way.
+        `memory_objective` is one of MEMORY_OBJECTIVES, `objectives` are words and `limits`
+        `word=value` of explorer.search.quantities. Limits on memory are on the peak. Where
+        power is constant, time is left out beside energy. SpecError says what is not known here.
         """
-        memory = MEMORY_OBJECTIVES[memory_objective]
         costs = evaluate(graph, device, anchors)
         worth = judge.worth(anchors, costs)
-        objectives = (
-            anchored(ACCURACY if worth.is_accuracy else PROXY_SCORE, "1", "max", worth.value),
-            anchored(memory, "byte", "min", getattr(costs, memory)),
-            anchored(ENERGY, "J", "min", costs.step_energy_j),
+        score = ACCURACY if worth.is_accuracy else PROXY_SCORE
+        names = [column_of(word, score, memory_objective) for word in objectives]
+        notes = []
+        power_w = costs.step_energy_j / costs.step_time_s
+        if {TIME, ENERGY} <= set(names) and len(names) > 2 and np.ptp(power_w) < SAME_POWER_W:
+            names.remove(TIME)
+            notes.append(f"time is left out: energy is {power_w[0]:.3g} W times it here")
+        anchor_values = {name: _column(name, costs, worth) for name in names}
+        scaled = tuple(
+            anchored(name, UNITS[name], "max" if name in SCORES else "min", values)
+            for name, values in anchor_values.items()
         )
         return cls(
             graph=graph,
             device=device,
             judge=judge,
-            objectives=objectives,
+            objectives=scaled,
             reserve_bytes=reserve_bytes,
             memory_limit_bytes=memory_limit_bytes,
+            limits=tuple(limit_of(text, score) for text in limits),
+            notes=tuple(notes),
+            origin=origin,
         )
+
+    def network(self, setup: TrainingSetup) -> ModelGraph:
+        """The network in a setup's norm."""
+        return normalised(self.origin or self.graph, setup.norm)
 
     @property
     def memory_name(self) -> str:
-        """The objective that is memory."""
-        return self.objectives[position_of(self.objectives, "byte")].name
+        """The objective that is memory; the peak where none is."""
+        return name_of(self.objectives, MEMORY_OBJECTIVES.values()) or PEAK
 
     @property
     def usable_bytes(self) -> float:
         """RAM a candidate may use."""
-        usable = float(self.device.ram.usable_bytes - self.reserve_bytes)
-        return usable if self.memory_limit_bytes is None else min(usable, self.memory_limit_bytes)
+        limits = [limit.value for limit in self.all_limits if limit.name == PEAK]
+        return min(float(self.device.ram.usable_bytes - self.reserve_bytes), *limits, np.inf)
+
+    @cached_property
+    def all_limits(self) -> tuple[Limit, ...]:
+        """What the user bounds, the memory limit first."""
+        if self.memory_limit_bytes is None:
+            return self.limits
+        limit_bytes = float(self.memory_limit_bytes)
+        return Limit(name=PEAK, unit="byte", sense="most", value=limit_bytes), *self.limits
 
     def screen(self, designs: DesignBatch, labels: Sequence[str] | None = None) -> CandidateTable:
         """Evaluate a whole batch at once."""
-        costs = evaluate(self.graph, self.device, designs)
+        costs = evaluate(self.origin or self.graph, self.device, designs)
+        worth = self.judge.worth(designs, costs)
         return CandidateTable(
             costs=costs,
-            worth=self.judge.worth(designs, costs),
-            violations=self._violations(costs),
+            worth=worth,
+            violations=self._violations(costs, worth),
             labels=tuple(labels) if labels is not None else ("",) * len(designs),
             objectives=self.objectives,
         )
 
     def place(self, table: CandidateTable) -> CandidateTable:
         """The same table with every arena placed, and judged by it."""
-        costs = place_rows(self.graph, self.device, table.costs, np.arange(len(table)))
-        return replace(table, costs=costs, violations=self._violations(costs))
+        return self._placed(table, np.arange(len(table)))
 
     def settle(self, table: CandidateTable) -> CandidateTable:
         """The same table with the arena of its front placed, and judged by it.
@@ -106,12 +148,21 @@ class Problem:
             unplaced = table.on_front & ~np.isfinite(table.costs.arena_bytes)
             if not unplaced.any():
                 return table
-            costs = place_rows(self.graph, self.device, table.costs, np.flatnonzero(unplaced))
-            table = replace(table, costs=costs, violations=self._violations(costs))
+            table = self._placed(table, np.flatnonzero(unplaced))
 
-    def _violations(self, costs: CostReport) -> FloatArray:
-        over = violations(self.device, costs, self.reserve_bytes)
-        if self.memory_limit_bytes is None:
-            return over
-        beyond = ram_bytes(costs) / self.memory_limit_bytes - 1
-        return np.concatenate([over, beyond[:, None]], axis=1)
+    def _placed(self, table: CandidateTable, rows: IntArray) -> CandidateTable:
+        costs = place_rows(self.origin or self.graph, self.device, table.costs, rows)
+        return replace(table, costs=costs, violations=self._violations(costs, table.worth))
+
+    def _violations(self, costs: CostReport, worth: Worth) -> FloatArray:
+        columns = [violations(self.device, costs, self.reserve_bytes)]
+        for limit in self.all_limits:
+            values = ram_bytes(costs) if limit.name == PEAK else _column(limit.name, costs, worth)
+            beyond = values / limit.value - 1
+            columns.append((beyond if limit.sense == "most" else -beyond)[:, None])
+        return np.concatenate(columns, axis=1)
+
+
+def _column(name: str, costs: CostReport, worth: Worth) -> FloatArray:
+    column: FloatArray = worth.value if name in SCORES else getattr(costs, name)
+    return column

@@ -109,8 +109,7 @@ class Program:
             question.live if name == memory else next(others)[None] for name in question.names
         ]
         goal = np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
-        scales = {objective.name: objective.scale for objective in question.problem.objectives}
-        unit = np.array([scales[name] for name in question.names])[goal] / UNITS_PER_SCALE
+        unit = question.scales[goal] / UNITS_PER_SCALE
         rows = np.concatenate(blocks)
         from scipy.sparse import csr_array
 

@@ -1,5 +1,6 @@
 """What a session works on: entries of the catalogue and what was measured of them, kept."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -7,12 +8,17 @@ from explorer import catalog
 from explorer.accuracy.calibrate import Calibration
 from explorer.accuracy.records import Ledger, MeasuredRun, comparable
 from explorer.accuracy.scores import ScoreTable
+from explorer.costmodel.evaluate import evaluate
+from explorer.costmodel.tables import layer_table
+from explorer.design import DesignBatch, TrainingSetup, UpdatePolicy
 from explorer.device import DeviceProfile, load_device
 from explorer.errors import CalibrationError, ExplorerError, MissingDataError, SpecError
+from explorer.family import PolicyContext
 from explorer.graph import ModelGraph
 from explorer.paths import data_cache, kept_name, user_cache
 from explorer.search.criteria import Study, study
-from explorer.search.judge import calibrate_runs
+from explorer.search.judge import Judge, calibrate_runs, measured_accuracies
+from explorer.units import FloatArray
 
 MEASURED_FORMS = ("", ":resolution=84")
 
@@ -129,6 +135,44 @@ def calibration_of(graph: ModelGraph, task: str) -> Calibration | None:
         return calibrate_runs(graph, measured_runs(graph, task), score_table(graph, task))
     except CalibrationError:
         return None
+
+
+def policy_context(
+    graph: ModelGraph,
+    device: DeviceProfile,
+    setup: TrainingSetup,
+    scores: ScoreTable | None,
+    reserve_bytes: int,
+) -> PolicyContext:
+    """What policy families choose by."""
+    table = layer_table(graph)
+
+    def screen(policies: Sequence[UpdatePolicy]) -> tuple[FloatArray, FloatArray]:
+        costs = evaluate(graph, device, DesignBatch.of(table.axes, policies, setup))
+        return costs.peak_live_bytes, costs.input_grad_macs + costs.weight_grad_macs
+
+    return PolicyContext(
+        graph=graph,
+        axes=table.axes,
+        weight_counts=table.weight_count,
+        forward_macs=table.forward_macs,
+        layer_fisher=None if scores is None else scores.layer_fisher(),
+        layer_gradient=None if scores is None else scores.layer_gradient(),
+        screen=screen,
+        usable_bytes=float(device.ram.usable_bytes - reserve_bytes),
+    )
+
+
+def judge_of(graph: ModelGraph, task: str, *, predicts: bool) -> Judge:
+    """Who scores designs of a network: by predicted accuracy if wished and earned, else a proxy."""
+    calibration = calibration_of(graph, task) if predicts else None
+    earned = calibration is not None and not calibration.evidence.reason_against
+    return Judge(
+        table=score_table(graph, task),
+        calibration=calibration if earned else None,
+        measured=measured_accuracies(graph, known_runs(graph, task)),
+        norm=graph.norm,
+    )
 
 
 def measured_form(name: str, digest: str) -> ModelGraph | None:

@@ -4,18 +4,22 @@ A gene per layer alone is a poor space: random genes train some early layer almo
 always, which makes every design deep. So depth is a gene of its own and masks the
 rest. `guided` has eight genes: depth, bias depth and, for each kind of layer, which
 share of the most important layers inside the depth trains and at which level.
-`layers` has a level for each layer.
+`layers` has a level for each layer. Behind them stand the genes that the user opened
+(explorer.search.openings): the setup's, and how many adapters.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
+from explorer.adapters import adapter_blocks
 from explorer.costmodel.ops import kernel_kind
 from explorer.design import DesignBatch, LayerAxes, TrainingSetup
 from explorer.errors import SpecError
-from explorer.graph import ModelGraph
+from explorer.graph import ModelGraph, normalised
+from explorer.search.openings import ADAPTERS, Opening
 from explorer.units import BoolArray, FloatArray, IntArray
 
 SPACES = ("guided", "layers")
@@ -41,7 +45,9 @@ class Gene:
 class SearchSpace:
     """Genes [P, D] to designs [P] and back for seeds.
 
-    `importance` [L] ranks layers of one kind; `selection` is how channels are chosen.
+    `importance` [L] ranks layers of one kind; `selection` is how channels are chosen. `setups`
+    are all that the opened genes can mean, the last gene fastest, and `networks` those of the
+    norms of the setups; `blocks` may have adapters.
     """
 
     name: str
@@ -50,6 +56,10 @@ class SearchSpace:
     importance: FloatArray
     setup: TrainingSetup
     selection: str
+    openings: tuple[Opening, ...] = ()
+    setups: tuple[TrainingSetup, ...] = ()
+    own_axes: Mapping[str | None, LayerAxes] = field(default_factory=dict)
+    blocks: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -59,11 +69,20 @@ class SearchSpace:
         importance: FloatArray,
         setup: TrainingSetup,
         selection: str,
+        openings: Sequence[Opening] = (),
+        setups: Sequence[TrainingSetup] = (),
+        origin: ModelGraph | None = None,
     ) -> "SearchSpace":
-        """The space of a graph; SpecError on an unknown name."""
+        """The space of a graph in the setup's norm; SpecError on an unknown name.
+
+        `setups` are what the opened genes can mean, as `setups_of` orders them; `origin` is the
+        network as it comes, the graph itself if absent.
+        """
         if name not in SPACES:
             raise SpecError.of("space", name, ", ".join(SPACES))
+        norms = {one.norm for one in setups}
         axes = LayerAxes.of(graph)
+        own_axes = {norm: LayerAxes.of(normalised(origin or graph, norm)) for norm in norms}
         kinds = [_kind(graph, layer) for layer in axes.names]
         return cls(
             name=name,
@@ -72,11 +91,26 @@ class SearchSpace:
             importance=importance,
             setup=setup,
             selection=selection,
+            openings=tuple(openings),
+            setups=tuple(setups),
+            own_axes=own_axes | {setup.norm: axes},
+            blocks=adapter_blocks(graph),
         )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the score does not see of the opened genes."""
+        names = ", ".join(one.name for one in self.openings)
+        return (f"the score sees what trains of the network, not {names}",) if names else ()
 
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
-        """The genes, in order."""
+        """The genes, in order: what trains, then what the user opened."""
+        opened = (Gene(one.name, 0, len(one.values) - 1) for one in self.openings)
+        return (*self._policy_genes, *opened)
+
+    @cached_property
+    def _policy_genes(self) -> tuple[Gene, ...]:
         layer_count = len(self.axes.names)
         first = (Gene("depth", 0, layer_count), Gene("bias_depth", 0, layer_count))
         if self.name == "layers":
@@ -90,6 +124,7 @@ class SearchSpace:
     def decode(self, genes: IntArray) -> DesignBatch:
         """Designs of genes [P, D]."""
         genes = np.atleast_2d(genes)
+        genes, opened = np.split(genes, [len(self._policy_genes)], axis=1)
         layer_count = len(self.axes.names)
         depth, bias_depth = genes[:, 0], genes[:, 1]
         if self.name == "layers":
@@ -101,7 +136,14 @@ class SearchSpace:
             chosen = self._ranks[depth] < wanted
             level = np.where(chosen, genes[:, 3::2][:, self.kind_of], 0)
         late: BoolArray = np.arange(layer_count) >= layer_count - bias_depth[:, None]
-        return self.designs(self.axes.slices(LEVELS[level]), late, "search")
+        designs = self.designs(self.axes.slices(LEVELS[level]), late, "search")
+        if not self.openings:
+            return designs
+        counts = self._adapter_counts(opened)
+        with_blocks = replace(
+            designs, adapters=tuple(self.blocks[len(self.blocks) - kept :] for kept in counts)
+        )
+        return self._under(with_blocks, self._setup_rows(opened))
 
     def designs(self, slices: IntArray, update_bias: BoolArray, family: str) -> DesignBatch:
         """Designs that train `slices` [P, L] and biases [P, L]; norm scales go with weights."""
@@ -118,15 +160,77 @@ class SearchSpace:
             setup=self.setup,
         )
 
+    def spread(self, designs: DesignBatch) -> DesignBatch:
+        """The same designs, every second one under one of the space's setups in turn."""
+        if len(self.setups) < 2:
+            return designs
+        rows = np.arange(len(designs))
+        return self._under(designs, np.where(rows % 2, rows // 2 % len(self.setups), -1))
+
+    def _under(self, designs: DesignBatch, chosen: IntArray) -> DesignBatch:
+        """Designs under setups by number [P], -1 for the usual one; norms and biases follow."""
+        if not self.setups:
+            return designs
+        setups = tuple(self.setup if at < 0 else self.setups[at] for at in chosen)
+        has_bias, has_norm = (
+            np.array([getattr(self.own_axes[setup.norm], name) for setup in setups])
+            for name in ("has_bias", "has_norm")
+        )
+        axes = replace(
+            designs.axes, has_bias=np.any(has_bias, axis=0), has_norm=np.any(has_norm, axis=0)
+        )
+        kept = replace(
+            designs,
+            axes=axes,
+            update_bias=designs.update_bias & has_bias,
+            update_norm=(designs.slices > 0) & has_norm,
+        )
+        return kept.under(setups)
+
+    def _setup_rows(self, opened: IntArray) -> IntArray:
+        """Which of `setups` the opened genes [P, G] mean [P]."""
+        columns = [at for at, one in enumerate(self.openings) if one.name != ADAPTERS]
+        rows = np.zeros(len(opened), dtype=np.int64)
+        for at in columns:
+            rows = rows * len(self.openings[at].values) + opened[:, at]
+        return rows
+
+    def _adapter_counts(self, opened: IntArray) -> list[int]:
+        """Adapters of each row [P], counted from the output."""
+        for at, one in enumerate(self.openings):
+            if one.name == ADAPTERS:
+                return [int(one.values[gene]) for gene in opened[:, at]]
+        return [0] * len(opened)
+
     def seeds(self) -> IntArray:
-        """Genes of plain policies [S, D]: nothing, last k wholly or a quarter, biases."""
+        """Genes of plain policies [S, D]: nothing, last k wholly or a quarter, biases.
+
+        Opened genes are those of the usual setup where it is among theirs; where adapters are
+        opened, all biases with the most of them follow.
+        """
         layer_count = len(self.axes.names)
         depths = sorted({min(depth, layer_count) for depth in (*SEED_DEPTHS, layer_count)})
         rows = [self._plain(0, 0, FULL_LEVEL)]
         rows += [self._plain(depth, depth, FULL_LEVEL) for depth in depths]
         rows += [self._plain(depth, 0, QUARTER_LEVEL) for depth in depths[2:]]
         rows += [self._plain(0, depth, FULL_LEVEL) for depth in depths[4::2]]
-        return np.array(rows)
+        usual = self._usual_genes()
+        seeds = [row + usual for row in rows]
+        for at, one in enumerate(self.openings, len(self._policy_genes)):
+            if one.name == ADAPTERS:
+                seeds.append(self._plain(0, layer_count, FULL_LEVEL) + usual)
+                seeds[-1][at] = len(one.values) - 1
+        return np.array(seeds)
+
+    def _usual_genes(self) -> list[int]:
+        """Opened genes of the usual setup without adapters, else the first of each."""
+        at = self.setups.index(self.setup) if self.setup in self.setups else 0
+        usual = []
+        for one in reversed(self.openings):
+            size = 1 if one.name == ADAPTERS else len(one.values)
+            usual.append(at % size)
+            at //= size
+        return usual[::-1]
 
     def _plain(self, depth: int, bias_depth: int, level: int) -> list[int]:
         if self.name == "layers":

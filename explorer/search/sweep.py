@@ -48,7 +48,7 @@ def warm_start(problem: Problem, space: SearchSpace, count: int) -> CandidateTab
     optima = [program.rough(row).design for row in upper]
     found = [sweep(question, min(count, LARGEST_SWEEP))]
     found += [design for design in optima if design is not None]
-    return concatenate([problem.screen(designs) for designs in found])
+    return concatenate([problem.screen(space.spread(designs)) for designs in found])
 
 
 def rounded_designs(
@@ -65,8 +65,10 @@ def rounded_designs(
 def budget_grid(question: Additive, memory_side: int, side: int) -> tuple[FloatArray, FloatArray]:
     """Lower and upper corners [K, C] of cells from what any training spends to the most of use.
 
-    Memory in even steps up to what the device has; everything else finer towards little.
+    Memory in even steps up to what the device has; everything else finer towards little, up
+    to its limit where the user set one.
     """
+    bounds = {limit.name: limit.value for limit in question.problem.limits}
     others, memory = iter(question.spending), question.problem.memory_name
     edges = []
     for name in question.names:
@@ -76,6 +78,7 @@ def budget_grid(question: Additive, memory_side: int, side: int) -> tuple[FloatA
             most = min(most, question.roof_bytes)
             edges.append(np.linspace(least, most, memory_side + 1))
         else:
+            most = max(least, min(most, bounds.get(name, np.inf)))
             edges.append(least + (most - least) * np.linspace(0, 1, side + 1) ** FINER)
     lower = np.array(list(product(*(edge[:-1] for edge in edges))))
     upper = np.array(list(product(*(edge[1:] for edge in edges))))
@@ -101,14 +104,15 @@ def _chosen(question: Additive, points: FloatArray) -> BoolArray:
     layer_count = len(columns.table.axes.names)
     depth = 1 + np.floor(points[:, :1] * layer_count)
     layer_of = np.concatenate([columns.level_layer, columns.bias_layer])
-    scales = {objective.name: objective.scale for objective in question.problem.objectives}
+    wanted = {objective.name for objective in question.problem.objectives}
     gain = np.tile(question.score[: columns.binary_count], (len(points), 1))
     others = iter(question.spending)
     memory_price = np.zeros((len(points), 1))
-    for name, point in zip(question.names, points[:, 1:, None].swapaxes(0, 1), strict=True):
-        price = LOWEST_PRICE * (HIGHEST_PRICE / LOWEST_PRICE) ** point / scales[name]
+    along = points[:, 1:, None].swapaxes(0, 1)
+    for name, scale, point in zip(question.names, question.scales, along, strict=True):
+        price = LOWEST_PRICE * (HIGHEST_PRICE / LOWEST_PRICE) ** point / scale
         if name == question.problem.memory_name:
-            memory_price = price
+            memory_price = price if name in wanted else memory_price
         else:
             gain -= price * next(others)[: columns.binary_count]
     gain[layer_of < layer_count - depth] = -np.inf

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from explorer import catalog
 from explorer.errors import SpecError
 from explorer.search.control import SearchControl
 from explorer.search.space import LEVELS, SearchSpace
@@ -137,3 +138,26 @@ def test_two_workers_share_a_study_and_its_candidates(tmp_path):
     joined = DIGITS.search(50, study="shared", storage=storage, seed=2, warm=False)
     assert joined.trial_count == 50
     assert len(joined.table) == 50 + len(DIGITS.compare())
+
+
+@pytest.mark.parametrize("sampler", catalog.names("sampler"))
+def test_every_sampler_searches_under_constraints(sampler):
+    session = DIGITS.with_limits(memory_limit_bytes=60_000).with_objectives(
+        DIGITS.objectives, ("trained-parameters=5k",)
+    )
+    trials = 30 if sampler != "gp" else 27  # two trials of a model, which take seconds
+    front = session.search(trials, sampler, warm=False, seed=1)
+    assert front.trial_count == trials
+    assert front.sampler == sampler
+    assert front.hypervolume > 0
+    assert front.table.peak_live_bytes[front.rows].max() <= 60_000
+    assert front.table.costs.trained_parameter_count[front.rows].max() <= 5000
+    known = len(session.compare())
+    found = front.table.designs.slices[known:]
+    assert len(np.unique(found, axis=0)) > 5
+    again = session.search(25, sampler, warm=False, seed=1)
+    assert np.array_equal(again.table.designs.slices[known:], found[:25])
+
+
+def test_six_samplers_of_optuna_are_offered():
+    assert {"gp", "nsga2", "nsga3", "qmc", "random", "tpe"} <= set(catalog.names("sampler"))

@@ -1,0 +1,123 @@
+"""Candidates and fronts as tables in the terminal."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+from rich.progress import Progress
+
+from explorer.accuracy.progress import CancelledError
+from explorer.cli.shared import console, print_rows
+from explorer.refining import Measure, refine
+from explorer.search.candidates import CandidateTable, ParetoFront
+from explorer.search.control import SearchControl
+from explorer.search.refinement import Refinement
+from explorer.session import Session
+from explorer.units import format_bytes, format_joules, format_seconds
+
+
+def print_table(
+    table: CandidateTable, title: str, setup_fields: Iterable[str] | None = None
+) -> None:
+    """Candidates as rows, every score with its kind, and what differs among their setups."""
+    rows = []
+    setups = table.designs.setup_columns(setup_fields).items()
+    for row in range(len(table)):
+        label = table.labels[row] or table.designs.families[row]
+        rows.append(
+            {
+                "policy": label,
+                table.score_name: f"{table.score[row]:.3f} ({table.score_kind[row].word})",
+                "accuracy (measured, fp32)": _measured(table, row),
+                "peak RAM": format_bytes(float(table.peak_live_bytes[row])),
+                "above inference": format_bytes(float(table.training_extra_bytes[row])),
+                "step": format_seconds(float(table.step_time_s[row])),
+                "energy": format_joules(float(table.step_energy_j[row])),
+                "fits": "yes" if table.feasible[row] else "no",
+                **({"setup": _setup_text(setups, row)} if setups else {}),
+            }
+        )
+    print_rows(rows, f"{title} (memory, time and energy modelled)")
+
+
+def print_front(front: ParetoFront) -> None:
+    """The front, its share of the optimum, and what the closest needs when nothing fits."""
+    table = front.table.take(front.rows)
+    print_table(table, f"front of {len(table)}", front.table.designs.setup_columns())
+    if not table.feasible.any():
+        least = format_bytes(float(table.peak_live_bytes.min()))
+        console.print(f"nothing fits: the closest needs {least} of RAM", style="red")
+    if front.refinement is not None:
+        print_refinement(front, front.refinement)
+    for note in front.notes:
+        console.print(note)
+    if front.exact_hypervolume_ratio is not None:
+        share = f"{front.exact_hypervolume_ratio:.1%}"
+        console.print(f"{share} of the additive-proxy optimum (not about accuracy)")
+
+
+def print_refinement(front: ParetoFront, refinement: Refinement) -> None:
+    """What was measured and how the front moved; nothing measured is mixed into the score."""
+    table, rows = front.table, []
+    for one in refinement.choices:
+        error = f" ± {one.standard_error:.1%}" if np.isfinite(one.standard_error) else ""
+        rows.append(
+            {
+                "candidate": one.row,
+                "policy": table.labels[one.row] or table.designs.families[one.row],
+                "why": one.why,
+                "score before": f"{one.score_before:.3f}",
+                "accuracy (measured)": f"{one.accuracy:.1%}{error}",
+                "on the measured front": "yes" if one.on_measured_front else "no",
+            }
+        )
+    title = f"measured on {refinement.episodes} episodes, seed {refinement.seed}"
+    print_rows(rows, title)
+    if np.isfinite(refinement.tau):
+        console.print(f"Kendall's tau of score and measured accuracy: {refinement.tau:.2f}")
+    if refinement.reason_against:
+        console.print(f"the score stays as it was: {refinement.reason_against}")
+        return
+    console.print(
+        f"searched on with predicted accuracy: {refinement.kept_count} of "
+        f"{refinement.kept_count + refinement.left_count} members stayed, "
+        f"{refinement.entered_count} came; hypervolume "
+        f"{refinement.hypervolume_before:.4f} to {refinement.hypervolume_after:.4f}"
+    )
+
+
+def refined(
+    session: Session,
+    front: ParetoFront,
+    count: int,
+    how: Measure,
+    space: str,
+    progress: Progress,
+    control: SearchControl,
+) -> ParetoFront:
+    """The front with some of it measured, with a bar."""
+    bar = progress.add_task("measure", total=count)
+
+    def told(design: int, designs: int, done: int, total: int) -> None:
+        progress.update(bar, total=designs, completed=design + done / total)
+
+    try:
+        return refine(session, front, count, how, space=space, on_tuned=told, control=control)
+    except CancelledError as error:
+        note = f"{error}; what was measured is kept, and the same command goes on"
+        return replace(front, notes=(*front.notes, note))
+
+
+def _setup_text(columns: Iterable[tuple[str, list[object]]], row: int) -> str:
+    """`micro batch 2, norm gn`: what differs among the rows."""
+    parts = [
+        f"{name.replace('_', ' ')} {column[row] or 'own'}"
+        for name, column in columns
+        if name != "accumulation_steps"  # what the micro-batch leaves of the batch
+    ]
+    return ", ".join(parts)
+
+
+def _measured(table: CandidateTable, row: int) -> str:
+    accuracy, error = table.worth.measured[row], table.worth.measured_error[row]
+    return f"{accuracy:.1%} ± {error:.1%}" if np.isfinite(accuracy) else ""
