@@ -41,7 +41,8 @@ from explorer.search.candidates import CandidateTable, ParetoFront, concatenate
 from explorer.search.control import SearchControl
 from explorer.search.exact import TIME_LIMIT_S, ExactFront, OnOptimum, exact_front
 from explorer.search.judge import Judge, measured_accuracies
-from explorer.search.loop import OnBatch, StudyPlace, explore
+from explorer.search.loop import OnBatch, explore
+from explorer.search.named import StudyPlace
 from explorer.search.problem import Problem
 from explorer.search.sources import (
     calibration_of,
