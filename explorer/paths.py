@@ -4,6 +4,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from explorer.errors import SpecError
+
 DATA_VARIABLE = "EXPLORER_DATA"
 CACHE_VARIABLE = "EXPLORER_CACHE"
 CACHE_NAME = "ondevice-explorer"
@@ -37,3 +39,14 @@ def kept_name(model: str, task: str) -> str:
         return f"{model}-{task}"
     place = path.expanduser().resolve()
     return f"{model}-{place.name}-{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"
+
+
+def check_writable(path: Path) -> None:
+    """Before the work, not after: SpecError when a result could not be kept there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be written: {error.strerror}") from None
+    target = path if path.exists() else path.parent
+    if path.is_dir() or not os.access(target, os.W_OK):
+        raise SpecError(f"{path}: cannot be written: not a writable file")

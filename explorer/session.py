@@ -46,7 +46,7 @@ from explorer.search.named import StudyPlace
 from explorer.search.problem import Problem
 from explorer.search.sources import (
     calibration_of,
-    measured_runs,
+    known_runs,
     score_table,
 )
 from explorer.search.space import SearchSpace
@@ -283,7 +283,7 @@ class Session(Question):
             Judge(
                 table=self.scores,
                 calibration=calibration if earned else None,
-                measured=measured_accuracies(self.graph, measured_runs(self.graph, self.task_name)),
+                measured=measured_accuracies(self.graph, known_runs(self.graph, self.task_name)),
             ),
             self._batch([nothing(self._context.axes), everything(self._context.axes)]),
             reserve_bytes=self.reserve_bytes,

@@ -10,18 +10,18 @@ sweep goes on where it was. One process, one thread. The score table is made fir
 """
 
 import argparse
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from ledger_sweep import sweep
 
 from explorer import catalog
-from explorer.accuracy.finetune import measure, measured_design, task_protocol
+from explorer.accuracy.finetune import task_protocol
 from explorer.accuracy.fisher import task_scores
-from explorer.accuracy.records import DesignRecord, Ledger, run_key
+from explorer.accuracy.records import Ledger
 from explorer.accuracy.tasks import task_for
-from explorer.accuracy.torch_bridge import model_module, state_digest
+from explorer.accuracy.torch_bridge import model_module
 from explorer.design import LayerAxes, UpdatePolicy
 from explorer.paths import data_cache
 
@@ -45,40 +45,20 @@ def main() -> None:
     options = parser.parse_args()
     graph = catalog.load("model", MODEL).build()
     task, module = task_for(options.task, graph.input_shape), model_module(graph)
-    weights = state_digest(module)
     table = task_scores(graph, task.name, episodes=SCORE_EPISODES, seed=SEED, module=module)
     table.save(data_cache() / "fisher" / f"{MODEL}-{task.name}.npz")
     ledger = Ledger(options.ledger or data_cache() / "runs" / f"{MODEL}-{task.name}.jsonl")
-    content = ledger.read()
-    done = content.measured()
-    print(f"{len(content)} runs in {ledger.path}, {content.corrupt_lines} broken lines")
-    policies = list(designs(LayerAxes.of(graph)))
-    protocol = task_protocol(task, ways=options.ways)
-    left = []
-    for policy in policies:
-        record = DesignRecord.of(measured_design(policy, protocol))
-        key = run_key(graph.digest, weights, task.name, record, SEED, options.episodes, protocol)
-        if key not in done:
-            left.append(policy)
-    print(f"{len(policies)} designs, {len(left)} to measure", flush=True)
-    for number, policy in enumerate(left[: options.limit], start=1):
-        run = measure(
-            graph,
-            task.name,
-            policy,
-            episodes=options.episodes,
-            seed=SEED,
-            protocol=protocol,
-            tuning_episodes=options.tuning_episodes,
-            module=module,
-        )
-        ledger.append(run)
-        print(
-            f"{time.strftime('%H:%M:%S')} {number}/{len(left)} {policy.family:32s} "
-            f"rate {run.learning_rate:.1e} {run.accuracy_before:.3f} -> {run.accuracy:.3f} "
-            f"+- {run.standard_error:.3f}, {run.wall_time_s:.1f} s",
-            flush=True,
-        )
+    sweep(
+        ledger,
+        graph,
+        module,
+        task.name,
+        [(policy, options.episodes) for policy in designs(LayerAxes.of(graph))],
+        protocol=task_protocol(task, ways=options.ways),
+        seed=SEED,
+        tuning_episodes=options.tuning_episodes,
+        limit=options.limit,
+    )
 
 
 def designs(axes: LayerAxes) -> list[UpdatePolicy]:

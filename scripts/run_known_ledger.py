@@ -7,14 +7,15 @@ skipped, so a stopped sweep goes on where it was. One process, one thread.
 """
 
 import argparse
-import time
 from pathlib import Path
 
+from ledger_sweep import sweep
+
 from explorer import Session
-from explorer.accuracy.finetune import measure, measured_design, task_protocol
-from explorer.accuracy.records import DesignRecord, Ledger, run_key
+from explorer.accuracy.finetune import task_protocol
+from explorer.accuracy.records import Ledger
 from explorer.accuracy.tasks import task_for
-from explorer.accuracy.torch_bridge import model_module, state_digest
+from explorer.accuracy.torch_bridge import model_module
 from explorer.paths import data_cache
 
 ANCHORS = ("none", "last-layer", "full")
@@ -39,33 +40,16 @@ def main() -> None:
     )
     name = f"{graph.name}-{options.task}.jsonl"
     ledger = Ledger(options.ledger or data_cache() / "runs" / name)
-    done = ledger.read().measured()
-    protocol, module = task_protocol(task_for(options.task, graph.input_shape)), model_module(graph)
-    weights = state_digest(module)
-    for number, policy in enumerate(policies, start=1):
-        record = DesignRecord.of(measured_design(policy, protocol))
-        key = run_key(
-            graph.digest, weights, options.task, record, options.seed, options.episodes, protocol
-        )
-        if key in done:
-            continue
-        run = measure(
-            graph,
-            options.task,
-            policy,
-            episodes=options.episodes,
-            seed=options.seed,
-            protocol=protocol,
-            tuning_episodes=options.tuning_episodes,
-            module=module,
-        )
-        ledger.append(run)
-        print(
-            f"{time.strftime('%H:%M:%S')} {number}/{len(policies)} {policy.family:32s} "
-            f"rate {run.learning_rate:.1e} {run.accuracy_before:.3f} -> {run.accuracy:.3f} "
-            f"+- {run.standard_error:.3f}, {run.wall_time_s:.1f} s",
-            flush=True,
-        )
+    sweep(
+        ledger,
+        graph,
+        model_module(graph),
+        options.task,
+        [(policy, options.episodes) for policy in policies],
+        protocol=task_protocol(task_for(options.task, graph.input_shape)),
+        seed=options.seed,
+        tuning_episodes=options.tuning_episodes,
+    )
 
 
 if __name__ == "__main__":

@@ -10,18 +10,17 @@ was. One process, one thread.
 """
 
 import argparse
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from ledger_sweep import sweep
 
 from explorer import Session
 from explorer.accuracy.episodes import SHOTS
-from explorer.accuracy.finetune import measure, measured_design
-from explorer.accuracy.records import DesignRecord, Ledger, Protocol, run_key
-from explorer.accuracy.torch_bridge import model_module, state_digest
+from explorer.accuracy.records import Ledger, Protocol
+from explorer.accuracy.torch_bridge import model_module
 from explorer.design import LayerAxes, UpdatePolicy
 from explorer.paths import data_cache
 
@@ -46,33 +45,18 @@ def main() -> None:
     parser.add_argument("--ledger", type=Path)
     options = parser.parse_args()
     session = Session(model=options.model, task=options.task, device=options.device)
-    graph, module = session.graph, model_module(session.graph)
-    weights = state_digest(module)
+    graph = session.graph
     name = f"{graph.name}-{options.task}.jsonl"
-    ledger = Ledger(options.ledger or data_cache() / "runs" / name)
-    done = ledger.read().measured()
-    protocol = Protocol(ways=options.ways, shots=SHOTS, query_count=options.queries)
-    for policy, episodes in planned(session, options.known_episodes, options.episodes):
-        record = DesignRecord.of(measured_design(policy, protocol))
-        if run_key(graph.digest, weights, options.task, record, SEED, episodes, protocol) in done:
-            continue
-        run = measure(
-            graph,
-            options.task,
-            policy,
-            episodes=episodes,
-            seed=SEED,
-            protocol=protocol,
-            tuning_episodes=options.tuning_episodes,
-            module=module,
-        )
-        ledger.append(run)
-        print(
-            f"{time.strftime('%H:%M:%S')} {policy.family:40s} rate {run.learning_rate:.1e} "
-            f"{run.accuracy_before:.3f} -> {run.accuracy:.3f} +- {run.standard_error:.3f}, "
-            f"{run.wall_time_s:.1f} s",
-            flush=True,
-        )
+    sweep(
+        Ledger(options.ledger or data_cache() / "runs" / name),
+        graph,
+        model_module(graph),
+        options.task,
+        planned(session, options.known_episodes, options.episodes),
+        protocol=Protocol(ways=options.ways, shots=SHOTS, query_count=options.queries),
+        seed=SEED,
+        tuning_episodes=options.tuning_episodes,
+    )
 
 
 def planned(

@@ -7,18 +7,20 @@ and is called when there is nothing else to draw.
 import ipywidgets as widgets
 
 from explorer.app.advice_bar import AdviceBar
-from explorer.app.answer import levels_html, numbers_html, verdict_html
+from explorer.app.answer import error_html, fit_line, levels_html, numbers_html, verdict_html
+from explorer.app.bars import MeasureBar
 from explorer.app.details import details_html
-from explorer.app.view import CHOICE, Selection, View, selection_of
+from explorer.app.view import CHOICE, Selection, View, nearest_misfit, selection_of
 
 
 class AnswerPane:
     """Widgets of the selection; `box` stands beside the panels, `details` below them."""
 
-    def __init__(self, advice_bar: AdviceBar) -> None:
+    def __init__(self, measure_bar: MeasureBar, advice_bar: AdviceBar) -> None:
         self.verdict, self.numbers, self.levels = (widgets.HTML() for _ in range(3))
         self.details = widgets.HTML()
-        self.box = widgets.VBox([self.verdict, advice_bar.box, self.numbers, self.levels])
+        asked = [measure_bar.box, advice_bar.box]
+        self.box = widgets.VBox([self.verdict, *asked, self.numbers, self.levels])
         self.box.add_class("explorer-side")
         self.details.add_class("explorer-below")
         self._shown: tuple[object, ...] = ()
@@ -28,7 +30,7 @@ class AnswerPane:
         """Describe what is selected, unless that is what stands there."""
         chosen = selection_of(view)
         shown = (chosen.session, view.session, chosen.table, chosen.row, chosen.label)
-        if len(shown) == len(self._shown) and all(map(_is_same, shown, self._shown)):
+        if same_items(shown, self._shown):
             return
         self._shown, self._unplaced = shown, chosen
         cost, against = view.cost, None
@@ -48,5 +50,18 @@ class AnswerPane:
             self.levels.value = levels_html(memory.levels)
 
 
-def _is_same(one: object, other: object) -> bool:
-    return one is other or (isinstance(one, str | int) and one == other)
+def misfit_html(view: View) -> str:
+    """What is over, and by how much, when no known policy fits."""
+    nearest = nearest_misfit(view)
+    if nearest is None:
+        return ""
+    cost = nearest.session.candidate_cost(nearest.table, nearest.row)
+    over = "; ".join(fit_line(fit) for fit in cost.fits if not fit.fits)
+    return error_html(f"no known policy fits; nearest is {nearest.label}: {over}")
+
+
+def same_items(one: tuple[object, ...], other: tuple[object, ...]) -> bool:
+    """Equal length and every item the same object or an equal plain value."""
+    return len(one) == len(other) and all(
+        a is b or (isinstance(a, str | int) and a == b) for a, b in zip(one, other, strict=True)
+    )

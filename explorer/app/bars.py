@@ -1,5 +1,7 @@
-"""The bars: one drives a search and shows its progress, one selects a point and exports it."""
+"""The bars: one drives a search, one selects a point and exports it, one measures."""
 
+from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import ipywidgets as widgets
@@ -8,6 +10,7 @@ from explorer import catalog
 from explorer.app.state import Phase, Run
 
 _MOST_TRIALS = 100_000
+_MOST_EPISODES = 1000
 
 
 class SearchBar:
@@ -48,7 +51,7 @@ class SearchBar:
         )
         self.box.add_class("explorer-row")
 
-    def show(self, run: Run) -> None:
+    def show(self, run: Run, optimum_share: float | None) -> None:
         """Make buttons, bar and words say what the run is."""
         self.start.disabled = run.is_active
         self.pause.disabled = run.phase not in (Phase.RUNNING, Phase.PAUSED)
@@ -56,22 +59,24 @@ class SearchBar:
         self.stop.disabled = run.phase not in (Phase.RUNNING, Phase.PAUSED)
         self.progress.max = max(run.total, 1)
         self.progress.value = run.done
-        self.status.value = run_words(run)
+        self.status.value = run_words(run, optimum_share)
 
 
-def run_words(run: Run) -> str:
-    """`running 120/400, 210 trials/s, front 37, hypervolume 0.713 (no gain for 40)`."""
+def run_words(run: Run, optimum_share: float | None = None) -> str:
+    """`running 120/400, 210 trials/s, front 37, hypervolume 0.713 (no gain for 40)`.
+
+    Where the share of the additive proxy's optimum is known it follows, and the rate gives way.
+    """
     if run.phase is Phase.IDLE:
         return "idle: known policies only"
     words = [f"<b>{run.phase}</b> {run.done}/{run.total}"]
     if run.done:
-        words += [
-            f"{run.trials_per_s:.0f} trials/s",
-            f"front {run.front_count}",
-            f"hypervolume {run.hypervolume:.3g}",
-        ]
+        words += [] if optimum_share else [f"{run.trials_per_s:.0f} trials/s"]
+        words += [f"front {run.front_count}", f"hypervolume {run.hypervolume:.3g}"]
         flat = run.done - run.gained_at
         words[-1] += f" (no gain for {flat})" if flat else ""
+    if optimum_share is not None:
+        words.append(f"{optimum_share:.1%} of the additive-proxy optimum (not about accuracy)")
     return ", ".join(words)
 
 
@@ -114,14 +119,50 @@ class PointBar:
         self.box.add_class("explorer-row")
 
 
-def _number(description: str, value: int, low: int, high: int, width: str) -> Any:
+class MeasureBar:
+    """Starting and cancelling real fine-tuning, and what it says."""
+
+    def __init__(self) -> None:
+        self.measure = _button(
+            "Measure", "Really fine-tune the selected policy on the task", width="78px"
+        )
+        self.picks = _button(
+            "Measure picks",
+            "Really fine-tune three of the front: knee, best, cheapest near the best",
+            width="120px",
+        )
+        self.episodes = _number("Episodes", 5, 1, _MOST_EPISODES, "112px", "64px")
+        self.cancel = _button("Cancel", "Stop measuring after this fine-tuning", width="68px")
+        self.status = widgets.HTML(layout=widgets.Layout(margin="0"))
+        self.status.add_class("explorer-text")
+        self.box = widgets.HBox([self.measure, self.picks, self.episodes, self.cancel, self.status])
+        self.box.add_class("explorer-row")
+        self.show((), is_active=False)
+
+    def show(self, lines: Sequence[str], *, is_active: bool) -> None:
+        """Make buttons and lines say what is measured."""
+        self.measure.disabled = is_active
+        self.cancel.disabled = not is_active
+        self.status.value = "".join(f"<div>{escape(line)}</div>" for line in lines)
+
+
+def close_tree(widget: Any) -> None:
+    """Close a widget and all within, leaves first."""
+    for child in getattr(widget, "children", ()):
+        close_tree(child)
+    widget.close()
+
+
+def _number(
+    description: str, value: int, low: int, high: int, width: str, words_width: str = "36px"
+) -> Any:
     return widgets.BoundedIntText(
         description=description,
         value=value,
         min=low,
         max=high,
         layout=widgets.Layout(width=width),
-        style={"description_width": "36px"},
+        style={"description_width": words_width},
     )
 
 

@@ -6,9 +6,9 @@ from the worker, asks the session, draws, and waits for the browser.
 """
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +16,25 @@ import ipywidgets as widgets
 
 from explorer.app import state
 from explorer.app.advice_bar import AdviceBar
-from explorer.app.answer import error_html, fit_line
-from explorer.app.answer_pane import AnswerPane
-from explorer.app.bars import PointBar, SearchBar
+from explorer.app.answer import error_html
+from explorer.app.answer_pane import AnswerPane, misfit_html, same_items
+from explorer.app.bars import MeasureBar, PointBar, SearchBar, close_tree
 from explorer.app.controls import Controls
+from explorer.app.exporting import saved_words, write_policy
 from explorer.app.frame_clock import FrameClock
 from explorer.app.live_figure import LiveFigure
 from explorer.app.look import families_of, look
+from explorer.app.measuring import Measuring
+from explorer.app.optimum import Optimum
 from explorer.app.runner import Batch, Ended, Report, Runner
 from explorer.app.style import STYLE
 from explorer.app.view import (
     Found,
     View,
     choices_of,
-    nearest_misfit,
+    picks_of,
     points_of,
+    rejudged,
     same_space,
     selection_of,
 )
@@ -55,6 +59,7 @@ class App:
         self.failure: BaseException | None = None
         self.front: ParetoFront | None = None
         self._runner: Runner | None = None
+        self._optimum = Optimum(self._wake)
         self._searched: Session | None = None
         self._are_settings_new = False
         self._is_listing = False
@@ -67,9 +72,11 @@ class App:
         self.controls = Controls(session, self._settings_changed)
         self.search_bar = SearchBar()
         self.point_bar = PointBar()
+        self.measure_bar = MeasureBar()
+        self.measuring = Measuring(self.measure_bar, self._wake)
         self.advice_bar = AdviceBar(lambda: self.view.session)
         self.message = widgets.HTML()
-        self.answer = AnswerPane(self.advice_bar)
+        self.answer = AnswerPane(self.measure_bar, self.advice_bar)
         self.clock = FrameClock()
         self.controls.adapt_device(session.device)
         self.view = View(
@@ -81,7 +88,7 @@ class App:
         self.figure._config = {"displaylogo": False, "responsive": True}
         self.box = self._laid_out()
         self._bind()
-        self.message.value = self._misfit_html()
+        self.message.value = misfit_html(self.view)
         self._render()
         self._start_pump()
 
@@ -95,8 +102,10 @@ class App:
 
     # What a person, or a cell, can ask for.
 
-    def search(self, trials: int | None = None, seed: int | None = None) -> None:
-        """Start a search of what the controls say; ignored while one is active."""
+    def search(
+        self, trials: int | None = None, seed: int | None = None, *, warm: bool = True
+    ) -> None:
+        """Start a search of what the controls say, or do nothing while one is active."""
         with self.controls.writing():
             if trials is not None:
                 self.search_bar.trials.value = trials
@@ -107,18 +116,12 @@ class App:
             return
         session, bar = self.view.session, self.search_bar
         self.failure, self.front = None, None
+        self._optimum.stop()
         self._searched = session
         self.run = state.reduce(self.run, state.Started(total=bar.trials.value))
         self.view = replace(self.view, found=None)
-        search = partial(
-            session.search,
-            trials=bar.trials.value,
-            sampler=bar.sampler.value,
-            seed=bar.seed.value,
-        )
-        self._runner = Runner(
-            lambda on_batch, control: search(on_batch=on_batch, control=control), self._wake
-        )
+        asked = (bar.trials.value, bar.sampler.value, bar.seed.value)
+        self._runner = Runner(partial(session.search, *asked, warm=warm), self._wake)
         self._runner.start()
         self._wake()
 
@@ -141,6 +144,22 @@ class App:
             self.run = state.reduce(self.run, state.StopAsked())
             self._wake()
 
+    def measure(self, episodes: int | None = None, *, picks: bool = False) -> None:
+        """Really fine-tune the selected policy, or three picks of the front, on the task.
+
+        Ignored while one is measured. `wait` waits for it; a failure is one sentence.
+        """
+        if episodes is not None:
+            self.measure_bar.episodes.value = episodes
+        self._take_settings()
+        if self.measuring.is_active:
+            return
+        designs = picks_of(self.view) if picks else [selection_of(self.view)]
+        if not designs:
+            raise SpecError("picks: there are none before a search of these settings")
+        self.failure, self.message.value = None, misfit_html(self.view)
+        self.measuring.start(designs, self.measure_bar.episodes.value)
+
     def select(self, point_id: str) -> None:
         """Select a point everywhere."""
         self.view = replace(self.view, selected_id=point_id)
@@ -148,15 +167,7 @@ class App:
 
     def export(self, path: str | Path) -> Path:
         """Write the selected design as a policy document; makes the folder if it is missing."""
-        chosen = selection_of(self.view)
-        target = Path(path)
-        document = chosen.session.export(chosen.table, chosen.row)
-        try:
-            target.parent.mkdir(exist_ok=True)
-            target.write_text(document.to_json(), "utf-8")
-        except OSError as error:
-            raise SpecError(f"{target}: cannot be written: {error.strerror}") from None
-        return target
+        return write_policy(selection_of(self.view), Path(path))
 
     @property
     def table(self) -> CandidateTable:
@@ -164,31 +175,40 @@ class App:
         return self.view.known if self.view.found is None else self.view.found.table
 
     async def wait(self, timeout_s: float = 300.0) -> state.Run:
-        """Wait until nothing is running and everything is drawn; raises what the search raised.
+        """Wait until nothing is searched or measured and everything is drawn.
 
-        Raises TimeoutError after `timeout_s`.
+        Raises what the search or the measurement raised, and TimeoutError after `timeout_s`.
+        Interrupting the wait stops both.
         """
         self._start_pump()
         self._settled.clear()
         self._wake()
-        async with asyncio.timeout(timeout_s):
-            await self._settled.wait()
-            while self.run.is_active:
-                self._settled.clear()
+        try:
+            async with asyncio.timeout(timeout_s):
                 await self._settled.wait()
+                while self.run.is_active or self.measuring.is_active:
+                    self._settled.clear()
+                    await self._settled.wait()
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            self.stop()
+            self.measuring.cancel()
+            raise
         if self.failure is not None:
             raise self.failure
         return self.run
 
     def close(self) -> None:
-        """Stop the search and close every widget, leaves first."""
+        """Stop the search and the measurement, and close every widget, leaves first."""
         self._is_closed = True
+        self._optimum.stop()
+        self.measuring.cancel()
         if self._runner is not None:
             self._runner.stop()
             self._runner.join(_JOIN_TIMEOUT_S)
+        self.measuring.join(_JOIN_TIMEOUT_S)
         if self._pump_task is not None:
             self._pump_task.cancel()
-        _close_tree(self.box)
+        close_tree(self.box)
 
     @property
     def is_closed(self) -> bool:
@@ -219,6 +239,10 @@ class App:
         points.back.on_click(lambda _: self._step(-1))
         points.ahead.on_click(lambda _: self._step(1))
         points.export.on_click(lambda _: self._export_clicked())
+        measure = self.measure_bar
+        measure.measure.on_click(lambda _: self.measure())
+        measure.picks.on_click(lambda _: self.measure(picks=True))
+        measure.cancel.on_click(lambda _: self.measuring.cancel())
         for number in range(len(self.tradeoff_data.trace_ids)):
             self.figure.data[number].on_click(partial(self._point_clicked, number))
 
@@ -245,18 +269,17 @@ class App:
 
     def _export_clicked(self) -> None:
         try:
-            target = self.export(self.point_bar.path.value)
+            words = saved_words(self.export(self.point_bar.path.value))
         except ExplorerError as error:
-            self.point_bar.saved.value = error_html(str(error))
-            return
-        size = f"{target.stat().st_size:,} bytes"
-        self.point_bar.saved.value = f"saved {escape(str(target))} ({size})"
+            words = error_html(str(error))
+        self.point_bar.saved.value = words
 
     # The pump.
 
     def _wake(self) -> None:
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._news.set)
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits for news
+                self._loop.call_soon_threadsafe(self._news.set)
 
     def _start_pump(self) -> None:
         """Start the pump on the loop that runs now; without one `wait` will."""
@@ -277,7 +300,9 @@ class App:
                 self._step_once()
             except Exception as error:  # noqa: BLE001 - shown, and raised by wait
                 self.failure = error
-                self.message.value = error_html(f"{type(error).__name__}: {error}")
+                is_ours = isinstance(error, ExplorerError)
+                sentence = str(error) if is_ours else f"{type(error).__name__}: {error}"
+                self.message.value = error_html(sentence)
             await self.clock.tick()
             self.answer.complete()
             if not self._news.is_set():
@@ -288,8 +313,15 @@ class App:
             self._take_reports(self._runner.drain())
         self._take_settings()
         if self._is_search_old():
+            self._optimum.stop()
             self.run = state.reduce(self.run, state.Outdated())
+        self.front = self._optimum.take() or self.front
+        has_measured, error = self.measuring.take()
+        if has_measured:
+            self.view = rejudged(self.view)
         self._render()
+        if error is not None:
+            raise error
 
     def _is_search_old(self) -> bool:
         return self._searched is not None and not same_space(self._searched, self.view.session)
@@ -308,10 +340,13 @@ class App:
                     )
                     self.run = state.reduce(self.run, event)
                     self._show_found(report.table)
-                case Ended(front=ParetoFront() as front):
+                case Ended(result=ParetoFront() as front):
                     self.front = front
                     self.run = state.reduce(self.run, state.Finished())
                     self._show_found(front.table)
+                    self.view = rejudged(self.view)
+                    if self._searched is not None:
+                        self._optimum.start(self._searched, front)
                 case Ended(error=error):
                     self.failure = error
                     self.run = state.reduce(self.run, state.Failed(error=str(error)))
@@ -331,18 +366,9 @@ class App:
         except ExplorerError as error:
             self.message.value = error_html(str(error))
             return
-        self.message.value = error_html(note) + self._misfit_html()
+        self.message.value = error_html(note) + misfit_html(self.view)
         if self._is_search_old():
             self.stop()
-
-    def _misfit_html(self) -> str:
-        """What is over, and by how much, when no known policy fits."""
-        nearest = nearest_misfit(self.view)
-        if nearest is None:
-            return ""
-        cost = nearest.session.candidate_cost(nearest.table, nearest.row)
-        over = "; ".join(fit_line(fit) for fit in cost.fits if not fit.fits)
-        return error_html(f"no known policy fits; nearest is {nearest.label}: {over}")
 
     # Drawing.
 
@@ -352,17 +378,13 @@ class App:
 
     def _render(self) -> None:
         view = self.view
-        self.search_bar.show(self.run)
+        share = None if self.front is None else self.front.exact_hypervolume_ratio
+        self.search_bar.show(self.run, share if self.run.phase is state.Phase.DONE else None)
+        self.measure_bar.picks.disabled = self.measuring.is_active or not picks_of(view)
         self.advice_bar.keep_for(view.session)
-        drawn = (
-            view.known,
-            view.found,
-            view.cost,
-            view.selected_id,
-            view.fits_only,
-            self.run.phase,
-        )
-        if not _same(drawn, self._drawn):
+        shown = view.known, view.found, view.cost, view.selected_id, view.fits_only
+        drawn = (*shown, self.run.phase)
+        if not same_items(drawn, self._drawn):
             self._drawn = drawn
             self.tradeoff_data = self._make_data()
             tradeoff.update(self.figure, self.tradeoff_data)
@@ -376,17 +398,3 @@ class App:
             box.options = rows
         box.value = self.view.selected_id
         self._is_listing = False
-
-
-def _same(one: tuple[object, ...], other: tuple[object, ...]) -> bool:
-    """Equal length and every item the same object or an equal plain value."""
-    return len(one) == len(other) and all(
-        a is b or (isinstance(a, str | bool | int) and a == b)
-        for a, b in zip(one, other, strict=True)
-    )
-
-
-def _close_tree(widget: Any) -> None:
-    for child in getattr(widget, "children", ()):
-        _close_tree(child)
-    widget.close()

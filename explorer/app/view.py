@@ -13,11 +13,13 @@ from explorer.costmodel.report import Cost
 from explorer.figures.points import Budget, Points, worth_text
 from explorer.provenance import Kind
 from explorer.search.candidates import CandidateTable
+from explorer.search.picks import KNEE, choose
 from explorer.session import Session
 from explorer.units import BoolArray, IntArray, format_bytes, format_joules
 
 CHOICE = "choice"
 LIST_CAP = 24
+PICKED = (KNEE, "max-accuracy", "cheapest-near-best")
 MEMORY_NAMES = {"peak": "peak live memory", "above-inference": "memory above inference"}
 MEASURED_PRECISION = "fp32"  # what our trainer computes in, whatever setup is asked about
 
@@ -122,6 +124,43 @@ def nearest_misfit(view: View) -> Selection | None:
         return None
     row = int(np.argmin(np.maximum(known.violations, 0).sum(axis=1)))
     return Selection(session=view.session, label=known.labels[row], table=known, row=row)
+
+
+def picks_of(view: View) -> list[Selection]:
+    """Three of the front, each once; none without a search of what the controls say."""
+    found = view.found
+    if found is None or view.is_found_stale:
+        return []
+    table, rows = found.table, np.flatnonzero(found.table.on_front)
+    if not len(rows):
+        return []
+    fits = table.feasible[rows]
+    picks = {name: choose(name, table.values[rows], table.objectives, fits).row for name in PICKED}
+    names: dict[int, str] = {}
+    for name, pick in picks.items():
+        row = int(rows[pick])
+        names[row] = f"{names[row]}, {name}" if row in names else name
+    return [
+        Selection(
+            session=found.session,
+            label=f"{name}: {candidate_label(table, row)}",
+            table=table,
+            row=row,
+        )
+        for row, name in names.items()
+    ]
+
+
+def rejudged(view: View) -> View:
+    """The same designs at the same costs after more of them was measured."""
+    session, found = replace(view.session), view.found
+    if found is not None:
+        searched, table = replace(found.session), found.table
+        worth = searched.problem.judge.worth(table.designs, table.costs)
+        found = Found(session=searched, table=replace(table, worth=worth))
+    return replace(
+        view, session=session, chosen=session.chosen(), known=session.compare(), found=found
+    )
 
 
 def candidate_label(table: CandidateTable, row: int) -> str:

@@ -1,7 +1,6 @@
 """Measuring: fisher, measure, calibrate. Torch is imported when a command runs."""
 
 import json
-import os
 import threading
 from dataclasses import asdict
 from math import isfinite
@@ -16,6 +15,7 @@ from explorer.accuracy.records import FIXED, VARYING, AccuracyCurve, Ledger, sta
 from explorer.cli.shared import AsJson, Model, Policy, app, print_rows, show, stopping
 from explorer.errors import CalibrationError, SpecError, check_whole
 from explorer.graph import ModelGraph
+from explorer.paths import check_writable
 from explorer.search.loop import LARGEST_SEED
 from explorer.search.sources import score_path
 from explorer.session import Session
@@ -52,7 +52,7 @@ def fisher(
         raise SpecError.of("out", out, "a file, when weights are given")
     session = Session(model=model, task=task, policy="none")
     path = out or score_path(session.graph, task)
-    _check_writable(path)
+    check_writable(path)
     module = _network(session.graph, weights)
     table = task_scores(
         session.graph, task, episodes=episodes, seed=seed, module=module, device=device
@@ -98,7 +98,7 @@ def measure(
     check_whole("episodes", episodes, 1)
     check_whole("seed", seed, 0, LARGEST_SEED)
     if ledger is not None:
-        _check_writable(ledger)
+        check_writable(ledger)
     session = Session(model=model, task=task, device=board).with_policy(policy)
     module, chosen = _network(session.graph, weights), session.chosen_policy
     data = task_for(task, session.graph.input_shape)
@@ -173,7 +173,7 @@ def pretrain(
 
     check_whole("seed", seed, 0, LARGEST_SEED)
     checkpoint = out.with_name(f"{out.name}.checkpoint")
-    _check_writable(out)
+    check_writable(out)
     if checkpoint.exists() and not resume:
         raise SpecError(f"{checkpoint}: already there; add --resume to go on, or delete it")
     graph = Session(model=model, task=task, policy="none").graph
@@ -257,14 +257,3 @@ def _points(session: Session, curve: AccuracyCurve) -> list[dict[str, Any]]:
         }
         for step, time_s, mean, error in zip(*columns, strict=True)
     ]
-
-
-def _check_writable(path: Path) -> None:
-    """Before the work, not after: SpecError when a result could not be kept there."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SpecError(f"{path}: cannot be written: {error.strerror}") from None
-    target = path if path.exists() else path.parent
-    if path.is_dir() or not os.access(target, os.W_OK):
-        raise SpecError(f"{path}: cannot be written: not a writable file")

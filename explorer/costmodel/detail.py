@@ -96,15 +96,14 @@ def report(
     costs = replace(costs, arena_bytes=np.array([float(arena_bytes)]))
     own = cost_of_row(graph, device, costs, 0, reserve_bytes, plan)
     if accounting != DEVICE:
-        costs = recount(graph, costs, accounting)
-        other = cost_of_row(graph, device, costs, 0, reserve_bytes, plan)
+        other = recount(graph, costs, accounting)
         counted = dict.fromkeys(("macs", "memory"), _counted(f"accounting {accounting}"))
         kept = {at: by for at, by in own.provenance.items() if not at.startswith("memory.")}
         return replace(
             own,
             accounting=accounting,
-            macs=other.macs,
-            memory=other.memory,
+            macs=_macs_of(other, 0),
+            memory=_memory_of(other, 0),
             provenance=kept | counted,
         )
     columns = buffer_columns([buffer for buffer, _ in placed])
@@ -145,11 +144,8 @@ def cost_of_row(
             "recompute": setup.recompute,
         },
         accounting=DEVICE,
-        macs={
-            name.removesuffix("_macs"): float(getattr(costs, name)[row]) for name in MACS_COLUMNS
-        },
-        memory={name: float(getattr(costs, name)[row]) for name in MEMORY_COLUMNS}
-        | {"runtime_arena_bytes": np.nan},
+        macs=_macs_of(costs, row),
+        memory=_memory_of(costs, row),
         fits=tuple(fits_of(device, costs, row, reserve_bytes)),
         step_time_s=float(costs.step_time_s[row]),
         step_energy_j=float(costs.step_energy_j[row]),
@@ -165,6 +161,16 @@ def cost_of_row(
             *_overflow_warnings(device, costs, row),
         ),
     )
+
+
+def _macs_of(costs: CostReport, row: int) -> dict[str, float]:
+    return {name.removesuffix("_macs"): float(getattr(costs, name)[row]) for name in MACS_COLUMNS}
+
+
+def _memory_of(costs: CostReport, row: int) -> dict[str, float]:
+    """What a run-time allocator would take is not worked out here: nan."""
+    known = {name: float(getattr(costs, name)[row]) for name in MEMORY_COLUMNS}
+    return known | {"runtime_arena_bytes": np.nan}
 
 
 def _overflow_wait_s(device: DeviceProfile, costs: CostReport, row: int) -> FloatArray:

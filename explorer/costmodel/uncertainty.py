@@ -20,7 +20,6 @@ from functools import lru_cache
 from zlib import crc32
 
 import numpy as np
-from scipy.special import ndtri
 
 from explorer.adapters import with_adapters
 from explorer.costmodel.evaluate import device_life_table, evaluate
@@ -140,14 +139,14 @@ def step_spending(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch
 
 def _waiting(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> Spending:
     """What one step waits for the overflow level."""
-    wait_s = overflow_seconds(
-        device, designs.setup, evaluate(graph, device, designs).peak_live_bytes
-    )
-    drawn_s, power_w = np.repeat(wait_s, 1 + DRAWS), np.zeros(1)
+    drawn_s, power_w = np.zeros(1 + DRAWS), np.zeros(1)
     level = device.level("overflow")
-    if level is not None and level.wait_power_w is not None and wait_s[0]:
+    if level is not None and level.wait_power_w is not None:
+        peak = evaluate(graph, device, designs).peak_live_bytes
         path = f"memory.{level.name}"
-        drawn_s = drawn_s * np.exp(_log_factors(device, f"{path}.bytes_per_s"))
+        drawn_s = overflow_seconds(device, designs.setup, peak) * np.exp(
+            _log_factors(device, f"{path}.bytes_per_s")
+        )
         power_w = level.wait_power_w * np.exp(_log_factors(device, f"{path}.wait_power_w"))
     return Spending(time_s=Spread(drawn_s), energy_j=Spread(drawn_s * power_w))
 
@@ -207,4 +206,6 @@ def _scores(device: DeviceProfile, what: SourceBlock | str) -> FloatArray:
     """Normal scores [N], shuffled for a source or a number of this device."""
     label = what if isinstance(what, str) else f"{what.cite} {what.fields}"
     shuffle = np.random.default_rng(crc32(f"{device.name}: {label}".encode()))
+    from scipy.special import ndtri
+
     return ndtri((shuffle.permutation(DRAWS) + 0.5) / DRAWS)

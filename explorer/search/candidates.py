@@ -14,6 +14,7 @@ from explorer.search.front import (
     Objective,
     hypervolume,
     is_non_dominated,
+    position_of,
 )
 from explorer.search.picks import KNEE, Pick, choose
 from explorer.units import BoolArray, FloatArray, IntArray
@@ -98,8 +99,8 @@ class CandidateTable:
     @property
     def memory_bytes(self) -> FloatArray:
         """What the memory objective makes small [P]: one of MEMORY_OBJECTIVES."""
-        name = next(objective.name for objective in self.objectives if objective.unit == "byte")
-        memory: FloatArray = getattr(self.costs, name)
+        objective = self.objectives[position_of(self.objectives, "byte")]
+        memory: FloatArray = getattr(self.costs, objective.name)
         return memory
 
     @property

@@ -30,6 +30,11 @@ class Objective:
         return 1.0 if self.sense == "min" else -1.0
 
 
+def position_of(objectives: tuple[Objective, ...], unit: str) -> int:
+    """Which objective is in a unit: 1 (the score), byte or J; ValueError when none is."""
+    return [objective.unit for objective in objectives].index(unit)
+
+
 def normalised_values(values: FloatArray, objectives: tuple[Objective, ...]) -> FloatArray:
     """Natural values [P, M] as minimised multiples of the scales."""
     signs = np.array([objective.sign for objective in objectives])

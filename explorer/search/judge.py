@@ -107,9 +107,10 @@ def design_keys(designs: DesignBatch) -> list[DesignKey]:
 def measured_accuracies(
     graph: ModelGraph, runs: Sequence[MeasuredRun]
 ) -> dict[DesignKey, tuple[float, float]]:
-    """Accuracy and standard error of a ledger's designs."""
+    """Accuracy and standard error of a ledger's designs; of several runs the longest counts."""
     if not runs:
         return {}
+    runs = sorted(runs, key=lambda run: run.episodes)
     designs = ledger_designs(graph, runs)
     return {
         key: (run.accuracy, run.standard_error or np.nan)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from explorer.errors import SpecError
-from explorer.search.front import ACCURACY, Objective, knee_index, normalised_values
+from explorer.search.front import ACCURACY, Objective, knee_index, normalised_values, position_of
 from explorer.units import BoolArray, FloatArray, IntArray, format_bytes, format_joules
 
 KNEE = "knee"
@@ -101,7 +101,7 @@ class _Members:
         return self.objectives[self._column("1")]
 
     def _column(self, unit: str) -> int:
-        return [objective.unit for objective in self.objectives].index(unit)
+        return position_of(self.objectives, unit)
 
     def _text(self, score: float) -> str:
         return f"{score:.1%}" if self.is_accuracy else f"{score:.3f}"

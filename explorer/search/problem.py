@@ -16,7 +16,7 @@ from explorer.search.candidates import (
     PROXY_SCORE,
     CandidateTable,
 )
-from explorer.search.front import ACCURACY, Objective, anchored
+from explorer.search.front import ACCURACY, Objective, anchored, position_of
 from explorer.search.judge import Judge
 from explorer.units import FloatArray
 
@@ -72,8 +72,7 @@ class Problem:
     @property
     def memory_name(self) -> str:
         """The objective that is memory."""
-        found = {objective.name for objective in self.objectives}
-        return next(name for name in MEMORY_OBJECTIVES.values() if name in found)
+        return self.objectives[position_of(self.objectives, "byte")].name
 
     @property
     def usable_bytes(self) -> float:

@@ -13,15 +13,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csr_array
 
 from explorer.design import DesignBatch
 from explorer.search.additive import Additive, Columns
 from explorer.units import BoolArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from scipy.optimize import LinearConstraint
+    from scipy.sparse import csr_array
 
 GAP = 1e-6
 ROUGH_GAP, ROUGH_NODES = 0.03, 50
@@ -87,6 +89,8 @@ class Program:
         rows, constant, unit, goal = self._spent
         ceiling = (budgets[goal] - constant) / unit
         binary = np.arange(len(columns)) < columns.binary_count
+        from scipy.optimize import Bounds, LinearConstraint, milp
+
         with _silent():
             return milp(
                 -self.question.score[:-1],
@@ -97,7 +101,7 @@ class Program:
             )
 
     @cached_property
-    def _spent(self) -> tuple[csr_array, FloatArray, FloatArray, IntArray]:
+    def _spent(self) -> tuple["csr_array", FloatArray, FloatArray, IntArray]:
         """Rows of what is spent, their constants in natural units, their units, their goals."""
         question = self.question
         others, memory = iter(question.spending), question.problem.memory_name
@@ -108,14 +112,16 @@ class Program:
         scales = {objective.name: objective.scale for objective in question.problem.objectives}
         unit = np.array([scales[name] for name in question.names])[goal] / UNITS_PER_SCALE
         rows = np.concatenate(blocks)
+        from scipy.sparse import csr_array
+
         return csr_array(rows[:, :-1] / unit[:, None]), rows[:, -1], unit, goal
 
     @cached_property
-    def _logic(self) -> LinearConstraint:
+    def _logic(self) -> "LinearConstraint":
         return _logic(self.question.columns)
 
 
-def _logic(columns: Columns) -> LinearConstraint:
+def _logic(columns: Columns) -> "LinearConstraint":
     """What ties columns together: one level a layer, something trains, sets, shares."""
     layer_count, level_count = len(columns.table.axes.names), len(columns.level_layer)
     bias_count, unit = len(columns.bias_layer), np.eye(len(columns))
@@ -140,6 +146,9 @@ def _logic(columns: Columns) -> LinearConstraint:
     groups = [(at_most, -np.inf, 1.0), (at_least, 1.0, np.inf)]
     groups += [(not_below, 0.0, np.inf), (not_above, -np.inf, 0.0)]
     stacked = [(np.concatenate(rows), low, high) for rows, low, high in groups if rows]
+    from scipy.optimize import LinearConstraint
+    from scipy.sparse import csr_array
+
     return LinearConstraint(
         csr_array(np.concatenate([rows for rows, _, _ in stacked])),
         np.concatenate([np.full(len(rows), low) for rows, low, _ in stacked]),

@@ -10,7 +10,7 @@ from explorer.accuracy.scores import ScoreTable
 from explorer.device import DeviceProfile, load_device
 from explorer.errors import CalibrationError, ExplorerError, MissingDataError, SpecError
 from explorer.graph import ModelGraph
-from explorer.paths import data_cache, kept_name
+from explorer.paths import data_cache, kept_name, user_cache
 from explorer.search.criteria import Study, study
 from explorer.search.judge import calibrate_runs
 
@@ -65,12 +65,49 @@ def measured_runs(graph: ModelGraph, task: str) -> tuple[MeasuredRun, ...]:
     one with most runs counts.
     """
     ledger = Ledger(data_cache() / "runs" / f"{kept_name(graph.name, task)}.jsonl")
+    return _commonest(_runs_of(graph, ledger))
+
+
+def own_ledger(graph: ModelGraph, task: str) -> Ledger:
+    """Where the app keeps what a user measures, in the user's cache."""
+    return Ledger(user_cache() / "runs" / f"{kept_name(graph.name, task)}.jsonl")
+
+
+def known_runs(graph: ModelGraph, task: str) -> tuple[MeasuredRun, ...]:
+    """Measured runs, and those of the user's own ledger that are of one scale with them.
+
+    Own runs are of few episodes, so they say what a design reached and calibrate nothing.
+    """
+    shipped, ledger = measured_runs(graph, task), own_ledger(graph, task)
+    try:
+        state = ledger.path.stat()
+    except OSError:
+        return shipped
+    own = _own_runs(graph, ledger, state.st_mtime_ns, state.st_size)
+    if not shipped:
+        return _commonest(own)
+    first = shipped[0]
+    scale = (first.weights_digest, first.protocol)
+    return (*shipped, *(run for run in own if (run.weights_digest, run.protocol) == scale))
+
+
+@lru_cache(maxsize=32)
+def _own_runs(graph: ModelGraph, ledger: Ledger, *_: int) -> tuple[MeasuredRun, ...]:
+    """Kept for a state of the file, by its time and size."""
+    return _runs_of(graph, ledger)
+
+
+def _runs_of(graph: ModelGraph, ledger: Ledger) -> tuple[MeasuredRun, ...]:
     own = own_weights(graph)
-    groups = comparable(
+    return tuple(
         run
         for run in ledger.read()
         if run.model.digest == graph.digest and own in ("", run.weights_digest)
     )
+
+
+def _commonest(runs: tuple[MeasuredRun, ...]) -> tuple[MeasuredRun, ...]:
+    groups = comparable(runs)
     return groups[0] if groups else ()
 
 

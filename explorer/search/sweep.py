@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
-from scipy.stats.qmc import Halton
 
 from explorer.design import DesignBatch
 from explorer.errors import SpecError
@@ -85,6 +84,8 @@ def budget_grid(question: Additive, memory_side: int, side: int) -> tuple[FloatA
 
 def sweep(question: Additive, count: int, seed: int = 0) -> DesignBatch:
     """At most `count` different designs over all depths and prices."""
+    from scipy.stats.qmc import Halton
+
     points = Halton(1 + len(question.names), rng=seed).random(TRIES * count)
     starts = range(0, len(points), CHUNK)
     chosen = np.concatenate([_chosen(question, points[at : at + CHUNK]) for at in starts])

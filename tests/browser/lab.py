@@ -210,6 +210,7 @@ def click_point(page: Page, trace: int, point: int) -> None:
     x, y = pixel_of(page, trace, point)
     page.mouse.move(x - 3, y)
     page.mouse.move(x, y)
+    page.wait_for_selector(".explorer-app .hoverlayer .hovertext")
     page.wait_for_timeout(200)
     page.mouse.click(x, y)
 

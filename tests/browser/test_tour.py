@@ -23,8 +23,6 @@ DETAILS = (
     ".slice(0, 2).map(e => e.textContent).join()"
 )
 STATUS = "[...document.querySelectorAll('.explorer-app .explorer-text')].map(e => e.textContent)"
-KNOWN_TRACE = 6
-FRONT_TRACE = 4
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +99,16 @@ def test_tour(server: lab.Lab, page: Page) -> None:
     lab.press(page, "Search")
     _await_status(page, "done 200/200")
 
-    # A click on a point of the first panel selects it everywhere.
-    for trace in (KNOWN_TRACE, FRONT_TRACE):
+    # A click on a point of the first panel selects it everywhere: a known policy, and the best
+    # of the front (its first member is that policy again).
+    known, front = (
+        page.evaluate(f"name => {lab.PLOT}._fullData.findIndex(trace => trace.name === name)", name)
+        for name in ("known", "front")
+    )
+    best = page.evaluate(f"{lab.PLOT}._fullData[{front}].x.length - 1")
+    for trace, point in ((known, 0), (front, best)):
         numbers = page.evaluate(DETAILS)
-        lab.click_point(page, trace, 0)
+        lab.click_point(page, trace, point)
         page.wait_for_function(f"old => {DETAILS} !== old", arg=numbers)
     _picture(page, "4-selected")
 

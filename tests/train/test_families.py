@@ -33,6 +33,7 @@ SPECS = (
     "full",
     "bias-only",
     "free:feature_mix=0.25,blocks.2.depthwise=0.5,bias=1",
+    "sparse-update:biases=4,layers=7-9,shares=0.5-0.25",
     "tinytl",
     "tinytl:blocks=1",
     "adapter-drop",

@@ -16,18 +16,22 @@ from plotly.callbacks import Points as Hit
 
 import explorer
 import explorer.app as app_package
-from explorer import catalog
-from explorer.app import App, get_app, state
+from explorer import catalog, paths
+from explorer.accuracy.finetune import measure
+from explorer.app import App, get_app, optimum, state
 from explorer.app.answer import error_html, fit_line, levels_html, numbers_html, verdict_html
 from explorer.app.details import details_html
 from explorer.app.frame_clock import FrameClock
-from explorer.app.runner import Batch, Ended, Runner
+from explorer.app.runner import Batch, Ended, Runner, Worker
 from explorer.app.state import Phase, Run, reduce
-from explorer.app.view import CHOICE, Selection
+from explorer.app.view import CHOICE, Selection, picks_of
 from explorer.costmodel.report import Fit
 from explorer.document import load_policy
+from explorer.errors import MissingDataError, SpecError
 from explorer.figures.roles import ROLES
 from explorer.search.control import SearchControl
+from explorer.search.picks import NEAR_RATIO
+from explorer.search.sources import measured_runs, own_ledger
 from explorer.session import ALWAYS_APPLICABLE, Session
 from explorer.units import format_bytes, format_joules, format_seconds
 
@@ -184,7 +188,7 @@ def test_runner_reports_batches_and_the_result() -> None:
     first, second, last = runner.drain()
     assert isinstance(first, Batch)
     assert (second.done, second.hypervolume) == (2, 0.2)
-    assert last == Ended(front="front")
+    assert last == Ended(result="front")
     assert len(woken) == 3
     assert runner.drain() == []
 
@@ -430,7 +434,7 @@ def test_when_nothing_fits_the_page_says_by_how_much() -> None:
 def test_advice_is_about_what_the_controls_say() -> None:
     async def steps(app: App) -> None:
         app.advice_bar.ask.click()
-        assert "largest batch that fits in one pass" in app.advice_bar.answer.value
+        assert "one sample at a time fits" in app.advice_bar.answer.value
         assert "saves" in app.advice_bar.answer.value
         app.controls.batch.value = 2
         await app.wait(30)
@@ -733,3 +737,222 @@ def test_details_name_the_measured_accuracy_beside_a_proxy():
     unmeasured = session.with_policy("free:first_conv=0.5")
     words = Selection(session=unmeasured, label="x", table=unmeasured.chosen(), row=0).worth_words
     assert "measured" not in words
+
+
+# Measuring, and how near a search came to the optimum.
+
+DIGITS = Session(model="digits-cnn", policy="bias-only:last=5")
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(paths.CACHE_VARIABLE, str(tmp_path))
+    return tmp_path
+
+
+def said_by(bar: Any) -> list[str]:
+    """Everything a status is made to say from now on."""
+    said: list[str] = []
+    bar.status.observe(lambda change: said.append(change["new"]), names="value")
+    return said
+
+
+def test_measuring_shows_the_accuracy_of_the_point_at_once(own_cache: Path) -> None:
+    async def steps(app: App) -> None:
+        assert "measured" not in app.answer.verdict.value
+        said = said_by(app.measure_bar)
+        app.measure_bar.episodes.value = 3
+        app.measure_bar.measure.click()
+        assert app.measure_bar.measure.disabled
+        assert not app.measure_bar.cancel.disabled
+        app.controls.batch.value = 2
+        await until(lambda: app.view.session.batch == 2)
+        assert app.measuring.is_active
+        await app.wait(60)
+        assert not app.measure_bar.measure.disabled
+        assert app.measure_bar.cancel.disabled
+
+        (run,) = own_ledger(DIGITS.graph, "digits").read()
+        shipped = measured_runs(DIGITS.graph, "digits")
+        assert (run.episodes, run.tuning.episodes) == (3, 2)
+        assert (run.protocol, run.seed) == (shipped[0].protocol, shipped[0].seed)
+        reached = f"{run.accuracy:.1%} ± {run.standard_error:.1%}"
+        assert reached in app.measure_bar.status.value
+        assert f"accuracy on digits {reached} (measured" in app.answer.verdict.value
+        assert app.view.session.batch == 2
+        count = 3 + 2 * len(run.tuning.rates)
+        assert any(f"{count}/{count} fine-tunings" in words for words in said)
+
+    driven(steps, DIGITS)
+
+
+def test_measured_runs_agree_with_a_measurement_of_their_own(own_cache: Path) -> None:
+    async def steps(app: App) -> None:
+        app.measure(episodes=2)
+        await app.wait(60)
+        (run,) = own_ledger(DIGITS.graph, "digits").read()
+        again = measure(
+            DIGITS.graph,
+            "digits",
+            DIGITS.chosen_policy,
+            episodes=2,
+            tuning_episodes=2,
+            protocol=run.protocol,
+            seed=run.seed,
+        )
+        assert run.key == again.key
+        assert run.per_episode_accuracy == again.per_episode_accuracy
+
+    driven(steps, DIGITS)
+
+
+def test_picks_of_the_front_are_measured_and_known_to_the_search(own_cache: Path) -> None:
+    async def steps(app: App) -> None:
+        assert app.measure_bar.picks.disabled
+        with pytest.raises(SpecError, match="before a search"):
+            app.measure(picks=True)
+        app.search(trials=60)
+        await app.wait(60)
+        assert not app.measure_bar.picks.disabled
+        picks = picks_of(app.view)
+        rows = [pick.row for pick in picks]
+        table = app.table
+        assert len(set(rows)) == len(rows) <= 3
+        assert app.front.knee() in rows
+        assert table.on_front[rows].all()
+        best = table.score[table.on_front].max()
+        near = np.flatnonzero(
+            table.on_front & (table.score >= best - NEAR_RATIO * table.objectives[0].scale)
+        )
+        cheapest = next(pick for pick in picks if "cheapest" in pick.label)
+        assert table.step_energy_j[cheapest.row] == table.step_energy_j[near].min()
+        unknown = [row for row in rows if np.isnan(table.worth.measured[row])]
+        app.measure(episodes=2, picks=True)
+        await app.wait(120)
+        assert len(own_ledger(DIGITS.graph, "digits").read()) == len(rows)
+        assert unknown
+        assert np.isfinite(app.table.worth.measured[rows]).all()
+        np.testing.assert_array_equal(app.table.score, table.score)
+        app.select(f"found:{unknown[0]}")
+        await app.wait(30)
+        assert "% (measured, trained in fp32)" in app.answer.verdict.value
+
+    driven(steps, DIGITS)
+
+
+def test_measuring_can_be_cancelled(own_cache: Path) -> None:
+    async def steps(app: App) -> None:
+        app.measure(episodes=1000)
+        await until(lambda: "1/" in app.measure_bar.status.value, 60)
+        app.measure()
+        app.measure_bar.cancel.click()
+        await app.wait(30)
+        assert "stopped after" in app.measure_bar.status.value
+        assert not own_ledger(DIGITS.graph, "digits").path.exists()
+        assert app.message.value == ""
+
+        app.measure(episodes=1000)
+        waiting = asyncio.create_task(app.wait(60))
+        await until(lambda: "1/" in app.measure_bar.status.value, 60)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await app.wait(30)
+        assert "stopped after" in app.measure_bar.status.value
+
+        app.measure(episodes=1000)
+        app.close()
+        assert app.measuring.join(0)
+
+    driven(steps, DIGITS)
+
+
+def test_missing_data_is_one_sentence_and_raised_by_wait(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(paths.DATA_VARIABLE, raising=False)
+
+    async def steps(app: App) -> None:
+        app.measure()
+        with pytest.raises(MissingDataError) as missing:
+            await app.wait(60)
+        assert app.message.value == error_html(str(missing.value))
+        assert app.measure_bar.status.value == ""
+        assert not app.measure_bar.measure.disabled
+
+    driven(steps, replace(DIGITS, task="trashnet"))
+
+
+def test_a_ledger_that_cannot_be_written_is_said_before_the_work() -> None:
+    async def steps(app: App) -> None:
+        app.measure()
+        with pytest.raises(SpecError, match="cannot be written"):
+            await app.wait(60)
+        assert "cannot be written" in app.message.value
+
+    driven(steps, DIGITS)
+
+
+def test_a_measuring_thread_that_dies_is_raised_by_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def steps(app: App) -> None:
+        monkeypatch.setattr(Worker, "_work", lambda self: None)
+        app.measure()
+        app._wake()
+        with pytest.raises(RuntimeError, match="the measure thread ended without a word"):
+            await app.wait(30)
+
+    driven(steps, DIGITS)
+
+
+def test_after_a_search_its_share_of_the_optimum_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimum, "TIME_LIMIT_S", 1.0)
+
+    async def steps(app: App) -> None:
+        app.search(trials=60)
+        await app.wait(60)
+        await until(lambda: app.front.exact_hypervolume_ratio is not None, 60)
+        await app.wait(30)
+        share = app.front.exact_hypervolume_ratio
+        assert 0.5 < share <= 1
+        words = f"{share:.1%} of the additive-proxy optimum (not about accuracy)"
+        assert words in app.search_bar.status.value
+        app.controls.optimizer.value = "adam"
+        await app.wait(30)
+        assert "optimum" not in app.search_bar.status.value
+
+    driven(steps, Session(model="digits-cnn"))
+
+
+@dataclass(frozen=True)
+class Unadditive(Session):
+    """A session whose score has no exact optimum, and one that waits to be told to stop."""
+
+    def exact_front(self, *, control: SearchControl, **options: Any) -> Any:
+        if self.batch == 1:
+            raise SpecError("not additive")
+        while control.proceed():
+            time.sleep(0.01)
+        stopped.append(control)
+        raise SpecError("stopped")
+
+
+stopped: list[SearchControl] = []
+
+
+def test_without_an_additive_score_nothing_is_shown_and_a_new_search_cancels() -> None:
+    async def steps(app: App) -> None:
+        app.search(trials=20)
+        await app.wait(60)
+        await until(lambda: not app._optimum.is_active)
+        assert "optimum" not in app.search_bar.status.value
+        assert app.message.value == ""
+        app.controls.batch.value = 2
+        app.search(trials=20)
+        await app.wait(60)
+        assert app._optimum.is_active
+        app.search(trials=20)
+        await until(lambda: len(stopped) == 1)
+        await app.wait(60)
+        assert app.run.phase is Phase.DONE
+
+    driven(steps, Unadditive(model="digits-cnn"))
