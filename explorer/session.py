@@ -42,6 +42,7 @@ from explorer.search.control import SearchControl
 from explorer.search.exact import TIME_LIMIT_S, ExactFront, OnOptimum, exact_front
 from explorer.search.judge import Judge, measured_accuracies
 from explorer.search.loop import OnBatch, explore
+from explorer.search.measured import MeasuredProblem, Measuring
 from explorer.search.named import StudyPlace
 from explorer.search.problem import Problem
 from explorer.search.sources import (
@@ -178,25 +179,34 @@ class Session(Question):
         study: str | None = None,
         storage: str | None = None,
         warm: bool = True,
+        measuring: Measuring | None = None,
         on_batch: OnBatch | None = None,
         control: SearchControl | None = None,
     ) -> ParetoFront:
         """Multi-objective search over what to train; known policies are among the candidates.
 
-        `warm` adds good designs of a few cheap rules before the first trial.
+        `warm` adds good designs of a few cheap rules before the first trial. With `measuring`
+        every trial is really fine-tuned and kept in its ledger, and nothing else is a candidate.
         """
         if storage is not None and study is None:
             raise SpecError.of("study", None, "a name, when a storage is given")
+        problem, question = self.problem, self._question(space)
+        if measuring is None:
+            known = concatenate([self.compare(), self._greedy()]) if warm else self.compare()
+        else:
+            cancelled = None if control is None else lambda: control.is_stopped
+            problem = MeasuredProblem.on(problem, self.task_name, measuring, cancelled)
+            known, question = problem.screen(self._batch([])), question | measuring.question
         return explore(
-            self.problem,
+            problem,
             self._space(space),
-            concatenate([self.compare(), self._greedy()]) if warm else self.compare(),
+            known,
             trials=trials,
             sampler=sampler,
             seed=seed,
-            question=self._question(space),
+            question=question,
             place=None if study is None else StudyPlace(name=study, storage=storage),
-            warm=warm,
+            warm=warm and measuring is None,
             on_batch=on_batch,
             control=control,
         )

@@ -1,50 +1,43 @@
 """Named studies: kept in a storage, gone on with after any end, shared by workers.
 
-What the trials of a study are is agreed on without a lock. Trial numbers are unique and rise,
-so a worker that asked for a trial keeps it only if fewer earlier ones are told or in work than
-the study shall have. Genes told before are not evaluated again: such a trial gets the same
-values and the number of its twin as `same_as`. Genes another worker has in work are given up.
-Work of a process that died is taken up by whoever comes; only a worker that sleeps longer
-than HELD_S between asking and telling can make a study longer than asked.
+Workers take turns: whoever reads or writes the study holds its lock, which ends with the
+process. In a turn a worker learns what others told, draws genes in memory and either tells
+them at once or, where evaluating takes long, writes them down as running under its name, which
+it holds a lock on as long as it lives. So a study never has more trials than asked for, and a
+running trial whose worker is gone is failed and its genes are drawn again, once.
 """
 
 import json
 import os
-import socket
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from explorer.document import design_record
 from explorer.errors import SpecError
-from explorer.search.candidates import CandidateTable, concatenate
-from explorer.search.front import normalised_values
+from explorer.search.candidates import CandidateTable
+from explorer.search.draws import BATCH, Draws
+from explorer.search.locks import FILE_DATABASE, FileLocks, Locks, database_locks
 from explorer.search.problem import Problem
-from explorer.search.space import SearchSpace
-from explorer.units import IntArray
 
 if TYPE_CHECKING:
     import optuna
-    from optuna.distributions import IntDistribution
+    from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+    from optuna.storages.journal import BaseJournalFileLock
     from optuna.trial import FrozenTrial
 
-QUESTION = "question"
-WORKER = "worker"
-SAME_AS = "same_as"
-FIXED = "fixed_params"  # Optuna's own name for the genes of a trial that waits in line
-HELD_S = 60.0  # a trial asked for longer ago is not in work any more
-ASKING_S, ASKING_PAUSE_S = 10.0, 0.02  # a trial without a worker's name is being asked for
+QUESTION, POLICY, WORKER = "question", "policy", "worker"  # attributes of study and trial
+DIRECTIONS = {"min": "minimize", "max": "maximize"}
+TURN = "turn"
 WAIT_S = 0.1
-LOCK_GRACE_S = 5  # a journal's lock older than that was left by a process that died
-OPENINGS, OPENING_PAUSE_S = 5, 0.2  # workers that start at once make the tables of one database
-DATABASE_PATIENCE_S = 60.0  # for a lock of sqlite
-
-Genes = tuple[int, ...]
+LOCK_GRACE_S = 5  # Optuna's own lock of a journal outlives its process
+DATABASE_PATIENCE_S = 60.0  # for one who only looks at an SQLite file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,137 +54,167 @@ class StudyPlace:
 
 
 @dataclass(eq=False, kw_only=True)
-class Worker:
-    """One process's view of a study; `store` holds each design once, `rows` by its genes."""
+class NamedStudy:
+    """One worker's part in a study; `draws` holds the sampler and every told candidate."""
 
     study: "optuna.Study"
-    problem: Problem
-    space: SearchSpace
-    store: CandidateTable | None = None
-    rows: dict[Genes, int] = field(default_factory=dict)
+    storage: "BaseStorage"
+    draws: Draws
+    locks: Locks
+    turn: "Callable[[], AbstractContextManager[None]]"
+    worker: str = field(default_factory=lambda: uuid.uuid4().hex)
+    learnt: set[int] = field(default_factory=set)
 
-    def told(self) -> tuple[CandidateTable | None, int]:
-        """Designs of every told trial, whoever told it, and how many trials that are."""
-        told = [trial for trial in self._trials() if _is_told(trial)]
-        rows = self._rows_of([self._genes(trial.params) for trial in told])
-        return (None if self.store is None else self.store.take(rows)), len(told)
+    def work(self, trials: int) -> None:
+        """Ask for some trials, evaluate and tell them; wait when others have the last in work."""
+        if self.draws.problem.takes_long:
+            self._work_between_turns(trials)
+            return
+        with self.turn():
+            asked = self._ask(BATCH, trials)
+            if asked:
+                batch = self.draws.screen(asked)
+                self._add(self.draws.tell(asked, batch), batch)
 
-    def work(self, distributions: "dict[str, IntDistribution]", count: int, trials: int) -> None:
-        """Ask for at most `count` trials, evaluate and tell them; wait when none is left to ask.
+    def learn(self) -> None:
+        """Join what others told."""
+        with self.turn():
+            self._learn()
 
-        The study ends with `trials` told ones.
-        """
-        from optuna.trial import TrialState
-
-        room = trials - sum(_is_told(trial) or _is_held(trial) for trial in self._trials())
-        if room <= 0:
+    def _work_between_turns(self, trials: int) -> None:
+        with self.turn():
+            asked = self._ask(1, trials)
+            self._add(self.draws.running())
+        if not asked:
             time.sleep(WAIT_S)
             return
-        asked = []
-        for _ in range(min(count, room)):
-            asked.append(self.study.ask(dict(distributions)))
-            asked[-1].set_user_attr(WORKER, [socket.gethostname(), os.getpid()])
-        mine = {trial.number for trial in asked}
-        kept, first = [], dict[Genes, int]()
-        for number, genes, ahead, others in self._order(mine):
-            if ahead >= trials or genes in others:
-                self.study.tell(number, state=TrialState.FAIL)
-            else:
-                first.setdefault(genes, number)
-                kept.append((number, genes))
-            if genes in others:  # two workers draw alike
-                self.study.sampler.reseed_rng()
-        self._tell({trial.number: trial for trial in asked}, kept, first)
+        batch = self.draws.screen(asked)
+        with self.turn():
+            self._tell(self.draws.tell(asked, batch), batch)
 
-    def _order(self, mine: set[int]) -> Iterator[tuple[int, Genes, int, set[Genes]]]:
-        """Of my trials the number, genes, trials ahead of it, and genes others have in work."""
-        ahead, others = 0, set[Genes]()
-        for trial in self._asked_up_to(max(mine)):
-            waits = trial.state.name == "WAITING"
-            if trial.number in mine:
-                yield trial.number, self._genes(trial.params), ahead, others
-            elif waits:
-                others.add(self._genes(trial.system_attrs[FIXED]))
-            elif _is_held(trial):
-                others.add(self._genes(trial.params))
-            ahead += waits or _is_told(trial) or _is_held(trial)
+    def _ask(self, count: int, trials: int) -> "list[optuna.Trial]":
+        """At most `count` trials, so many that the study ends with `trials`."""
+        from optuna.trial import TrialState
 
-    def _asked_up_to(self, last: int) -> "list[FrozenTrial]":
-        """Trials by number, once those that others are just asking for have all their genes."""
-        while True:
-            trials = self._trials()[: last + 1]
-            if all(len(t.params) == len(self._names) for t in trials if _is_held(t)):
-                return trials
-            time.sleep(ASKING_PAUSE_S)
+        kept = self._learn()
+        running = [trial for trial in kept if _runs(trial) and WORKER in trial.user_attrs]
+        gone = {
+            worker
+            for worker in {trial.user_attrs[WORKER] for trial in running} - {self.worker}
+            if self.locks.is_free(worker)
+        }
+        held = [trial for trial in running if trial.user_attrs[WORKER] not in gone]
+        room = max(0, min(count, trials - self.draws.told - len(held)))
+        orphans = [trial for trial in running if trial.user_attrs[WORKER] in gone][:room]
+        for trial in orphans:
+            self.study.tell(trial.number, state=TrialState.FAIL)
+        self.draws.skip([self.draws.genes(trial.params) for trial in held])
+        again = [self.draws.genes(trial.params) for trial in orphans]
+        return self.draws.ask(room, first=again, after=len(kept))
 
-    def _tell(
-        self,
-        asked: "dict[int, optuna.Trial]",
-        kept: list[tuple[int, Genes]],
-        first: dict[Genes, int],
-    ) -> None:
-        twins = {self._genes(t.params): t.number for t in self._trials() if _is_told(t)}
-        rows = self._rows_of([genes for _, genes in kept])
-        if self.store is None or not kept:
-            return
-        goals = normalised_values(self.store.values[rows], self.store.objectives)
-        for (number, genes), goal, over in zip(
-            kept, goals, self.store.violations[rows], strict=True
-        ):
-            twin = twins.get(genes, first[genes])
-            if twin != number:
-                asked[number].set_user_attr(SAME_AS, twin)
-            for index, value in enumerate(over):
-                asked[number].set_constraint(f"over_{index}", float(value))
-            self.study.tell(number, [float(value) for value in goal])
+    def _learn(self) -> "list[FrozenTrial]":
+        """Every trial; those that others told since last time are joined."""
+        kept = self.study.get_trials(deepcopy=False)
+        new = [
+            trial
+            for trial in kept
+            if trial.state.name == "COMPLETE"
+            and trial.number not in self.learnt
+            and trial.user_attrs.get(WORKER) != self.worker
+        ]
+        self.draws.learn(new)
+        self.learnt.update(trial.number for trial in new)
+        return kept
 
-    def _rows_of(self, genes: list[Genes]) -> IntArray:
-        """Rows of the store; designs that are not there yet are screened in one call."""
-        new = list(dict.fromkeys(one for one in genes if one not in self.rows))
-        if new:
-            found = self.problem.screen(self.space.decode(np.array(new)))
-            start = len(self.rows)
-            self.store = found if self.store is None else concatenate([self.store, found])
-            self.rows |= {one: start + at for at, one in enumerate(new)}
-        return np.array([self.rows[one] for one in genes], dtype=np.int64)
+    def _add(self, trials: "list[FrozenTrial]", batch: CandidateTable | None = None) -> None:
+        """Write trials down under this worker's name, each at once with its whole policy."""
+        from optuna.trial import create_trial
 
-    def _genes(self, params: Mapping[str, Any]) -> Genes:
-        return tuple(int(params[name]) for name in self._names)
+        for row, trial in enumerate(trials):
+            design = self.draws.designs([trial])[0]
+            policy = json.dumps(design_record(design), separators=(",", ":"))
+            self.study.add_trial(
+                create_trial(
+                    state=trial.state,
+                    params=trial.params,
+                    distributions=trial.distributions,
+                    values=None if batch is None else batch.values[row].tolist(),
+                    user_attrs={POLICY: policy, WORKER: self.worker},
+                    system_attrs=trial.system_attrs,
+                )
+            )
 
-    @property
-    def _names(self) -> list[str]:
-        return [gene.name for gene in self.space.genes]
-
-    def _trials(self) -> "list[FrozenTrial]":
-        return self.study.get_trials(deepcopy=False)
+    def _tell(self, told: "list[FrozenTrial]", batch: CandidateTable) -> None:
+        """Finish the trials that run under this worker's name, in their order."""
+        running = [
+            trial
+            for trial in self.study.get_trials(deepcopy=False)
+            if _runs(trial) and trial.user_attrs.get(WORKER) == self.worker
+        ]
+        for kept, trial, values in zip(running, told, batch.values, strict=True):
+            for key in trial.system_attrs.keys() - kept.system_attrs.keys():  # its violations
+                self.storage.set_trial_system_attr(kept._trial_id, key, trial.system_attrs[key])
+            self.study.tell(kept.number, values.tolist())
 
 
-def open_study(
-    sampler: "optuna.samplers.BaseSampler",
-    directions: "list[optuna.study.StudyDirection]",
-    question: Mapping[str, Any],
-    place: StudyPlace,
+@contextmanager
+def joined(place: StudyPlace, draws: Draws, question: Mapping[str, Any]) -> Iterator[NamedStudy]:
+    """Work on the study at a place; SpecError when it cannot be, or asks another question."""
+    with ExitStack() as stack:
+        try:
+            named = stack.enter_context(_opened(place, draws, question))
+        except SpecError:
+            raise
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise SpecError(
+                f"study {place.name}: {place.where} cannot be opened: {reason}"
+            ) from error
+        yield named
+
+
+@contextmanager
+def _opened(place: StudyPlace, draws: Draws, question: Mapping[str, Any]) -> Iterator[NamedStudy]:
+    with ExitStack() as stack:
+        if place.storage is None:
+            path = Path(place.where).absolute()
+            locks: Locks = FileLocks(path)
+            turn, make = partial(_journal_turn, locks, path), partial(_journal, path)
+        else:
+            locks = stack.enter_context(database_locks(place.storage, place.name))
+            turn, make = partial(locks.held, TURN), partial(_database, place.storage)
+        with turn():
+            storage = stack.enter_context(make())
+            study = _study(storage, place.name, draws.problem, question)
+        named = NamedStudy(study=study, storage=storage, draws=draws, locks=locks, turn=turn)
+        if draws.problem.takes_long:
+            stack.enter_context(locks.held(named.worker, once=True))
+        named.learn()
+        yield named
+
+
+def _study(
+    storage: "BaseStorage", name: str, problem: Problem, question: Mapping[str, Any]
 ) -> "optuna.Study":
-    """The study at a place; SpecError when it cannot be opened or asks another question."""
+    """The study of that name; SpecError when it was made for another question."""
     import optuna
 
-    try:
-        study = optuna.create_study(
-            study_name=place.name,
-            storage=_storage(place),
-            directions=directions,
-            sampler=sampler,
-            load_if_exists=True,
-        )
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise SpecError(f"study {place.name}: {place.where} cannot be opened: {reason}") from error
+    study = optuna.create_study(
+        study_name=name,
+        storage=storage,
+        directions=[DIRECTIONS[objective.sense] for objective in problem.objectives],
+        sampler=optuna.samplers.RandomSampler(),  # Draws have the sampler that draws
+        load_if_exists=True,
+    )
     asked = json.dumps(question, sort_keys=True)
     before = study.user_attrs.get(QUESTION)
     if before is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names([objective.name for objective in problem.objectives])
         study.set_user_attr(QUESTION, asked)
     elif before != asked:
-        raise SpecError(f"study {place.name}: {_difference(before, question)}; take another name")
+        raise SpecError(f"study {name}: {_difference(before, question)}; take another name")
     return study
 
 
@@ -199,70 +222,59 @@ def _difference(before: str, question: Mapping[str, Any]) -> str:
     """What an existing study asks otherwise: `device was gap9, is stm32h743`."""
     known: dict[str, Any] = json.loads(before)
     return ", ".join(
-        f"{name} was {known.get(name)}, is {value}"
-        for name, value in question.items()
-        if known.get(name) != value
+        f"{name} was {known.get(name)}, is {question.get(name)}"
+        for name in known | question
+        if known.get(name) != question.get(name)
     )
 
 
-def _storage(place: StudyPlace) -> "optuna.storages.BaseStorage":
-    if place.storage is None:
-        return _journal(Path(place.where))
+@contextmanager
+def _database(url: str) -> "Iterator[RDBStorage]":
     from optuna.storages import RDBStorage
-    from sqlalchemy.exc import DBAPIError
 
     patience = {"connect_args": {"timeout": DATABASE_PATIENCE_S}}
-    options = patience if place.storage.startswith("sqlite") else {}
-    for _ in range(OPENINGS):
-        try:
-            return RDBStorage(place.storage, engine_kwargs=options)
-        except DBAPIError:
-            time.sleep(OPENING_PAUSE_S)
-    return RDBStorage(place.storage, engine_kwargs=options)
-
-
-def _journal(path: Path) -> "optuna.storages.JournalStorage":
-    """A journal, without the half line that a process may have left when it died."""
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
-
-    lock = JournalFileSymlinkLock(str(path), grace_period=LOCK_GRACE_S)
-    backend = JournalFileBackend(str(path), lock)
-    with _locked(lock), path.open("r+b") as file:
-        kept = file.read().rfind(b"\n") + 1
-        file.truncate(kept)
-    return JournalStorage(backend)
+    storage = RDBStorage(url, engine_kwargs=patience if url.startswith(FILE_DATABASE) else {})
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 @contextmanager
-def _locked(lock: Any) -> Iterator[None]:
-    lock.acquire()
-    try:
+def _journal(path: Path) -> "Iterator[JournalStorage]":
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    yield JournalStorage(JournalFileBackend(str(path), _journal_lock(path)))
+
+
+@contextmanager
+def _journal_turn(locks: Locks, path: Path) -> Iterator[None]:
+    """A turn that begins without the half line of a process that died while it wrote."""
+    with locks.held(TURN):
+        if not _ends_well(path):
+            from optuna.storages.journal._file import get_lock_file
+
+            with get_lock_file(_journal_lock(path)), path.open("r+b") as file:
+                file.truncate(file.read().rfind(b"\n") + 1)
         yield
-    finally:
-        lock.release()
 
 
-def _is_told(trial: "FrozenTrial") -> bool:
-    return trial.state.name == "COMPLETE"
-
-
-def _is_held(trial: "FrozenTrial") -> bool:
-    """Whether a worker that lives, as far as can be known, has a trial in work."""
-    if trial.state.name != "RUNNING" or trial.datetime_start is None:
-        return False
-    age_s = (datetime.now() - trial.datetime_start).total_seconds()
-    if WORKER not in trial.user_attrs:
-        return abs(age_s) < ASKING_S
-    host, process = trial.user_attrs[WORKER]
-    return abs(age_s) < HELD_S and (host != socket.gethostname() or _lives(int(process)))
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
+def _ends_well(path: Path) -> bool:
+    if not path.exists() or not path.stat().st_size:
         return True
-    return True
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
+
+
+def _journal_lock(path: Path) -> "BaseJournalFileLock":
+    """Optuna's own, which keeps out whoever else writes, such as a dashboard."""
+    from optuna.storages.journal import JournalFileOpenLock
+
+    return JournalFileOpenLock(str(path), grace_period=LOCK_GRACE_S)
+
+
+def _runs(trial: "FrozenTrial") -> bool:
+    return trial.state.name == "RUNNING"

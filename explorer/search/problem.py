@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -36,6 +37,7 @@ class Problem:
     objectives: tuple[Objective, ...]
     reserve_bytes: int = 0
     memory_limit_bytes: int | None = None
+    takes_long: ClassVar[bool] = False  # whether `screen` is worth sharing design by design
 
     @classmethod
     def of(
@@ -90,6 +92,10 @@ class Problem:
             labels=tuple(labels) if labels is not None else ("",) * len(designs),
             objectives=self.objectives,
         )
+
+    def recall(self, designs: DesignBatch) -> CandidateTable:
+        """Candidates that someone screened before."""
+        return self.screen(designs)
 
     def place(self, table: CandidateTable) -> CandidateTable:
         """The same table with every arena placed, and judged by it."""

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,36 +15,62 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+from search_worker import quick
 
-from explorer.search.named import SAME_AS, StudyPlace, _storage
+from explorer.accuracy.records import DesignRecord, Ledger
+from explorer.errors import SpecError
+from explorer.search.locks import FileLocks, database_locks
+from explorer.search.named import POLICY, WORKER
 from explorer.session import Session
 
 DIGITS = Session(model="digits-cnn", policy="none")
+KNOWN = len(DIGITS.compare())
 WORKER_SCRIPT = Path(__file__).parents[1] / "search_worker.py"
 SEARCH = [sys.executable, "-m", "explorer", "search", "digits-cnn", "gap9"]
 BINARIES = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
-DRIVER = next((name for name in ("psycopg", "psycopg2") if find_spec(name)), None)
+
+
+def loaded(name, storage=None):
+    """A study as anyone opens it who knows Optuna alone, a dashboard for one."""
+    if storage is None:
+        backend = optuna.storages.journal.JournalFileBackend(f"{name}.journal")
+        return optuna.load_study(study_name=name, storage=optuna.storages.JournalStorage(backend))
+    opened = optuna.storages.RDBStorage(storage)
+    study = optuna.load_study(study_name=name, storage=opened)
+    study.trials  # noqa: B018 - read before the connection is closed
+    opened.remove_session()
+    opened.engine.dispose()
+    return study
 
 
 def told(name, storage=None):
-    opened = _storage(StudyPlace(name=name, storage=storage))
-    trials = optuna.load_study(study_name=name, storage=opened).get_trials()
-    if storage is not None:
-        opened.remove_session()
-        opened.engine.dispose()
-    return [trial for trial in trials if trial.state.name == "COMPLETE"]
+    return [t for t in loaded(name, storage).trials if t.state.name == "COMPLETE"]
 
 
-def assert_nothing_evaluated_twice(trials):
-    """Genes of every trial that is not marked as a twin are its own; twins have equal values."""
-    by_number = {trial.number: trial for trial in trials}
-    evaluated = [trial for trial in trials if SAME_AS not in trial.user_attrs]
-    genes = [tuple(sorted(trial.params.items())) for trial in evaluated]
-    assert len(set(genes)) == len(genes)
-    for trial in trials:
-        if SAME_AS in trial.user_attrs:
-            twin = by_number[trial.user_attrs[SAME_AS]]
-            assert (twin.params, twin.values) == (trial.params, trial.values)
+def started(folder, name, storage, trials, count, *ledger):
+    """Workers that begin together."""
+    go = folder / "go"
+    readies = [folder / f"ready-{at}" for at in range(count)]
+    workers = [
+        subprocess.Popen(
+            [sys.executable, WORKER_SCRIPT, name, storage or "", str(trials), ready, go, *ledger],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for ready in readies
+    ]
+    wait_for(lambda: all(ready.exists() for ready in readies), workers)
+    go.touch()
+    return workers
+
+
+def answer(worker):
+    """Candidates and told trials a worker saw."""
+    out, err = worker.communicate(timeout=300)
+    assert worker.returncode == 0, err
+    return [int(word) for word in out.split()]
 
 
 def wait_for(condition, processes):
@@ -54,67 +81,134 @@ def wait_for(condition, processes):
         time.sleep(0.02)
 
 
-def shared(folder, name, storage, trials, count):
-    """What `count` workers that start together print."""
-    go = folder / "go"
-    readies = [folder / f"ready-{at}" for at in range(count)]
-    workers = [
-        subprocess.Popen(
-            [sys.executable, str(WORKER_SCRIPT), name, storage or "", str(trials), ready, go],
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for ready in readies
-    ]
-    wait_for(lambda: all(ready.exists() for ready in readies), workers)
-    go.touch()
-    answers = []
-    for worker in workers:
-        out, err = worker.communicate(timeout=300)
-        assert worker.returncode == 0, err
-        answers.append([int(word) for word in out.split()])
-    return answers
+def killed(process):
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
 
 
-def test_a_killed_search_loses_nothing_told_and_evaluates_nothing_twice(tmp_path, monkeypatch):
+def test_a_killed_search_loses_nothing_told_and_tells_nothing_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     journal, out = tmp_path / "kept.journal", tmp_path / "front.json"
-    process = subprocess.Popen([*SEARCH, "--trials", "100000", "--study", "kept"], cwd=tmp_path)
+    process = subprocess.Popen([*SEARCH, "--trials", "100000", "--study", "kept"])
     wait_for(lambda: journal.is_file() and journal.read_bytes().count(b'"values"') > 40, [process])
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    killed(process)
     before = told("kept")
     assert len(before) > 10
     trials = len(before) + 60
     options = ["--trials", str(trials), "--study", "kept", "--out", str(out)]
-    subprocess.run([*SEARCH, *options], cwd=tmp_path, check=True, timeout=300)
+    subprocess.run([*SEARCH, *options], check=True, timeout=300)
     after = told("kept")
     assert len(after) == trials
-    kept = {trial.number: trial for trial in after}
-    for trial in before:
-        same = kept[trial.number]
-        assert (same.params, same.values, same.user_attrs) == (
-            trial.params,
-            trial.values,
-            trial.user_attrs,
-        )
-    assert_nothing_evaluated_twice(after)
+    assert after[: len(before)] == before
     assert len(json.loads(out.read_text())["candidates"]) >= trials
 
 
-@pytest.mark.parametrize(("kind", "count"), [("journal", 110), ("sqlite", 8)])
-def test_two_processes_share_a_study_and_never_exceed_its_trials(
-    tmp_path, monkeypatch, kind, count
-):
+@pytest.mark.parametrize("kind", ["journal", "sqlite"])
+def test_two_processes_share_a_study_and_never_exceed_its_trials(tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
     storage = f"sqlite:///{tmp_path / 'shared.db'}" if kind == "sqlite" else None
-    answers = shared(tmp_path, "shared", storage, count, 2)
-    trials = told("shared", storage)
-    assert len(trials) == count
-    assert answers == [[count, count]] * 2
-    assert_nothing_evaluated_twice(trials)
+    answers = [answer(worker) for worker in started(tmp_path, "shared", storage, 90, 2)]
+    trials = loaded("shared", storage).trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 90
+    assert answers == [[90, 90]] * 2
+    asked = [tuple(trial.params.values()) for trial in trials]
+    assert len(set(asked)) > 80, "workers draw alike"
+
+
+@pytest.mark.parametrize("kind", ["journal", "sqlite"])
+def test_two_notebooks_of_one_process_share_a_study(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    storage = f"sqlite:///{tmp_path / 'shared.db'}" if kind == "sqlite" else None
+    fronts = []
+
+    def search():
+        session = Session(model="digits-cnn", policy="none")
+        fronts.append(session.search(90, study="shared", storage=storage, warm=False))
+
+    threads = [threading.Thread(target=search) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [front.trial_count for front in fronts] == [90, 90]
+    one, other = (front.table.values for front in fronts)
+    assert np.array_equal(np.sort(one, axis=0), np.sort(other, axis=0))
+    assert len(told("shared", storage)) == 90
+
+
+def test_a_killed_measurement_is_made_again_and_no_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ledger = tmp_path / "runs.jsonl"
+    (worker,) = started(tmp_path, "runs", None, 1000, 1, ledger)
+    wait_for(lambda: len(Ledger(ledger).read()) > 2, [worker])
+    killed(worker)
+    before, measured = told("runs"), Ledger(ledger).read().runs
+    count = len(before) + 4
+    front = DIGITS.search(count, "random", study="runs", measuring=quick(ledger))
+    after = told("runs")
+    assert [trial for trial in after if trial.number <= before[-1].number] == before
+    assert len(after) == len(front.table) == front.trial_count == count
+    runs = Ledger(ledger).read()
+    assert runs.runs[: len(measured)] == measured
+    assert len(runs.measured()) == len(runs)
+    assert {trial.state.name for trial in loaded("runs").trials} <= {"COMPLETE", "FAIL"}
+    assert sorted(front.table.score) == sorted(trial.values[0] for trial in after)
+    assert set(front.table.score) <= {run.accuracy for run in runs}
+
+
+def test_a_study_of_another_ledger_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    DIGITS.search(1, study="runs", measuring=quick("runs.jsonl"))
+    with pytest.raises(SpecError, match="1 of 1 measured designs of the study are not in it"):
+        DIGITS.search(2, study="runs", measuring=quick("other.jsonl"))
+    with pytest.raises(SpecError, match="episodes was 1, is None"):
+        DIGITS.search(2, study="runs")
+
+
+def test_work_of_a_living_worker_is_left_to_it_and_that_of_a_dead_one_done_again(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    measuring = quick("runs.jsonl")
+    DIGITS.search(1, study="runs", measuring=measuring)
+    study = loaded("runs")
+    held = optuna.trial.create_trial(
+        state=optuna.trial.TrialState.RUNNING,
+        params=study.trials[0].params | {"depth": 1},
+        distributions=study.trials[0].distributions,
+        user_attrs={WORKER: "other"},
+    )
+    study.add_trial(held)
+    seen = []
+    lock = FileLocks(tmp_path / "runs.journal").held("other")
+    lock.__enter__()
+
+    def on_batch(done, *_):
+        seen.append(done)
+        if len(seen) == 2:
+            lock.__exit__(None, None, None)
+
+    DIGITS.search(2, "random", study="runs", measuring=measuring, on_batch=on_batch)
+    assert seen == [1, 1, 2]
+    trials = loaded("runs").trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert trials[2].params == held.params
+
+
+def test_locks_keep_out_others_until_they_are_let_go(tmp_path):
+    one, other = (FileLocks(tmp_path / "study.db") for _ in range(2))
+    with one.held("worker", once=True):
+        assert not other.is_free("worker")
+        assert other.is_free("another")
+    assert other.is_free("worker")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "oracle://one/two"])
+def test_a_storage_without_locks_is_refused(tmp_path, monkeypatch, url):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SpecError, match="storage"):
+        DIGITS.search(1, study="none", storage=url)
 
 
 @pytest.fixture
@@ -122,7 +216,7 @@ def postgres():
     """The URL of a server of our own, on a socket."""
     if BINARIES is None or not (BINARIES / "initdb").exists():
         pytest.skip("no PostgreSQL here: initdb was not found")
-    if DRIVER is None:
+    if not find_spec("psycopg"):
         pytest.skip("no PostgreSQL driver here: install psycopg")
     is_root = os.geteuid() == 0
     if is_root and shutil.which("runuser") is None:
@@ -140,17 +234,60 @@ def postgres():
         log = ["-l", f"{folder}/log"]
         subprocess.run([*control, *log, "-o", options, "start"], **quiet)
         try:
-            yield f"postgresql+{DRIVER}://postgres@/postgres?host={folder}"
+            yield f"postgresql+psycopg://postgres@/postgres?host={folder}"
         finally:
             subprocess.run([*control, "-m", "immediate", "stop"], **quiet)
 
 
-def test_four_workers_share_a_study_in_postgresql(tmp_path, postgres):
-    answers = shared(tmp_path, "four", postgres, 60, 4)
+def test_four_workers_measure_on_one_study_in_postgresql(tmp_path, postgres):
+    ledger = tmp_path / "runs.jsonl"
+    first, *others = started(tmp_path, "four", postgres, 16, 4, ledger)
+    wait_for(lambda: len(Ledger(ledger).read()) > 3, [first])
+    killed(first)
+    assert [answer(worker) for worker in others] == [[16, 16]] * 3
     trials = told("four", postgres)
-    assert len(trials) == 60
-    assert answers == [[60, 60]] * 4
-    assert_nothing_evaluated_twice(trials)
+    runs = Ledger(ledger).read()
+    assert len(trials) == 16
+    assert runs.corrupt_lines == 0
+    assert len(runs.measured()) == len(runs)
+    accuracies = {run.design.to_json(): run.accuracy for run in runs}
+    for trial in trials:
+        policy = json.loads(trial.user_attrs[POLICY])
+        layers = [run.design for run in runs if run.design.layers == design_of(policy).layers]
+        assert trial.values[0] in {accuracies[design.to_json()] for design in layers}
+
+
+def test_searches_share_a_study_in_postgresql_and_its_locks_are_those_of_the_server(
+    tmp_path, postgres
+):
+    answers = [answer(worker) for worker in started(tmp_path, "quick", postgres, 60, 2)]
+    assert answers == [[60, 60]] * 2
+    assert len(told("quick", postgres)) == 60
+    with database_locks(postgres, "one") as mine, database_locks(postgres, "one") as others:
+        with mine.held("worker"):
+            assert not others.is_free("worker")
+        assert others.is_free("worker")
+
+
+def design_of(policy):
+    return DesignRecord.model_validate_json(json.dumps(policy))
+
+
+def test_a_study_is_read_with_optuna_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    front = DIGITS.search(30, study="plain", warm=False)
+    study = loaded("plain")
+    names = [objective.name for objective in front.table.objectives]
+    assert study.metric_names == names == ["proxy_score", "peak_live_bytes", "step_energy_j"]
+    assert [way.name for way in study.directions] == ["MAXIMIZE", "MINIMIZE", "MINIMIZE"]
+    assert np.array_equal([trial.values for trial in study.trials], front.table.values[KNOWN:])
+    assert {len(trial.params) for trial in study.trials} == {8}
+    for trial, row in zip(study.trials, range(KNOWN, len(front.table)), strict=True):
+        policy = design_of(json.loads(trial.user_attrs[POLICY])).policy(DIGITS.graph)
+        assert policy == front.table.designs.policy(row)
+    best = {tuple(trial.values) for trial in study.best_trials}
+    feasible = front.table.values[KNOWN:][front.table.feasible[KNOWN:]]
+    assert best <= set(map(tuple, feasible.tolist()))
 
 
 def test_a_fresh_named_study_draws_what_one_in_memory_draws(tmp_path, monkeypatch):
@@ -160,16 +297,14 @@ def test_a_fresh_named_study_draws_what_one_in_memory_draws(tmp_path, monkeypatc
     assert np.array_equal(named.table.values, plain.table.values)
 
 
-@pytest.mark.parametrize("sampler", ["random", "nsga2"])
+@pytest.mark.parametrize("sampler", ["random", "nsga2", "qmc"])
 def test_going_on_draws_other_genes_than_before(tmp_path, monkeypatch, sampler):
     monkeypatch.chdir(tmp_path)
     for trials in (50, 100):
         DIGITS.search(trials, sampler, study="on", warm=False)
-    trials = told("on")
-    assert len(trials) == 100
-    twins = [trial for trial in trials if SAME_AS in trial.user_attrs]
-    assert len(twins) < 20
-    assert_nothing_evaluated_twice(trials)
+    asked = [tuple(trial.params.values()) for trial in told("on")]
+    assert len(asked) == 100
+    assert len(set(asked)) > 80
 
 
 def test_told_designs_are_screened_once(tmp_path, monkeypatch):
@@ -181,24 +316,33 @@ def test_told_designs_are_screened_once(tmp_path, monkeypatch):
         screened.append(len(designs))
         return plain(self, designs, labels)
 
-    known = len(DIGITS.compare())
     monkeypatch.setattr(type(DIGITS.problem), "screen", counted)
     DIGITS.search(150, study="once", warm=False)
-    assert sum(screened) <= 150 + known
+    assert sum(screened) == 150 + KNOWN
+    screened.clear()
+    DIGITS.search(200, study="once", warm=False)
+    assert screened == [KNOWN, 150, 25, 25]
 
 
 def test_a_half_line_of_a_killed_process_is_dropped(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    DIGITS.search(25, study="torn", warm=False)
-    with Path("torn.journal").open("ab") as file:
-        file.write(b'{"op_code":4,"worker')
-    assert DIGITS.search(50, study="torn", warm=False).trial_count == 50
-    assert len(told("torn")) == 50
+    torn = []
+
+    def tear(done, *_):
+        """Another worker dies while it writes, in the middle of our search."""
+        torn.append(done)
+        with Path("torn.journal").open("ab") as file:
+            file.write(b'{"op_code":4,"worker')
+
+    assert DIGITS.search(75, study="torn", warm=False, on_batch=tear).trial_count == 75
+    assert torn == [25, 50, 75]
+    assert DIGITS.search(80, study="torn", warm=False).trial_count == 80
+    assert len(told("torn")) == 80
 
 
 def test_the_lock_of_a_killed_process_is_taken_over(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("explorer.search.named.LOCK_GRACE_S", 3)
     DIGITS.search(5, study="locked", warm=False)
-    Path("locked.journal.lock").symlink_to("locked.journal")
+    Path("locked.journal.lock").touch()
     assert DIGITS.search(10, study="locked", warm=False).trial_count == 10
