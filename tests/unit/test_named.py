@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,68 +31,63 @@ SEARCH = [sys.executable, "-m", "explorer", "search", "digits-cnn", "gap9"]
 BINARIES = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
 
 
+@contextmanager
 def loaded(name, storage=None):
     """A study as anyone opens it who knows Optuna alone, a dashboard for one."""
     if storage is None:
         backend = optuna.storages.journal.JournalFileBackend(f"{name}.journal")
-        return optuna.load_study(study_name=name, storage=optuna.storages.JournalStorage(backend))
+        yield optuna.load_study(study_name=name, storage=optuna.storages.JournalStorage(backend))
+        return
     opened = optuna.storages.RDBStorage(storage)
-    study = optuna.load_study(study_name=name, storage=opened)
-    study.trials  # noqa: B018 - read before the connection is closed
+    yield optuna.load_study(study_name=name, storage=opened)
     opened.remove_session()
     opened.engine.dispose()
-    return study
+
+
+def trials_of(name, storage=None):
+    with loaded(name, storage) as study:
+        return study.trials
 
 
 def told(name, storage=None):
-    return [t for t in loaded(name, storage).trials if t.state.name == "COMPLETE"]
+    return [trial for trial in trials_of(name, storage) if trial.state.name == "COMPLETE"]
 
 
-def started(folder, name, storage, trials, count, *ledger):
-    """Workers that begin together."""
-    go = folder / "go"
-    readies = [folder / f"ready-{at}" for at in range(count)]
-    workers = [
-        subprocess.Popen(
-            [sys.executable, WORKER_SCRIPT, name, storage or "", str(trials), ready, go, *ledger],
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for ready in readies
-    ]
-    wait_for(lambda: all(ready.exists() for ready in readies), workers)
-    go.touch()
-    return workers
+@contextmanager
+def workers(folder, name, storage, trials, count, *ledger):
+    """Processes that begin together: the script that has them, and their numbers."""
+    with subprocess.Popen(
+        [sys.executable, WORKER_SCRIPT, name, storage or "", str(trials), str(count), *ledger],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as script:
+        yield script, [int(word) for word in script.stdout.readline().split()]
 
 
-def answer(worker):
-    """Candidates and told trials a worker saw."""
-    out, err = worker.communicate(timeout=300)
-    assert worker.returncode == 0, err
-    return [int(word) for word in out.split()]
+def answers(script):
+    """Candidates and told trials each worker saw that lived to its end."""
+    out, err = script.communicate(timeout=300)
+    assert script.returncode == 0, err
+    return [[int(word) for word in line.split()] for line in out.splitlines()]
 
 
-def wait_for(condition, processes):
+def wait_for(condition, process):
     deadline = time.monotonic() + 120
     while not condition():
-        assert all(process.poll() is None for process in processes), "a worker ended"
+        assert process.poll() is None, "it ended"
         assert time.monotonic() < deadline, "nothing came"
         time.sleep(0.02)
-
-
-def killed(process):
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
 
 
 def test_a_killed_search_loses_nothing_told_and_tells_nothing_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     journal, out = tmp_path / "kept.journal", tmp_path / "front.json"
     process = subprocess.Popen([*SEARCH, "--trials", "100000", "--study", "kept"])
-    wait_for(lambda: journal.is_file() and journal.read_bytes().count(b'"values"') > 40, [process])
-    killed(process)
+    wait_for(lambda: journal.is_file() and journal.read_bytes().count(b'"values"') > 40, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
     before = told("kept")
     assert len(before) > 10
     trials = len(before) + 60
@@ -107,10 +103,10 @@ def test_a_killed_search_loses_nothing_told_and_tells_nothing_again(tmp_path, mo
 def test_two_processes_share_a_study_and_never_exceed_its_trials(tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
     storage = f"sqlite:///{tmp_path / 'shared.db'}" if kind == "sqlite" else None
-    answers = [answer(worker) for worker in started(tmp_path, "shared", storage, 90, 2)]
-    trials = loaded("shared", storage).trials
+    with workers(tmp_path, "shared", storage, 90, 2) as (script, _):
+        assert answers(script) == [[90, 90]] * 2
+    trials = trials_of("shared", storage)
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 90
-    assert answers == [[90, 90]] * 2
     asked = [tuple(trial.params.values()) for trial in trials]
     assert len(set(asked)) > 80, "workers draw alike"
 
@@ -139,9 +135,10 @@ def test_two_notebooks_of_one_process_share_a_study(tmp_path, monkeypatch, kind)
 def test_a_killed_measurement_is_made_again_and_no_other(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ledger = tmp_path / "runs.jsonl"
-    (worker,) = started(tmp_path, "runs", None, 1000, 1, ledger)
-    wait_for(lambda: len(Ledger(ledger).read()) > 2, [worker])
-    killed(worker)
+    with workers(tmp_path, "runs", None, 1000, 1, ledger) as (script, (worker,)):
+        wait_for(lambda: len(Ledger(ledger).read()) > 2, script)
+        os.kill(worker, signal.SIGKILL)
+        assert answers(script) == []
     before, measured = told("runs"), Ledger(ledger).read().runs
     count = len(before) + 4
     front = DIGITS.search(count, "random", study="runs", measuring=quick(ledger))
@@ -151,7 +148,7 @@ def test_a_killed_measurement_is_made_again_and_no_other(tmp_path, monkeypatch):
     runs = Ledger(ledger).read()
     assert runs.runs[: len(measured)] == measured
     assert len(runs.measured()) == len(runs)
-    assert {trial.state.name for trial in loaded("runs").trials} <= {"COMPLETE", "FAIL"}
+    assert {trial.state.name for trial in trials_of("runs")} <= {"COMPLETE", "FAIL"}
     assert sorted(front.table.score) == sorted(trial.values[0] for trial in after)
     assert set(front.table.score) <= {run.accuracy for run in runs}
 
@@ -171,14 +168,14 @@ def test_work_of_a_living_worker_is_left_to_it_and_that_of_a_dead_one_done_again
     monkeypatch.chdir(tmp_path)
     measuring = quick("runs.jsonl")
     DIGITS.search(1, study="runs", measuring=measuring)
-    study = loaded("runs")
-    held = optuna.trial.create_trial(
-        state=optuna.trial.TrialState.RUNNING,
-        params=study.trials[0].params | {"depth": 1},
-        distributions=study.trials[0].distributions,
-        user_attrs={WORKER: "other"},
-    )
-    study.add_trial(held)
+    with loaded("runs") as study:
+        held = optuna.trial.create_trial(
+            state=optuna.trial.TrialState.RUNNING,
+            params=study.trials[0].params | {"depth": 1},
+            distributions=study.trials[0].distributions,
+            user_attrs={WORKER: "other"},
+        )
+        study.add_trial(held)
     seen = []
     lock = FileLocks(tmp_path / "runs.journal").held("other")
     lock.__enter__()
@@ -190,7 +187,7 @@ def test_work_of_a_living_worker_is_left_to_it_and_that_of_a_dead_one_done_again
 
     DIGITS.search(2, "random", study="runs", measuring=measuring, on_batch=on_batch)
     assert seen == [1, 1, 2]
-    trials = loaded("runs").trials
+    trials = trials_of("runs")
     assert [trial.state.name for trial in trials] == ["COMPLETE", "FAIL", "COMPLETE"]
     assert trials[2].params == held.params
 
@@ -241,27 +238,25 @@ def postgres():
 
 def test_four_workers_measure_on_one_study_in_postgresql(tmp_path, postgres):
     ledger = tmp_path / "runs.jsonl"
-    first, *others = started(tmp_path, "four", postgres, 16, 4, ledger)
-    wait_for(lambda: len(Ledger(ledger).read()) > 3, [first])
-    killed(first)
-    assert [answer(worker) for worker in others] == [[16, 16]] * 3
+    with workers(tmp_path, "four", postgres, 16, 4, ledger) as (script, (first, *_)):
+        wait_for(lambda: len(Ledger(ledger).read()) > 3, script)
+        os.kill(first, signal.SIGKILL)
+        assert answers(script) == [[16, 16]] * 3
     trials = told("four", postgres)
     runs = Ledger(ledger).read()
     assert len(trials) == 16
     assert runs.corrupt_lines == 0
     assert len(runs.measured()) == len(runs)
-    accuracies = {run.design.to_json(): run.accuracy for run in runs}
+    reached = {run.design.layers: run.accuracy for run in runs}
     for trial in trials:
-        policy = json.loads(trial.user_attrs[POLICY])
-        layers = [run.design for run in runs if run.design.layers == design_of(policy).layers]
-        assert trial.values[0] in {accuracies[design.to_json()] for design in layers}
+        assert trial.values[0] == reached[design_of(trial).layers]
 
 
 def test_searches_share_a_study_in_postgresql_and_its_locks_are_those_of_the_server(
     tmp_path, postgres
 ):
-    answers = [answer(worker) for worker in started(tmp_path, "quick", postgres, 60, 2)]
-    assert answers == [[60, 60]] * 2
+    with workers(tmp_path, "quick", postgres, 60, 2) as (script, _):
+        assert answers(script) == [[60, 60]] * 2
     assert len(told("quick", postgres)) == 60
     with database_locks(postgres, "one") as mine, database_locks(postgres, "one") as others:
         with mine.held("worker"):
@@ -269,23 +264,21 @@ def test_searches_share_a_study_in_postgresql_and_its_locks_are_those_of_the_ser
         assert others.is_free("worker")
 
 
-def design_of(policy):
-    return DesignRecord.model_validate_json(json.dumps(policy))
+def design_of(trial):
+    return DesignRecord.model_validate_json(trial.user_attrs[POLICY])
 
 
 def test_a_study_is_read_with_optuna_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     front = DIGITS.search(30, study="plain", warm=False)
-    study = loaded("plain")
-    names = [objective.name for objective in front.table.objectives]
-    assert study.metric_names == names == ["proxy_score", "peak_live_bytes", "step_energy_j"]
-    assert [way.name for way in study.directions] == ["MAXIMIZE", "MINIMIZE", "MINIMIZE"]
-    assert np.array_equal([trial.values for trial in study.trials], front.table.values[KNOWN:])
-    assert {len(trial.params) for trial in study.trials} == {8}
-    for trial, row in zip(study.trials, range(KNOWN, len(front.table)), strict=True):
-        policy = design_of(json.loads(trial.user_attrs[POLICY])).policy(DIGITS.graph)
-        assert policy == front.table.designs.policy(row)
-    best = {tuple(trial.values) for trial in study.best_trials}
+    with loaded("plain") as study:
+        assert study.metric_names == ["proxy_score", "peak_live_bytes", "step_energy_j"]
+        assert [way.name for way in study.directions] == ["MAXIMIZE", "MINIMIZE", "MINIMIZE"]
+        trials, best = study.trials, {tuple(trial.values) for trial in study.best_trials}
+    assert np.array_equal([trial.values for trial in trials], front.table.values[KNOWN:])
+    assert {len(trial.params) for trial in trials} == {8}
+    for trial, row in zip(trials, range(KNOWN, len(front.table)), strict=True):
+        assert design_of(trial) == DesignRecord.of(front.table.designs[row])
     feasible = front.table.values[KNOWN:][front.table.feasible[KNOWN:]]
     assert best <= set(map(tuple, feasible.tolist()))
 
