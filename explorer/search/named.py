@@ -29,11 +29,12 @@ from explorer.search.problem import Problem
 if TYPE_CHECKING:
     import optuna
     from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-    from optuna.storages.journal import BaseJournalFileLock
+    from optuna.storages.journal import JournalFileOpenLock
     from optuna.trial import FrozenTrial
 
 QUESTION, POLICY, WORKER = "question", "policy", "worker"  # attributes of study and trial
-DIRECTIONS = {"min": "minimize", "max": "maximize"}
+CONSTRAINTS = "constraints"  # as a list Optuna reads them, and its dashboard shows them
+WORDS = {"min": "MINIMIZE", "max": "MAXIMIZE"}
 TURN = "turn"
 WAIT_S = 0.1
 LOCK_GRACE_S = 5  # Optuna's own lock of a journal outlives its process
@@ -61,7 +62,7 @@ class NamedStudy:
     storage: "BaseStorage"
     draws: Draws
     locks: Locks
-    turn: "Callable[[], AbstractContextManager[None]]"
+    turn: Callable[[], AbstractContextManager[None]]
     worker: str = field(default_factory=lambda: uuid.uuid4().hex)
     learnt: set[int] = field(default_factory=set)
 
@@ -90,7 +91,8 @@ class NamedStudy:
             return
         batch = self.draws.screen(asked)
         with self.turn():
-            self._tell(self.draws.tell(asked, batch), batch)
+            self.draws.tell(asked, batch)
+            self._tell(batch)
 
     def _ask(self, count: int, trials: int) -> "list[optuna.Trial]":
         """At most `count` trials, so many that the study ends with `trials`."""
@@ -133,28 +135,32 @@ class NamedStudy:
         for row, trial in enumerate(trials):
             design = self.draws.designs([trial])[0]
             policy = json.dumps(design_record(design), separators=(",", ":"))
+            values, system = None, trial.system_attrs
+            if batch is not None:
+                values = batch.values[row].tolist()
+                system = {k: v for k, v in system.items() if not k.startswith(CONSTRAINTS)}
+                system[CONSTRAINTS] = batch.violations[row].tolist()
             self.study.add_trial(
                 create_trial(
                     state=trial.state,
                     params=trial.params,
                     distributions=trial.distributions,
-                    values=None if batch is None else batch.values[row].tolist(),
+                    values=values,
                     user_attrs={POLICY: policy, WORKER: self.worker},
-                    system_attrs=trial.system_attrs,
+                    system_attrs=system,
                 )
             )
 
-    def _tell(self, told: "list[FrozenTrial]", batch: CandidateTable) -> None:
+    def _tell(self, batch: CandidateTable) -> None:
         """Finish the trials that run under this worker's name, in their order."""
         running = [
             trial
             for trial in self.study.get_trials(deepcopy=False)
             if _runs(trial) and trial.user_attrs.get(WORKER) == self.worker
         ]
-        for kept, trial, values in zip(running, told, batch.values, strict=True):
-            for key in trial.system_attrs.keys() - kept.system_attrs.keys():  # its violations
-                self.storage.set_trial_system_attr(kept._trial_id, key, trial.system_attrs[key])
-            self.study.tell(kept.number, values.tolist())
+        for trial, values, over in zip(running, batch.values, batch.violations, strict=True):
+            self.storage.set_trial_system_attr(trial._trial_id, CONSTRAINTS, over.tolist())
+            self.study.tell(trial.number, values.tolist())
 
 
 @contextmanager
@@ -176,9 +182,12 @@ def joined(place: StudyPlace, draws: Draws, question: Mapping[str, Any]) -> Iter
 @contextmanager
 def _opened(place: StudyPlace, draws: Draws, question: Mapping[str, Any]) -> Iterator[NamedStudy]:
     with ExitStack() as stack:
+        locks: Locks
+        turn: Callable[[], AbstractContextManager[None]]
+        make: Callable[[], AbstractContextManager[BaseStorage]]
         if place.storage is None:
             path = Path(place.where).absolute()
-            locks: Locks = FileLocks(path)
+            locks = FileLocks(path)
             turn, make = partial(_journal_turn, locks, path), partial(_journal, path)
         else:
             locks = stack.enter_context(database_locks(place.storage, place.name))
@@ -202,7 +211,9 @@ def _study(
     study = optuna.create_study(
         study_name=name,
         storage=storage,
-        directions=[DIRECTIONS[objective.sense] for objective in problem.objectives],
+        directions=[
+            optuna.study.StudyDirection[WORDS[objective.sense]] for objective in problem.objectives
+        ],
         sampler=optuna.samplers.RandomSampler(),  # Draws have the sampler that draws
         load_if_exists=True,
     )
@@ -223,7 +234,7 @@ def _difference(before: str, question: Mapping[str, Any]) -> str:
     known: dict[str, Any] = json.loads(before)
     return ", ".join(
         f"{name} was {known.get(name)}, is {question.get(name)}"
-        for name in known | question
+        for name in known | dict(question)
         if known.get(name) != question.get(name)
     )
 
@@ -269,7 +280,7 @@ def _ends_well(path: Path) -> bool:
         return file.read() == b"\n"
 
 
-def _journal_lock(path: Path) -> "BaseJournalFileLock":
+def _journal_lock(path: Path) -> "JournalFileOpenLock":
     """Optuna's own, which keeps out whoever else writes, such as a dashboard."""
     from optuna.storages.journal import JournalFileOpenLock
 

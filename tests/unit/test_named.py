@@ -278,6 +278,7 @@ def test_a_study_is_read_with_optuna_alone(tmp_path, monkeypatch):
     assert np.array_equal([trial.values for trial in trials], front.table.values[KNOWN:])
     assert {len(trial.params) for trial in trials} == {8}
     for trial, row in zip(trials, range(KNOWN, len(front.table)), strict=True):
+        assert list(trial.constraints.values()) == front.table.violations[row].tolist()
         assert design_of(trial) == DesignRecord.of(front.table.designs[row])
     feasible = front.table.values[KNOWN:][front.table.feasible[KNOWN:]]
     assert best <= set(map(tuple, feasible.tolist()))
