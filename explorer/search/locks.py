@@ -27,7 +27,11 @@ ADVISORY = {  # wait for a lock, try to take it, let it go
         "pg_try_advisory_lock(:key)",
         "pg_advisory_unlock(:key)",
     ),
-    "mysql": ("GET_LOCK(:key, 1e9)", "GET_LOCK(:key, 0)", "RELEASE_LOCK(:key)"),
+    "mysql": (
+        "GET_LOCK(CONCAT('explorer', :key), 1e9)",
+        "GET_LOCK(CONCAT('explorer', :key), 0)",
+        "RELEASE_LOCK(CONCAT('explorer', :key))",
+    ),
 }
 
 
