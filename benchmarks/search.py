@@ -15,7 +15,7 @@ import numpy as np
 from run import random_designs
 
 from explorer.search.candidates import concatenate
-from explorer.search.loop import BATCH
+from explorer.search.draws import BATCH
 from explorer.search.sweep import ROUGH_OPTIMA, warm_start
 from explorer.session import GREEDY_MACS, Session
 

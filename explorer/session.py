@@ -44,7 +44,9 @@ from explorer.search.candidates import CandidateTable, ParetoFront, concatenate
 from explorer.search.control import SearchControl
 from explorer.search.exact import TIME_LIMIT_S, ExactFront, OnOptimum, exact_front, reason_against
 from explorer.search.judge import Judge
-from explorer.search.loop import OnBatch, StudyPlace, explore
+from explorer.search.loop import OnBatch, explore
+from explorer.search.measured import MeasuredProblem, Measuring
+from explorer.search.named import StudyPlace
 from explorer.search.problem import Problem
 from explorer.search.sources import (
     calibration_of,
@@ -186,27 +188,36 @@ class Session(Question):
         storage: str | None = None,
         warm: bool = True,
         genes: Sequence[str] | None = None,
+        measuring: Measuring | None = None,
         on_batch: OnBatch | None = None,
         control: SearchControl | None = None,
     ) -> ParetoFront:
         """Multi-objective search over what to train; known policies are among the candidates.
 
         `warm` adds good designs of a few cheap rules before the first trial; `genes` opens
-        others than the question does (explorer.search.openings).
+        others than the question does (explorer.search.openings). With `measuring` every trial
+        is really fine-tuned and kept in its ledger, and nothing else is a candidate.
         """
         asked = self if genes is None else self.with_genes(genes)
         if storage is not None and study is None:
             raise SpecError.of("study", None, "a name, when a storage is given")
+        problem, question = asked.problem, asked._question(space)
+        if measuring is None:
+            known = concatenate([asked.compare(), asked._greedy()]) if warm else asked.compare()
+        else:
+            cancelled = None if control is None else lambda: control.is_stopped
+            problem = MeasuredProblem.on(problem, asked.task_name, measuring, cancelled)
+            known, question = problem.screen(asked._batch([])), question | measuring.question
         return explore(
-            asked.problem,
+            problem,
             asked._space(space),
-            concatenate([asked.compare(), asked._greedy()]) if warm else asked.compare(),
+            known,
             trials=trials,
             sampler=sampler,
             seed=seed,
-            question=asked._question(space),
+            question=question,
             place=None if study is None else StudyPlace(name=study, storage=storage),
-            warm=warm,
+            warm=warm and measuring is None,
             on_batch=on_batch,
             control=control,
         )

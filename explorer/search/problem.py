@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
@@ -52,6 +53,7 @@ class Problem:
     limits: tuple[Limit, ...] = ()
     notes: tuple[str, ...] = ()
     origin: ModelGraph | None = None
+    takes_long: ClassVar[bool] = False  # whether `screen` is worth sharing design by design
 
     @classmethod
     def of(
@@ -133,6 +135,10 @@ class Problem:
             labels=tuple(labels) if labels is not None else ("",) * len(designs),
             objectives=self.objectives,
         )
+
+    def recall(self, designs: DesignBatch) -> CandidateTable:
+        """Candidates that someone screened before."""
+        return self.screen(designs)
 
     def place(self, table: CandidateTable) -> CandidateTable:
         """The same table with every arena placed, and judged by it."""
