@@ -43,7 +43,7 @@ from explorer.figures import tradeoff
 from explorer.search.candidates import CandidateTable, ParetoFront
 from explorer.session import Session
 
-_STREAM_CAP = 500
+_STREAM_LIMITS: dict[str, Any] = {"cap": 500, "cell": 0.03}  # points a panel, and their distance
 _JOIN_TIMEOUT_S = 5.0
 
 
@@ -373,8 +373,8 @@ class App:
     # Drawing.
 
     def _make_data(self) -> tradeoff.TradeoffData:
-        cap = _STREAM_CAP if self.run.is_active else tradeoff.POINT_CAP
-        return tradeoff.tradeoff_data(points_of(self.view), self.view.selected_id, cap)
+        limits = _STREAM_LIMITS if self.run.is_active else {}
+        return tradeoff.tradeoff_data(points_of(self.view), self.view.selected_id, **limits)
 
     def _render(self) -> None:
         view = self.view
