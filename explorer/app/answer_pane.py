@@ -1,4 +1,4 @@
-"""The selected design beside and below the panels: verdict, advice, numbers, levels, layers.
+"""The selected design beside the panels: verdict, advice, numbers, levels.
 
 `show` writes what a person decides by; `complete` adds what takes longer to work out
 and is called when there is nothing else to draw.
@@ -9,22 +9,22 @@ import ipywidgets as widgets
 from explorer.app.advice_bar import AdviceBar
 from explorer.app.answer import error_html, fit_line, levels_html, numbers_html, verdict_html
 from explorer.app.bars import MeasureBar
-from explorer.app.details import details_html
 from explorer.app.view import CHOICE, Selection, View, nearest_misfit, selection_of
+from explorer.costmodel.report import Cost
 
 
 class AnswerPane:
-    """Widgets of the selection; `box` stands beside the panels, `details` below them."""
+    """Widgets of the selection; `chosen` is what they describe and `cost` its cost."""
 
     def __init__(self, measure_bar: MeasureBar, advice_bar: AdviceBar) -> None:
         self.verdict, self.numbers, self.levels = (widgets.HTML() for _ in range(3))
-        self.details = widgets.HTML()
         asked = [measure_bar.box, advice_bar.box]
         self.box = widgets.VBox([self.verdict, *asked, self.numbers, self.levels])
         self.box.add_class("explorer-side")
-        self.details.add_class("explorer-below")
         self._shown: tuple[object, ...] = ()
-        self._unplaced: Selection | None = None
+        self._is_placed = True
+        self.chosen: Selection | None = None
+        self.cost: Cost | None = None
 
     def show(self, view: View) -> None:
         """Describe what is selected, unless that is what stands there."""
@@ -32,22 +32,23 @@ class AnswerPane:
         shown = (chosen.session, view.session, chosen.table, chosen.row, chosen.label)
         if same_items(shown, self._shown):
             return
-        self._shown, self._unplaced = shown, chosen
+        self._shown, self._is_placed = shown, False
         cost, against = view.cost, None
         if view.selected_id != CHOICE:
             cost = chosen.session.candidate_cost(chosen.table, chosen.row)
             against = chosen.session.against(view.session, chosen.table, chosen.row)
+        self.chosen, self.cost = chosen, cost
         self.verdict.value = verdict_html(cost, chosen.label, chosen.worth_words)
         self.numbers.value = numbers_html(cost, against)
-        self.details.value = details_html(cost)
         self.levels.value = ""
 
     def complete(self) -> None:
         """Add the memory levels of what is shown."""
-        chosen, self._unplaced = self._unplaced, None
-        if chosen is not None:
-            memory = chosen.session.memory_map(chosen.table, chosen.row)
-            self.levels.value = levels_html(memory.levels)
+        if self._is_placed or self.chosen is None:
+            return
+        self._is_placed = True
+        memory = self.chosen.session.memory_map(self.chosen.table, self.chosen.row)
+        self.levels.value = levels_html(memory.levels)
 
 
 def misfit_html(view: View) -> str:

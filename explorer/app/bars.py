@@ -84,17 +84,21 @@ class PointBar:
     """Selecting a point without the mouse, and exporting it."""
 
     def __init__(self) -> None:
+        self.is_listing = False
         self.back = _button("◀", "Previous point", width="34px")
         self.ahead = _button("▶", "Next point", width="34px")
         self.points = widgets.Dropdown(
             description="Point",
-            layout=widgets.Layout(width="304px"),
+            tooltip="The selected design, everywhere on the page",
+            layout=widgets.Layout(width="276px"),
             style={"description_width": "38px"},
         )
+        self.pin = _button("Pin", "Keep this design in the Compare tab, up to four", width="48px")
         self.fits_only = widgets.Checkbox(
             description="only what fits",
+            tooltip="Leave out candidates that do not fit the device",
             indent=False,
-            layout=widgets.Layout(width="115px", margin="0 0 0 8px"),
+            layout=widgets.Layout(width="112px", margin="0 0 0 6px"),
         )
         self.path = widgets.Text(
             value="exports/policy.json",
@@ -110,6 +114,7 @@ class PointBar:
                 self.back,
                 self.points,
                 self.ahead,
+                self.pin,
                 self.fits_only,
                 self.path,
                 self.export,
@@ -117,6 +122,14 @@ class PointBar:
             ]
         )
         self.box.add_class("explorer-row")
+
+    def offer(self, rows: Sequence[tuple[str, str]], selected_id: str) -> None:
+        """List texts and ids, and show what is selected; `is_listing` meanwhile."""
+        self.is_listing = True
+        if tuple(self.points.options) != tuple(rows):
+            self.points.options = rows
+        self.points.value = selected_id
+        self.is_listing = False
 
 
 class MeasureBar:

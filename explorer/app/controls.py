@@ -81,6 +81,12 @@ class Controls:
         self.policy = _dropdown("Update policy", [name], name)
         self.more = widgets.ToggleButton(tooltip="Settings that are rarely changed")
         self.more.add_class("explorer-more")
+        self.undo, self.redo = (
+            widgets.Button(description=word, tooltip=why, disabled=True)
+            for word, why in (("Undo", "The question before"), ("Redo", "The question undone"))
+        )
+        self.past = widgets.HBox([self.undo, self.redo])
+        self.past.add_class("explorer-past")
         self.grid, self.rare_grid = _grid(), _grid()
         self.box = widgets.VBox([self.grid, self.rare_grid])
         for field in (*self._fields, *self._rare_fields):
@@ -139,6 +145,27 @@ class Controls:
             ),
         )
 
+    def write(self, settings: Settings) -> None:
+        """Show other settings but for the policy and its options, which `adapt_policies` shows."""
+        values = {
+            self.model: settings.model,
+            self.device: settings.device,
+            self.task: settings.task or "",
+            self.batch: settings.batch,
+            self.micro_batch: settings.micro_batch or 0,
+            self.norm: settings.norm or "",
+            self.optimizer: settings.optimizer,
+            self.update_timing: settings.update_timing,
+            self.recompute: settings.recompute,
+            self.memory_objective: settings.memory_objective,
+            self.reserve: settings.reserve_bytes // KIB,
+        }
+        with self.writing():
+            for field, value in values.items():
+                field.value = value
+            _offer(self.precision, _precisions(settings.device))
+            self.precision.value = settings.precision or ""
+
     def adapt_device(self, device: str) -> None:
         """Offer the precisions of a device."""
         with self.writing():
@@ -154,12 +181,17 @@ class Controls:
             self.update_timing.value = session.update_timing
 
     def adapt_policies(
-        self, families: Iterable[FamilyInfo], spec: str, known_specs: Iterable[str]
+        self,
+        families: Iterable[FamilyInfo],
+        spec: str,
+        known_specs: Iterable[str] = (),
+        *,
+        fresh: bool = False,
     ) -> None:
         """Offer the families and show one with its options.
 
-        Options that `spec` does not name keep their field when the family stays, and
-        otherwise get their default or the value of the first known spec.
+        Options that `spec` does not name keep their field when the family stays, unless all is
+        to be `fresh`, and otherwise get their default or the value of the first known spec.
         """
         chosen, given = _split(spec)
         known = {family.name: family for family in families}
@@ -170,7 +202,7 @@ class Controls:
         options = dict(known[chosen].options)
         with self.writing():
             _offer(self.policy, names)
-            is_new = self.policy.value != chosen or not self.grid.children
+            is_new = fresh or self.policy.value != chosen or not self.grid.children
             self.policy.value = chosen
             self.policy.tooltip = known[chosen].summary
             if is_new or options != self._options:
@@ -206,7 +238,7 @@ class Controls:
             if not (field.value or name.isupper())
         }
         shown = (field for name, field in self._option_fields.items() if name not in rare)
-        self.grid.children = (*self._fields, *shown, self.more)
+        self.grid.children = (*self._fields, *shown, self.more, self.past)
         self.rare_grid.children = (*self._rare_fields, *rare.values())
         self._show_rare()
         for field in old:

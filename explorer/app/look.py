@@ -8,6 +8,7 @@ settings have no answer.
 from collections.abc import Iterable
 from dataclasses import replace
 
+from explorer import catalog
 from explorer.app.controls import Controls
 from explorer.app.state import Settings
 from explorer.app.view import CHOICE, View, same_space
@@ -51,6 +52,27 @@ def look(origin: Session, controls: Controls, view: View) -> tuple[View, str]:
         known=known,
     )
     return changed, note
+
+
+def put(origin: Session, controls: Controls, settings: Settings) -> None:
+    """Make the controls say other settings, as after an undo."""
+    controls.write(settings)
+    bare = _session_of(origin, settings)
+    controls.adapt_policies(families_of(bare), settings.policy_spec, fresh=True)
+
+
+def changed_settings(settings: Settings, setting: str) -> Settings:
+    """The settings after a change that was advised: `norm=gn`, `micro_batch=1, policy=full`."""
+    changes: dict[str, object] = {}
+    for part in setting.split(", "):
+        name, _, value = part.partition("=")
+        if name == "policy":
+            family, options = catalog.split_spec(value)
+            changes["policy"] = family
+            changes["options"] = tuple(f"{key}={option}" for key, option in options.items())
+        else:
+            changes[name] = int(value) if name == "micro_batch" else value
+    return replace(settings, **changes)  # type: ignore[arg-type]
 
 
 def families_of(session: Session) -> list[FamilyInfo]:

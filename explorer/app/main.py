@@ -23,11 +23,15 @@ from explorer.app.controls import Controls
 from explorer.app.exporting import saved_words, write_policy
 from explorer.app.frame_clock import FrameClock
 from explorer.app.live_figure import LiveFigure
-from explorer.app.look import families_of, look
+from explorer.app.look import changed_settings, families_of, look, put
 from explorer.app.measuring import Measuring
-from explorer.app.optimum import Optimum
-from explorer.app.runner import Batch, Ended, Report, Runner
+from explorer.app.panes import Shown, panes
+from explorer.app.past import Past
+from explorer.app.pins import PinsPane
+from explorer.app.searching import Searching
+from explorer.app.state import Settings
 from explorer.app.style import STYLE
+from explorer.app.tabs import Tabs
 from explorer.app.view import (
     Found,
     View,
@@ -43,7 +47,7 @@ from explorer.figures import tradeoff
 from explorer.search.candidates import CandidateTable, ParetoFront
 from explorer.session import Session
 
-_STREAM_CAP = 500
+_STREAM_LIMITS: dict[str, Any] = {"cap": 500, "cell": 0.03}  # points a panel, and their distance
 _JOIN_TIMEOUT_S = 5.0
 
 
@@ -55,14 +59,8 @@ class App:
 
     def __init__(self, session: Session) -> None:
         self.origin = session
-        self.run = state.Run()
         self.failure: BaseException | None = None
-        self.front: ParetoFront | None = None
-        self._runner: Runner | None = None
-        self._optimum = Optimum(self._wake)
-        self._searched: Session | None = None
         self._are_settings_new = False
-        self._is_listing = False
         self._is_closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pump_task: asyncio.Task[None] | None = None
@@ -71,18 +69,22 @@ class App:
         self._drawn: tuple[object, ...] = ()
         self.controls = Controls(session, self._settings_changed)
         self.search_bar = SearchBar()
+        self.searching = Searching(self.search_bar, self._wake)
         self.point_bar = PointBar()
         self.measure_bar = MeasureBar()
         self.measuring = Measuring(self.measure_bar, self._wake)
-        self.advice_bar = AdviceBar(lambda: self.view.session)
+        self.advice_bar = AdviceBar(lambda: self.view.session, self._change_taken)
         self.message = widgets.HTML()
         self.answer = AnswerPane(self.measure_bar, self.advice_bar)
+        self.pins = PinsPane(self._wake)
+        self.tabs = Tabs(panes(self.pins), self._wake)
         self.clock = FrameClock()
         self.controls.adapt_device(session.device)
         self.view = View(
             session=session, cost=session.cost(), chosen=session.chosen(), known=session.compare()
         )
         self.controls.adapt_policies(families_of(session), session.policy, self.view.known.labels)
+        self.past = Past(self.controls.read())
         self.tradeoff_data = self._make_data()
         self.figure: Any = LiveFigure(tradeoff.draw(self.tradeoff_data))
         self.figure._config = {"displaylogo": False, "responsive": True}
@@ -114,35 +116,27 @@ class App:
         self._take_settings()
         if self.run.is_active:
             return
-        session, bar = self.view.session, self.search_bar
-        self.failure, self.front = None, None
-        self._optimum.stop()
-        self._searched = session
-        self.run = state.reduce(self.run, state.Started(total=bar.trials.value))
+        self.failure = None
         self.view = replace(self.view, found=None)
-        asked = (bar.trials.value, bar.sampler.value, bar.seed.value)
-        self._runner = Runner(partial(session.search, *asked, warm=warm), self._wake)
-        self._runner.start()
-        self._wake()
+        self.searching.start(self.view.session, warm=warm)
+
+    @property
+    def run(self) -> state.Run:
+        """Where the search is."""
+        return self.searching.run
+
+    @property
+    def front(self) -> ParetoFront | None:
+        """The result of the last search."""
+        return self.searching.front
 
     def pause_or_resume(self) -> None:
         """Pause a running search, or let a paused one go on."""
-        if self._runner is None:
-            return
-        if self.run.phase is state.Phase.RUNNING:
-            self._runner.pause()
-            self.run = state.reduce(self.run, state.PauseAsked())
-        elif self.run.phase is state.Phase.PAUSED:
-            self._runner.resume()
-            self.run = state.reduce(self.run, state.ResumeAsked())
-        self._wake()
+        self.searching.pause_or_resume()
 
     def stop(self) -> None:
         """End the search after the batch it is at."""
-        if self._runner is not None and self.run.is_active:
-            self._runner.stop()
-            self.run = state.reduce(self.run, state.StopAsked())
-            self._wake()
+        self.searching.stop()
 
     def measure(self, episodes: int | None = None, *, picks: bool = False) -> None:
         """Really fine-tune the selected policy, or three picks of the front, on the task.
@@ -164,6 +158,18 @@ class App:
         """Select a point everywhere."""
         self.view = replace(self.view, selected_id=point_id)
         self._wake()
+
+    def pin(self) -> None:
+        """Keep the selected design in the comparison; nothing when that is full."""
+        self.pins.pin(selection_of(self.view))
+
+    def undo(self) -> None:
+        """Ask the question before again."""
+        self._ask(self.past.undo())
+
+    def redo(self) -> None:
+        """Ask the question that was undone."""
+        self._ask(self.past.redo())
 
     def export(self, path: str | Path) -> Path:
         """Write the selected design as a policy document; makes the folder if it is missing."""
@@ -200,11 +206,8 @@ class App:
     def close(self) -> None:
         """Stop the search and the measurement, and close every widget, leaves first."""
         self._is_closed = True
-        self._optimum.stop()
         self.measuring.cancel()
-        if self._runner is not None:
-            self._runner.stop()
-            self._runner.join(_JOIN_TIMEOUT_S)
+        self.searching.close(_JOIN_TIMEOUT_S)
         self.measuring.join(_JOIN_TIMEOUT_S)
         if self._pump_task is not None:
             self._pump_task.cancel()
@@ -219,7 +222,7 @@ class App:
         """The question above, panels beside the answer where there is room, layers below."""
         panels = widgets.VBox([self.figure, self.point_bar.box])
         panels.add_class("explorer-panels")
-        body = widgets.VBox([panels, self.answer.box, self.answer.details])
+        body = widgets.VBox([panels, self.answer.box, self.tabs.box])
         body.add_class("explorer-body")
         style = widgets.HTML(STYLE, layout=widgets.Layout(display="none"))
         parts = [style, self.controls.box, self.message, self.search_bar.box, body, self.clock]
@@ -234,6 +237,9 @@ class App:
         bar.start.on_click(lambda _: self.search())
         bar.pause.on_click(lambda _: self.pause_or_resume())
         bar.stop.on_click(lambda _: self.stop())
+        points.pin.on_click(lambda _: self.pin())
+        self.controls.undo.on_click(lambda _: self.undo())
+        self.controls.redo.on_click(lambda _: self.redo())
         points.points.observe(self._point_picked, names="value")
         points.fits_only.observe(self._filter_changed, names="value")
         points.back.on_click(lambda _: self._step(-1))
@@ -250,13 +256,20 @@ class App:
         self._are_settings_new = True
         self._wake()
 
+    def _ask(self, settings: Settings) -> None:
+        put(self.origin, self.controls, settings)
+        self._settings_changed()
+
+    def _change_taken(self, setting: str) -> None:
+        self._ask(changed_settings(self.controls.read(), setting))
+
     def _point_clicked(self, number: int, _: object, hit: Any, __: object) -> None:
         ids = self.tradeoff_data.trace_ids[number]
         if hit.point_inds and hit.point_inds[0] < len(ids):
             self.select(ids[hit.point_inds[0]])
 
     def _point_picked(self, change: Any) -> None:
-        if not self._is_listing and change["new"] != self.view.selected_id:
+        if not self.point_bar.is_listing and change["new"] != self.view.selected_id:
             self.select(change["new"])
 
     def _filter_changed(self, change: Any) -> None:
@@ -304,18 +317,23 @@ class App:
                 sentence = str(error) if is_ours else f"{type(error).__name__}: {error}"
                 self.message.value = error_html(sentence)
             await self.clock.tick()
-            self.answer.complete()
             if not self._news.is_set():
+                self._complete()
                 self._settled.set()
 
     def _step_once(self) -> None:
-        if self._runner is not None:
-            self._take_reports(self._runner.drain())
+        news, session = self.searching.take(), self.searching.session
+        if news.table is not None and session is not None:
+            self.view = replace(self.view, found=Found(session=session, table=news.table))
+        if news.is_over:
+            self.view = rejudged(self.view)
+        if news.error is not None:
+            self.failure = news.error
+            self.message.value = error_html(f"search failed: {news.error}")
         self._take_settings()
         if self._is_search_old():
-            self._optimum.stop()
-            self.run = state.reduce(self.run, state.Outdated())
-        self.front = self._optimum.take() or self.front
+            self.searching.outdate()
+        self.searching.take_share()
         has_measured, error = self.measuring.take()
         if has_measured:
             self.view = rejudged(self.view)
@@ -324,37 +342,8 @@ class App:
             raise error
 
     def _is_search_old(self) -> bool:
-        return self._searched is not None and not same_space(self._searched, self.view.session)
-
-    def _take_reports(self, reports: list[Report]) -> None:
-        for report in reports:
-            match report:
-                case Batch():
-                    front_count = int(report.table.on_front.sum())
-                    event = state.Progressed(
-                        done=report.done,
-                        total=report.total,
-                        hypervolume=report.hypervolume,
-                        front_count=front_count,
-                        elapsed_s=report.elapsed_s,
-                    )
-                    self.run = state.reduce(self.run, event)
-                    self._show_found(report.table)
-                case Ended(result=ParetoFront() as front):
-                    self.front = front
-                    self.run = state.reduce(self.run, state.Finished())
-                    self._show_found(front.table)
-                    self.view = rejudged(self.view)
-                    if self._searched is not None:
-                        self._optimum.start(self._searched, front)
-                case Ended(error=error):
-                    self.failure = error
-                    self.run = state.reduce(self.run, state.Failed(error=str(error)))
-                    self.message.value = error_html(f"search failed: {error}")
-
-    def _show_found(self, table: CandidateTable) -> None:
-        if self._searched is not None:
-            self.view = replace(self.view, found=Found(session=self._searched, table=table))
+        session = self.searching.session
+        return session is not None and not same_space(session, self.view.session)
 
     def _take_settings(self) -> None:
         """Look at what the controls say; on an error the last good view stays."""
@@ -366,6 +355,7 @@ class App:
         except ExplorerError as error:
             self.message.value = error_html(str(error))
             return
+        self.past.note(self.controls.read())
         self.message.value = error_html(note) + misfit_html(self.view)
         if self._is_search_old():
             self.stop()
@@ -373,28 +363,33 @@ class App:
     # Drawing.
 
     def _make_data(self) -> tradeoff.TradeoffData:
-        cap = _STREAM_CAP if self.run.is_active else tradeoff.POINT_CAP
-        return tradeoff.tradeoff_data(points_of(self.view), self.view.selected_id, cap)
+        limits = _STREAM_LIMITS if self.run.is_active else {}
+        return tradeoff.tradeoff_data(points_of(self.view), self.view.selected_id, **limits)
 
     def _render(self) -> None:
         view = self.view
-        share = None if self.front is None else self.front.exact_hypervolume_ratio
-        self.search_bar.show(self.run, share if self.run.phase is state.Phase.DONE else None)
+        self.search_bar.show(self.run, self.searching.share)
         self.measure_bar.picks.disabled = self.measuring.is_active or not picks_of(view)
         self.advice_bar.keep_for(view.session)
+        self.controls.undo.disabled = not self.past.can_undo
+        self.controls.redo.disabled = not self.past.can_redo
+        self.point_bar.pin.disabled = self.pins.is_full or self.pins.has(selection_of(view))
         shown = view.known, view.found, view.cost, view.selected_id, view.fits_only
         drawn = (*shown, self.run.phase)
         if not same_items(drawn, self._drawn):
             self._drawn = drawn
             self.tradeoff_data = self._make_data()
             tradeoff.update(self.figure, self.tradeoff_data)
-            self._show_list()
+            self.point_bar.offer(choices_of(view), view.selected_id)
         self.answer.show(view)
 
-    def _show_list(self) -> None:
-        box, rows = self.point_bar.points, choices_of(self.view)
-        self._is_listing = True
-        if tuple(box.options) != tuple(rows):
-            box.options = rows
-        box.value = self.view.selected_id
-        self._is_listing = False
+    def _complete(self) -> None:
+        """Add what takes longer to work out than a person waits for a control."""
+        self.answer.complete()
+        chosen, cost = self.answer.chosen, self.answer.cost
+        if chosen is not None and cost is not None:
+            self.tabs.show(
+                Shown(view=self.view, chosen=chosen, cost=cost, searching=self.searching)
+            )
+        if not (self.view.cost.fits_all or self.advice_bar.is_answered):
+            self.advice_bar.advise()

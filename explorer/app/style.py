@@ -21,11 +21,23 @@ STYLE = """
 .explorer-app .explorer-row {align-items: center; flex-wrap: wrap; overflow: visible;}
 .explorer-app .explorer-more {align-self: end; height: 26px; line-height: 24px; width: auto;
   margin: 0; padding: 0 4px; font-size: 12px;}
+.explorer-app .explorer-past {gap: 4px; align-self: end; overflow: visible;}
+.explorer-app .explorer-past > button {flex: 1 1 0; width: 0; min-width: 0; height: 26px;
+  line-height: 24px; margin: 0; padding: 0; font-size: 12px;}
 .explorer-app .explorer-run {flex: 1 1 220px; min-width: 0; margin: 0 4px 0 8px;}
 .explorer-app .explorer-body {display: grid; gap: 4px 28px; overflow: visible;
   grid-template-columns: minmax(0, 1fr) minmax(0, 1fr);}
 .explorer-app .explorer-body > * {margin: 0; overflow: visible; min-width: 0; width: auto;}
-.explorer-app .explorer-panels {grid-column: 1 / -1;}
+.explorer-app :is(.explorer-panels, .explorer-below) {grid-column: 1 / -1;}
+.explorer-app .explorer-below .widget-tab-contents {padding: 6px 0 0; border: 0;
+  overflow: visible;}
+.explorer-app .explorer-below .lm-TabBar-tab, .explorer-app .explorer-below .p-TabBar-tab {
+  flex: 0 1 auto; min-width: 0; padding: 0 9px; font-size: 12px;}
+.explorer-app .explorer-plot {width: 100%; overflow: visible; margin: 0;}
+.explorer-app .explorer-plot .jp-OutputArea-output {padding: 0; overflow: visible;}
+.explorer-app .explorer-plot .jp-OutputArea-prompt {display: none;}
+.explorer-app .explorer-changes .explorer-row {flex-wrap: nowrap;}
+.explorer-app .explorer-changes button {flex: 0 0 auto; height: 24px; line-height: 22px;}
 @container (max-width: 640px) {
   .explorer-app .explorer-body {grid-template-columns: minmax(0, 1fr);}
 }
@@ -52,6 +64,16 @@ STYLE = """
 .explorer-details .scroll table {table-layout: fixed; min-width: 380px;}
 .explorer-details td.layer {overflow: hidden; text-overflow: ellipsis;}
 .explorer-html td.number {text-align: right; font-variant-numeric: tabular-nums;}
+.explorer-empty {padding: 14px 0; color: var(--jp-ui-font-color2); font-size: 12px;}
+.explorer-compare table {width: auto; min-width: 60%;}
+.explorer-compare :is(th, td) {padding-right: 22px;}
+.explorer-compare th[scope="col"] {font-weight: 600; white-space: normal; max-width: 210px;}
+.explorer-compare th[scope="row"] {color: var(--jp-ui-font-color2);}
+.explorer-compare td.differs {font-weight: 600;}
+.explorer-html .note {color: var(--jp-ui-font-color2); padding-top: 4px;}
+.explorer-evidence td {vertical-align: top; border-top: 1px solid var(--jp-layout-color2);}
+.explorer-evidence td.source {white-space: normal; min-width: 260px;}
+.explorer-evidence ul {margin: 0; padding-left: 14px;}
 .explorer-details .scroll {max-height: 268px; overflow-y: auto;}
 .explorer-details .track {display: flex; height: 9px; width: 100%; overflow: hidden;
   background: var(--jp-layout-color2);}
@@ -73,6 +95,28 @@ STYLE = """
 [data-jp-theme-light="false"] .explorer-answer b.misfit,
 [data-jp-theme-light="false"] .explorer-answer .warning,
 [data-jp-theme-light="false"] .explorer-error {color: #FF9A5C;}
+[data-jp-theme-light="false"] .explorer-app .js-plotly-plot {--ink: #DCDCDC;
+  --grid: #454545; --line: #8C8C8C;}
+[data-jp-theme-light="false"] .explorer-app .js-plotly-plot .main-svg {
+  background: transparent !important;}
+[data-jp-theme-light="false"] .explorer-app .js-plotly-plot .bglayer .bg,
+[data-jp-theme-light="false"] .explorer-app .js-plotly-plot .legend .bg,
+[data-jp-theme-light="false"] .explorer-app .js-plotly-plot .cartesianlayer .bg {
+  fill: transparent !important;}
+[data-jp-theme-light="false"] .explorer-app .js-plotly-plot text {
+  fill: var(--ink) !important; text-shadow: none !important;}
+[data-jp-theme-light="false"] .explorer-app .js-plotly-plot .gridlayer path {
+  stroke: var(--grid) !important;}
+[data-jp-theme-light="false"] .explorer-app .js-plotly-plot
+  :is(.xaxislayer-above, .yaxislayer-above, .xlines-above, .ylines-above, .ticks) path,
+[data-jp-theme-light="false"] .explorer-app .js-plotly-plot path:is(.xlines-above, .ylines-above,
+  .xtick, .ytick, .ticks) {stroke: var(--line) !important;}
+[data-jp-theme-light="false"] .explorer-app .js-plotly-plot
+  :is(.point, .legendpoints path)[style*="stroke: rgb(0, 0, 0)"] {stroke: white !important;}
+[data-jp-theme-light="false"] .explorer-app .js-plotly-plot
+  :is(.point, .legendpoints path)[style*="fill: rgb(51, 51, 51)"] {fill: var(--ink) !important;}
+[data-jp-theme-light="false"] .explorer-app .js-plotly-plot .hovertext path {
+  fill: #2B2B2B !important;}
 .explorer-answer .warning::before {content: "⚠ ";}
 .explorer-answer .note {color: var(--jp-ui-font-color2);}
 .explorer-details .frozen td {opacity: 0.55;}

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from explorer.costmodel.report import Cost
+from explorer.design import TrainingSetup
 from explorer.figures.points import Budget, Points, worth_text
 from explorer.provenance import Kind
 from explorer.search.candidates import CandidateTable
@@ -58,6 +59,11 @@ class Selection:
     label: str
     table: CandidateTable
     row: int
+
+    @property
+    def setup(self) -> TrainingSetup:
+        """The setup it trains under."""
+        return self.table.designs.setup
 
     @property
     def worth_words(self) -> str:

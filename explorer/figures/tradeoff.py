@@ -89,9 +89,13 @@ class TradeoffData:
 
 
 def tradeoff_data(
-    points: Points, selected_id: str | None = None, cap: int = POINT_CAP
+    points: Points, selected_id: str | None = None, cap: int = POINT_CAP, cell: float = 0.0
 ) -> TradeoffData:
-    """Choose what is drawn: at most `cap` points a panel, front, known and selected always."""
+    """Choose what is drawn: at most `cap` points a panel, front, known and selected always.
+
+    With `cell`, a share of a panel's sides, points that crowd in one square of that size are
+    drawn as one, a member of the front where there is one.
+    """
     drawn = thinned(points, selected_id, cap)
     memory, energy = points.memory_bytes, points.energy_j
     fresh = drawn[~points.stale[drawn]]
@@ -114,7 +118,7 @@ def tradeoff_data(
     )
     hovers = _hovers(points, selected_id)
     panels = tuple(
-        _panel(points, drawn, selected_id, hovers, x, y, x_axis, y_axis, kinds)
+        _panel(points, drawn, selected_id, hovers, x, y, x_axis, y_axis, kinds, cell)
         for x, y, x_axis, y_axis, kinds in views
     )
     return TradeoffData(
@@ -220,9 +224,13 @@ def _panel(
     x_axis: axes.AxisData,
     y_axis: axes.AxisData,
     kinds: Sequence[Kind],
+    cell: float,
 ) -> PanelData:
     shown = drawn[np.isfinite(x[drawn]) & np.isfinite(y[drawn])]
     across, upward = x_axis.place(x), y_axis.place(y)
+    spread = shown
+    if cell:
+        spread = shown[_apart(points, shown, selected_id, across[shown], upward[shown], cell)]
     traces = []
     for role in ROLES:
         if role.name == "budget":
@@ -231,7 +239,7 @@ def _panel(
         if role.name == "envelope":
             traces.append(_envelope(points, shown, x, y, higher_is_better=y is points.worth))
             continue
-        rows = shown[_members(points, shown, role.name, selected_id)]
+        rows = spread[_members(points, spread, role.name, selected_id)]
         texts: tuple[str, ...] = ()
         places: tuple[str, ...] = ()
         if role.name == "known":
@@ -254,6 +262,24 @@ def _panel(
             )
         )
     return PanelData(x_axis=x_axis, y_axis=y_axis, traces=tuple(traces))
+
+
+def _apart(
+    points: Points,
+    rows: IntArray,
+    selected_id: str | None,
+    across: FloatArray,
+    upward: FloatArray,
+    cell: float,
+) -> BoolArray:
+    """Which rows [P] to draw when one point stands for all of a square; marked ones stay."""
+    keep: BoolArray = points.known[rows]
+    keep = keep | [points.ids[row] in (selected_id, points.choice_id) for row in rows]
+    front_first = np.argsort(~points.on_front[rows], kind="stable")
+    squares = np.floor(np.column_stack([across, upward])[front_first] / cell)
+    _, picks = np.unique(squares, axis=0, return_index=True)
+    keep[front_first[picks]] = True
+    return keep
 
 
 def _members(points: Points, rows: IntArray, role: str, selected_id: str | None) -> BoolArray:

@@ -53,6 +53,12 @@ def test_tour(server: lab.Lab, page: Page) -> None:
     assert panels["y"] + panels["height"] < 600
     assert answer["y"] > panels["y"] + panels["height"] - 1
 
+    # A click still counts after a cell that awaited a search.
+    _await_status(page, "done 200/200")
+    numbers = page.evaluate(DETAILS)
+    lab.click_point(page, _trace(page, "known"), 0)
+    page.wait_for_function(f"old => {DETAILS} !== old", arg=numbers)
+
     # Rare settings open in a row of their own, and no word is cut.
     lab.press(page, "More settings")
     page.wait_for_selector("label:text-is('Weight update')")
@@ -101,12 +107,9 @@ def test_tour(server: lab.Lab, page: Page) -> None:
 
     # A click on a point of the first panel selects it everywhere: a known policy, and the best
     # of the front (its first member is that policy again).
-    known, front = (
-        page.evaluate(f"name => {lab.PLOT}._fullData.findIndex(trace => trace.name === name)", name)
-        for name in ("known", "front")
-    )
+    known, front = _trace(page, "known"), _trace(page, "front")
     best = page.evaluate(f"{lab.PLOT}._fullData[{front}].x.length - 1")
-    for trace, point in ((known, 0), (front, best)):
+    for trace, point in ((known, 1), (front, best)):
         numbers = page.evaluate(DETAILS)
         lab.click_point(page, trace, point)
         page.wait_for_function(f"old => {DETAILS} !== old", arg=numbers)
@@ -175,6 +178,12 @@ def _box(page: Page, selector: str) -> dict[str, float]:
     found = page.locator(selector).bounding_box()
     assert found is not None
     return dict(found)
+
+
+def _trace(page: Page, name: str) -> int:
+    """The number of the first trace of a name."""
+    find = f"name => {lab.PLOT}._fullData.findIndex(trace => trace.name === name)"
+    return int(page.evaluate(find, name))
 
 
 def _drawn(page: Page) -> str:

@@ -20,6 +20,7 @@ from explorer import catalog, paths
 from explorer.accuracy.finetune import measure
 from explorer.app import App, get_app, optimum, state
 from explorer.app.answer import error_html, fit_line, levels_html, numbers_html, verdict_html
+from explorer.app.compare import PIN_CAP, compare_html
 from explorer.app.details import details_html
 from explorer.app.frame_clock import FrameClock
 from explorer.app.runner import Batch, Ended, Runner, Worker
@@ -433,14 +434,145 @@ def test_when_nothing_fits_the_page_says_by_how_much() -> None:
 
 def test_advice_is_about_what_the_controls_say() -> None:
     async def steps(app: App) -> None:
+        assert app.advice_bar.answer.value == ""
         app.advice_bar.ask.click()
-        assert "one sample at a time fits" in app.advice_bar.answer.value
-        assert "saves" in app.advice_bar.answer.value
-        app.controls.batch.value = 2
+        assert "smallest device that fits" in app.advice_bar.answer.value
+        assert app.advice_bar.changes.children
+        app.controls.optimizer.value = "adam"
         await app.wait(30)
         assert app.advice_bar.answer.value == ""
+        assert app.advice_bar.changes.children == ()
 
-    driven(steps, Session(device="stm32f746", policy="full"))
+    driven(steps)
+
+
+def test_a_misfit_comes_with_fixes_that_a_button_applies() -> None:
+    async def steps(app: App) -> None:
+        assert not app.view.cost.fits_all
+        assert "one sample at a time fits" in app.advice_bar.answer.value
+        button = app.advice_bar.changes.children[0].children[0]
+        setting = button.description
+        button.click()
+        await app.wait(30)
+        assert app.view.cost.fits_all
+        for part in setting.split(", "):
+            name, _, value = part.partition("=")
+            assert str(getattr(app.view.session, name)) == value
+        assert app.advice_bar.answer.value == ""
+        app.controls.undo.click()
+        await app.wait(30)
+        assert not app.view.cost.fits_all
+
+    driven(steps, Session(device="stm32f746", policy="full", batch=8))
+
+
+def test_a_question_can_be_undone_and_redone() -> None:
+    async def steps(app: App) -> None:
+        first = app.view.session
+        assert app.controls.undo.disabled
+        assert app.controls.redo.disabled
+        app.controls.model.value = "digits-cnn"
+        await app.wait(30)
+        app.controls.policy.value = "last-k"
+        await app.wait(30)
+        app.controls.option_fields["k"].value = "2"
+        await app.wait(30)
+        last = app.view.session
+        assert last.policy == "last-k:k=2"
+        for _ in range(10):
+            app.controls.undo.click()
+            await app.wait(30)
+        assert app.view.session == first
+        assert app.controls.undo.disabled
+        for _ in range(10):
+            app.controls.redo.click()
+            await app.wait(30)
+        assert app.view.session == last
+        app.controls.undo.click()
+        await app.wait(30)
+        app.controls.batch.value = 4
+        await app.wait(30)
+        assert app.controls.redo.disabled
+
+    driven(steps)
+
+
+def test_tabs_describe_what_is_selected() -> None:
+    async def steps(app: App) -> None:
+        _, network, memory, spent, search, _, evidence = app.tabs.box.children
+        assert network.children[1].outputs == ()
+        drawn = {}
+        for title, box in (
+            ("Network", network.children[1]),
+            ("Memory map", memory),
+            ("Time and energy", spent),
+            ("Search", search.children[0]),
+        ):
+            app.tabs.open(title)
+            await app.wait(30)
+            drawn[title] = json.dumps(box.outputs[0]["data"]["application/vnd.plotly.v1+json"])
+        assert "No search yet" in search.children[1].value
+        assert search.children[2].outputs == ()
+        assert '"parcoords"' in drawn["Search"]
+        app.tabs.open("Evidence")
+        await app.wait(30)
+        for path in app.view.cost.provenance:
+            assert path in evidence.value
+        app.search(trials=40)
+        await app.wait(60)
+        app.tabs.open("Search")
+        await app.wait(60)
+        assert "40 of 40 trials" in search.children[1].value
+        assert search.children[2].outputs
+        app.tabs.open("Network")
+        app.select("known:full")
+        await app.wait(30)
+        assert json.dumps(network.children[1].outputs) != drawn["Network"]
+        network.children[0].children[0].value = "energy_j"
+        assert "energy" in json.dumps(network.children[1].outputs)
+
+    driven(steps, Session(model="digits-cnn"))
+
+
+def test_pinned_designs_stand_side_by_side() -> None:
+    async def steps(app: App) -> None:
+        app.tabs.open("Compare")
+        await app.wait(30)
+        assert "Nothing is pinned" in app.pins.table.value
+        app.point_bar.pin.click()
+        await app.wait(30)
+        assert app.point_bar.pin.disabled
+        app.controls.device.value = "jetson-nano"
+        app.controls.optimizer.value = "adam"
+        await app.wait(30)
+        for label in ("known:full", "known:last-layer", "known:none"):
+            app.select(label)
+            await app.wait(30)
+            app.point_bar.pin.click()
+            await app.wait(30)
+        assert [pin.label for pin in app.pins.pins][1:] == ["full", "last-layer", "none"]
+        table = app.pins.table.value
+        assert "<td>gap9</td><td class=differs>jetson-nano</td>" in table
+        assert "<td class=differs>adam</td>" in table
+        full = app.view.session.candidate_cost(app.view.known, app.view.known.labels.index("full"))
+        assert format_bytes(full.memory["peak_live_bytes"]) in table
+        app.select("known:bias-only:last=12")
+        await app.wait(30)
+        assert app.point_bar.pin.disabled  # there is room for four
+        app.pin()
+        assert len(app.pins.pins) == PIN_CAP
+        app.pins.buttons.children[0].click()
+        await app.wait(30)
+        assert len(app.pins.buttons.children) == 3
+        assert "gap9" not in app.pins.table.value
+        assert not app.point_bar.pin.disabled
+
+    driven(steps)
+
+
+def test_a_label_in_the_comparison_is_escaped() -> None:
+    pin = Selection(session=SESSION, label="<i>", table=SESSION.chosen(), row=0)
+    assert "&lt;i&gt;" in compare_html([(pin, SESSION.cost())])
 
 
 def test_options_follow_the_policy() -> None:
@@ -486,7 +618,7 @@ def test_rare_settings_are_put_away_and_counted() -> None:
         controls.policy.value = "adapter-drop"
         await app.wait(30)
         assert controls.more.description == "Fewer (1 set)"
-        assert "_adapter_conv" in app.answer.details.value
+        assert "_adapter_conv" in app.tabs.box.children[0].value
 
     driven(steps)
 
@@ -966,13 +1098,13 @@ def test_without_an_additive_score_nothing_is_shown_and_a_new_search_cancels() -
     async def steps(app: App) -> None:
         app.search(trials=20)
         await app.wait(60)
-        await until(lambda: not app._optimum.is_active)
+        await until(lambda: not app.searching.optimum.is_active)
         assert "optimum" not in app.search_bar.status.value
         assert app.message.value == ""
         app.controls.batch.value = 2
         app.search(trials=20)
         await app.wait(60)
-        assert app._optimum.is_active
+        assert app.searching.optimum.is_active
         app.search(trials=20)
         await until(lambda: len(stopped) == 1)
         await app.wait(60)

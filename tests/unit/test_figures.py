@@ -116,6 +116,35 @@ def test_thinning_keeps_front_known_choice_and_selection() -> None:
     assert tradeoff.tradeoff_data(given).point_count <= tradeoff.POINT_CAP + 1
 
 
+def test_crowded_points_are_drawn_as_one_and_the_front_wins() -> None:
+    count, cell = 3000, 0.05
+    front = mask(count, *range(0, count, 7))
+    given = points(count, on_front=front, known=mask(count, 1, 2), choice_id="p3")
+    data = tradeoff.tradeoff_data(given, "p4", count, cell)
+    axis_pairs = [(panel.x_axis, panel.y_axis) for panel in data.panels]
+    columns = (
+        (given.memory_bytes, given.worth),
+        (given.energy_j, given.worth),
+        (given.energy_j, given.memory_bytes),
+    )
+    for panel, ((x_axis, y_axis), (x, y)) in enumerate(zip(axis_pairs, columns, strict=True)):
+        squares = np.floor(np.column_stack([x_axis.place(x), y_axis.place(y)]) / cell)
+        rows = {
+            role: [int(name[1:]) for name in trace(data, role, panel).ids]
+            for role in ("front", "candidate", "misfit", "known", "choice")
+        }
+        drawn = {tuple(squares[row]) for shown in rows.values() for row in shown}
+        assert drawn == {tuple(square) for square in squares}
+        assert sum(map(len, rows.values())) <= len(drawn) + 4
+        with_front = {tuple(square) for square in squares[front]}
+        others = {tuple(squares[row]) for row in rows["candidate"] + rows["misfit"]}
+        assert len(others & with_front) <= 1  # the selected candidate
+        assert trace(data, "known", panel).ids == ("p1", "p2")
+        assert trace(data, "selected", panel).ids == ("p4",)
+    whole = trace(tradeoff.tradeoff_data(given, "p4", count), "envelope")
+    np.testing.assert_array_equal(trace(data, "envelope").x, whole.x)
+
+
 def test_a_front_larger_than_the_cap_is_drawn_whole() -> None:
     given = points(50, on_front=np.ones(50, dtype=bool))
     assert len(tradeoff.thinned(given, None, 10)) == 50

@@ -1,0 +1,42 @@
+"""Where each number of the selected design comes from, as HTML."""
+
+from html import escape
+
+from explorer.costmodel.report import Cost, Estimate
+from explorer.units import format_bytes, format_joules, format_seconds
+
+_FORMATS = (("_bytes", format_bytes), ("time_s", format_seconds), ("energy_j", format_joules))
+
+
+def evidence_html(cost: Cost, worth_words: str) -> str:
+    """How each number is known, its 90 % interval, and the sources; equal sources once."""
+    groups: dict[str, list[tuple[str, Estimate]]] = {}
+    for path, estimate in cost.provenance.items():
+        groups.setdefault(estimate.source, []).append((path, estimate))
+    rows = "".join(_rows(source, members) for source, members in groups.items())
+    return (
+        '<div class="explorer-html explorer-evidence"><table><tr><th>number</th><th>kind</th>'
+        f"<th>90 % interval</th><th>where from</th></tr>{rows}</table>"
+        f'<div class="note">Worth: {escape(worth_words)}. A proxy score orders designs and is no '
+        "accuracy; only real fine-tuning measures one.</div></div>"
+    )
+
+
+def _rows(source: str, members: list[tuple[str, Estimate]]) -> str:
+    parts = "".join(f"<li>{escape(part)}</li>" for part in source.split("; "))
+    cited = f'<td class="source" rowspan="{len(members)}"><ul>{parts}</ul></td>'
+    rows = ""
+    for path, estimate in members:
+        rows += (
+            f"<tr><td>{escape(path)}</td><td>{escape(estimate.kind)}</td>"
+            f"<td>{_interval(path, estimate)}</td>{cited}</tr>"
+        )
+        cited = ""
+    return rows
+
+
+def _interval(path: str, estimate: Estimate) -> str:
+    text_of = next((text for end, text in _FORMATS if path.endswith(end)), None)
+    if estimate.low is None or estimate.high is None or text_of is None:
+        return ""
+    return f"{text_of(estimate.low)} to {text_of(estimate.high)}"

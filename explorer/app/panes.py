@@ -1,0 +1,239 @@
+"""What stands under the tabs: each pane says one thing about the selection or the search.
+
+`show` is called for the open pane only, when there is nothing else to draw.
+"""
+
+from dataclasses import dataclass
+from html import escape
+from typing import Any, Protocol
+
+import ipywidgets as widgets
+import numpy as np
+
+from explorer import catalog
+from explorer.app.details import details_html
+from explorer.app.evidence import evidence_html
+from explorer.app.plot import Plot
+from explorer.app.searching import Searching
+from explorer.app.view import Selection, View
+from explorer.costmodel.report import Cost
+from explorer.figures import arena, history, network, parallel, spending
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What a pane may show: the view, the selected design with its cost, and the search."""
+
+    view: View
+    chosen: Selection
+    cost: Cost
+    searching: Searching
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Changes with what is selected."""
+        return (self.chosen.session, self.chosen.table, self.chosen.row)
+
+
+class Pane(Protocol):
+    """One tab."""
+
+    title: str
+    box: Any
+
+    def key(self, shown: Shown, /) -> tuple[object, ...]:
+        """Items that, while they stay the same, leave the pane as it is."""
+
+    def show(self, shown: Shown, /) -> None:
+        """Describe it."""
+
+
+class LayersPane:
+    """What trains layer by layer, and the memory part by part."""
+
+    title = "Layers"
+
+    def __init__(self) -> None:
+        self.box = widgets.HTML()
+
+    def key(self, shown: Shown) -> tuple[object, ...]:
+        """The selection."""
+        return shown.key
+
+    def show(self, shown: Shown) -> None:
+        """Tables with bars."""
+        self.box.value = details_html(shown.cost)
+
+
+class NetworkPane:
+    """Channels of every layer and which of them train, above a measure to choose."""
+
+    title = "Network"
+
+    def __init__(self) -> None:
+        self._plot = Plot()
+        self.measure = widgets.Dropdown(
+            description="Strip",
+            options=[(word, name) for name, word in network.MEASURES.items()],
+            value="fisher",
+            tooltip="What the strip under the layers shows, as a share of the whole network",
+            layout=widgets.Layout(width="220px"),
+            style={"description_width": "40px"},
+        )
+        self.words = widgets.HTML()
+        self.words.add_class("explorer-text")
+        row = widgets.HBox([self.measure, self.words])
+        row.add_class("explorer-row")
+        self.box = widgets.VBox([row, self._plot.box])
+        self._data: network.NetworkData | None = None
+        self.measure.observe(lambda _: self._draw(), names="value")
+
+    def key(self, shown: Shown) -> tuple[object, ...]:
+        """The selection."""
+        return shown.key
+
+    def show(self, shown: Shown) -> None:
+        """The strip of the selected design."""
+        table, row = shown.chosen.table, shown.chosen.row
+        session = shown.chosen.session
+        designs = table.designs.take(np.array([row]))
+        self._data = network.network_data(designs, shown.cost.layers, session.scores)
+        self._draw()
+
+    def _draw(self) -> None:
+        if self._data is None:
+            return
+        name = self.measure.value
+        is_known = name in self._data.shares
+        self.words.value = "" if is_known else "no Fisher information was measured here: MACs shown"
+        self._plot.show(network.draw(self._data, name if is_known else "macs"))
+
+
+class MemoryPane:
+    """The arena: address against the steps of a training step."""
+
+    title = "Memory map"
+
+    def __init__(self) -> None:
+        self._plot = Plot()
+        self.box = self._plot.box
+
+    def key(self, shown: Shown) -> tuple[object, ...]:
+        """The selection."""
+        return shown.key
+
+    def show(self, shown: Shown) -> None:
+        """Every buffer, the live bytes and the peak."""
+        session = shown.chosen.session
+        memory = session.memory_map(shown.chosen.table, shown.chosen.row)
+        limit = float(session.profile.ram.usable_bytes - session.reserve_bytes)
+        data = arena.arena_data(
+            memory.placed, memory.live_bytes, memory.step_labels, limit, memory.level_of
+        )
+        self._plot.show(arena.draw(data))
+
+
+class SpendingPane:
+    """Where the time and the energy of a step go."""
+
+    title = "Time and energy"
+
+    def __init__(self) -> None:
+        self._plot = Plot()
+        self.box = self._plot.box
+
+    def key(self, shown: Shown) -> tuple[object, ...]:
+        """The selection."""
+        return shown.key
+
+    def show(self, shown: Shown) -> None:
+        """The dearest operators first."""
+        kind = shown.cost.provenance["step.time_s"].kind
+        self._plot.show(spending.draw(spending.spending_data(shown.cost.layers, kind)))
+
+
+class SearchPane:
+    """How the search went, and every candidate as a line."""
+
+    title = "Search"
+
+    def __init__(self) -> None:
+        self._lines, self._volumes = Plot(), Plot()
+        self.words = widgets.HTML()
+        self.words.add_class("explorer-text")
+        self.box = widgets.VBox([self._lines.box, self.words, self._volumes.box])
+
+    def key(self, shown: Shown) -> tuple[object, ...]:
+        """The candidates, the selection, and the share of the optimum once it is known."""
+        searching = shown.searching
+        found = shown.view.found
+        share = searching.share
+        table = shown.view.known if found is None else found.table
+        return (*shown.key, table, searching.run.phase, "" if share is None else f"{share}")
+
+    def show(self, shown: Shown) -> None:
+        """Parallel coordinates of what was found, or of the known policies; the hypervolume."""
+        found, searching = shown.view.found, shown.searching
+        table = shown.view.known if found is None else found.table
+        row = shown.chosen.row if shown.chosen.table is table else None
+        self._lines.show(parallel.draw(parallel.parallel_data(table, row)))
+        self.words.value = search_words(searching)
+        if not searching.volumes:
+            self._volumes.clear()
+            return
+        lines = {}
+        if searching.share:
+            lines["optimum of the proxy"] = searching.volumes[-1][1] / searching.share
+        runs = {f"{searching.sampler}, seed {searching.seed}": searching.volumes}
+        self._volumes.show(history.draw(history.history_data(runs, lines)))
+
+
+def search_words(searching: Searching) -> str:
+    """What the lines are, what searched with which settings, and how near it came."""
+    key = "blue: front; orange: known policies; black: selected; pale: the others"
+    lines = [f"Every line is a candidate ({key}). Drag along an axis to keep a range of it."]
+    if searching.session is None:
+        lines.append("No search yet: these are the known policies. <b>Search</b> adds candidates.")
+    else:
+        summary = catalog.load("sampler", searching.sampler).SUMMARY
+        run = searching.run
+        lines.append(
+            f"Sampler {escape(searching.sampler)} ({escape(summary)}), seed {searching.seed}, "
+            f"{run.done} of {run.total} trials"
+        )
+    if searching.share is not None:
+        lines[-1] += (
+            f"; {searching.share:.1%} of the hypervolume of the additive proxy's optimum, "
+            "which says nothing about accuracy"
+        )
+    return "".join(f"<div>{line}</div>" for line in lines)
+
+
+class EvidencePane:
+    """Where each number comes from."""
+
+    title = "Evidence"
+
+    def __init__(self) -> None:
+        self.box = widgets.HTML()
+
+    def key(self, shown: Shown) -> tuple[object, ...]:
+        """The selection."""
+        return shown.key
+
+    def show(self, shown: Shown) -> None:
+        """A table of kinds, intervals and sources."""
+        self.box.value = evidence_html(shown.cost, shown.chosen.worth_words)
+
+
+def panes(pins: Pane) -> tuple[Pane, ...]:
+    """All of them in the order of their tabs; `pins` is the one that people fill."""
+    return (
+        LayersPane(),
+        NetworkPane(),
+        MemoryPane(),
+        SpendingPane(),
+        SearchPane(),
+        pins,
+        EvidencePane(),
+    )

@@ -1,0 +1,121 @@
+"""Searching from the app: one search at a time in a thread, and how near it came to the optimum."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from explorer.app import state
+from explorer.app.bars import SearchBar
+from explorer.app.optimum import Optimum
+from explorer.app.runner import Batch, Ended, Runner
+from explorer.search.candidates import CandidateTable, ParetoFront
+from explorer.session import Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """What came since the last look: the candidates so far, whether that was all, an error."""
+
+    table: CandidateTable | None = None
+    is_over: bool = False
+    error: BaseException | None = None
+
+
+class Searching:
+    """What a search is at; `wake` is called when there is news.
+
+    `session` is the one that searched, `sampler` what with, `volumes` pairs of designs
+    evaluated and hypervolume after every batch, `front` the result once there is one.
+    """
+
+    def __init__(self, bar: SearchBar, wake: Callable[[], None]) -> None:
+        self._bar = bar
+        self._wake = wake
+        self._runner: Runner | None = None
+        self.optimum = Optimum(wake)
+        self.run = state.Run()
+        self.session: Session | None = None
+        self.sampler = ""
+        self.seed = 0
+        self.front: ParetoFront | None = None
+        self.volumes: list[tuple[int, float]] = []
+
+    def start(self, session: Session, *, warm: bool) -> None:
+        """Search what a session asks with what the bar says."""
+        bar = self._bar
+        self.optimum.stop()
+        self.front, self.volumes, self.session = None, [], session
+        self.sampler, self.seed = bar.sampler.value, bar.seed.value
+        self.run = state.reduce(self.run, state.Started(total=bar.trials.value))
+        asked = (bar.trials.value, self.sampler, self.seed)
+        self._runner = Runner(partial(session.search, *asked, warm=warm), self._wake)
+        self._runner.start()
+        self._wake()
+
+    def pause_or_resume(self) -> None:
+        """Pause a running search, or let a paused one go on."""
+        if self._runner is None:
+            return
+        if self.run.phase is state.Phase.RUNNING:
+            self._runner.pause()
+            self.run = state.reduce(self.run, state.PauseAsked())
+        elif self.run.phase is state.Phase.PAUSED:
+            self._runner.resume()
+            self.run = state.reduce(self.run, state.ResumeAsked())
+        self._wake()
+
+    def stop(self) -> None:
+        """End the search after the batch it is at."""
+        if self._runner is not None and self.run.is_active:
+            self._runner.stop()
+            self.run = state.reduce(self.run, state.StopAsked())
+            self._wake()
+
+    def outdate(self) -> None:
+        """The controls ask about other designs now."""
+        self.optimum.stop()
+        self.run = state.reduce(self.run, state.Outdated())
+
+    def close(self, timeout_s: float) -> None:
+        """Stop, and wait for the thread."""
+        self.optimum.stop()
+        if self._runner is not None:
+            self._runner.stop()
+            self._runner.join(timeout_s)
+
+    def take(self) -> News:
+        """What the thread said since the last time, oldest first."""
+        news = News()
+        for report in [] if self._runner is None else self._runner.drain():
+            match report:
+                case Batch(table=table):
+                    self.volumes.append((len(table), report.hypervolume))
+                    event = state.Progressed(
+                        done=report.done,
+                        total=report.total,
+                        hypervolume=report.hypervolume,
+                        front_count=int(table.on_front.sum()),
+                        elapsed_s=report.elapsed_s,
+                    )
+                    self.run = state.reduce(self.run, event)
+                    news = News(table=table)
+                case Ended(result=ParetoFront() as front):
+                    self.front = front
+                    self.run = state.reduce(self.run, state.Finished())
+                    news = News(table=front.table, is_over=True)
+                    if self.session is not None:
+                        self.optimum.start(self.session, front)
+                case Ended(error=error):
+                    self.run = state.reduce(self.run, state.Failed(error=str(error)))
+                    news = News(table=news.table, error=error)
+        return news
+
+    def take_share(self) -> None:
+        """The front with its share of the optimum, once that is worked out."""
+        self.front = self.optimum.take() or self.front
+
+    @property
+    def share(self) -> float | None:
+        """Of the additive proxy's optimum, for a search that is over and still asked for."""
+        is_done = self.front is not None and self.run.phase is state.Phase.DONE
+        return self.front.exact_hypervolume_ratio if self.front and is_done else None
