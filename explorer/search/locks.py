@@ -57,6 +57,8 @@ class FileLocks:
     def held(self, name: str, *, once: bool = False) -> Iterator[None]:
         """As of Locks; with `once` the small file is removed while it is still held."""
         path = self._path(name)
+        if not path.parent.is_dir():  # a FileLock would make it
+            raise SpecError(f"{self.base}: there is no such folder")
         with FileLock(path, poll_interval=POLL_S):
             try:
                 yield
