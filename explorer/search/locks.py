@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from filelock import FileLock, Timeout
 
-from explorer.errors import SpecError
-
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
@@ -57,6 +55,8 @@ class FileLocks:
     def held(self, name: str, *, once: bool = False) -> Iterator[None]:
         """As of Locks; with `once` the small file is removed while it is still held."""
         path = self._path(name)
+        if not path.parent.is_dir():  # a FileLock would make it
+            raise FileNotFoundError(f"there is no folder {path.parent}")
         with FileLock(path, poll_interval=POLL_S):
             try:
                 yield
@@ -116,18 +116,18 @@ class AdvisoryLocks:
 
 @contextmanager
 def database_locks(url: str, study: str) -> Iterator[Locks]:
-    """Locks beside an SQLite file, or of the server; SpecError for another kind of database."""
+    """Locks beside an SQLite file, or of the server; ValueError for another kind of database."""
     from sqlalchemy import NullPool, create_engine, make_url
 
     address = make_url(url)
     kind = "mysql" if address.get_backend_name() == "mariadb" else address.get_backend_name()
     if kind == FILE_DATABASE:
         if address.database in (None, "", ":memory:"):
-            raise SpecError.of("storage", url, "a file, as a database in memory is not kept")
+            raise ValueError("a database in memory is not kept; name a file")
         yield FileLocks(Path(address.database).absolute())
         return
     if kind not in ADVISORY:
-        raise SpecError.of("storage", url, f"a URL of {FILE_DATABASE}, {', '.join(ADVISORY)}")
+        raise ValueError(f"allowed are {FILE_DATABASE}, {', '.join(ADVISORY)}")
     engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         yield AdvisoryLocks(connection, study)
