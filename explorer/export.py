@@ -253,8 +253,7 @@ def policy_of_candidate(
     model = candidate.model or front.model
     if graph.digest != model.digest:
         raise SpecError(
-            f"model: the front is for {model.name} ({model.digest}), "
-            f"which is now {graph.digest}"
+            f"model: the front is for {model.name} ({model.digest}), which is now {graph.digest}"
         )
     cost = candidate.cost
     worth = candidate.accuracy

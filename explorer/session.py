@@ -43,6 +43,7 @@ from explorer.search.exact import TIME_LIMIT_S, ExactFront, OnOptimum, exact_fro
 from explorer.search.judge import Judge
 from explorer.search.loop import OnBatch, StudyPlace, explore
 from explorer.search.problem import Problem
+from explorer.search.quantities import check_sampler
 from explorer.search.sources import (
     calibration_of,
     judge_of,
@@ -189,6 +190,7 @@ class Session(Question):
         others than the question does (explorer.search.openings).
         """
         asked = self if genes is None else self.with_genes(genes)
+        check_sampler(sampler, len(asked.problem.objectives))
         if storage is not None and study is None:
             raise SpecError.of("study", None, "a name, when a storage is given")
         return explore(
