@@ -48,6 +48,7 @@ from explorer.search.loop import OnBatch, explore
 from explorer.search.measured import MeasuredProblem, Measuring
 from explorer.search.named import StudyPlace
 from explorer.search.problem import Problem
+from explorer.search.quantities import check_sampler
 from explorer.search.sources import (
     calibration_of,
     judge_of,
@@ -199,6 +200,7 @@ class Session(Question):
         is really fine-tuned and kept in its ledger, and nothing else is a candidate.
         """
         asked = self if genes is None else self.with_genes(genes)
+        check_sampler(sampler, len(asked.problem.objectives))
         if storage is not None and study is None:
             raise SpecError.of("study", None, "a name, when a storage is given")
         problem, question = asked.problem, asked._question(space)

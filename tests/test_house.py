@@ -53,7 +53,8 @@ PURE_NUMBERS = {
     "done", "total", "gained_at", "forward_passes", "backward_passes", "left", "right", "bottom",
     "top", "size", "opacity",
     "per_episode_accuracy", "per_episode_accuracy_before", "offset", "score_bound",
-    "hypervolume_limit",
+    "hypervolume_limit", "hypervolume_before", "hypervolume_after", "score_before",
+    "tuning_episodes", "least_episodes",
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ question says.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from explorer import catalog
 from explorer.errors import SpecError
 from explorer.units import format_quantity, parse_quantity, units_written
 
@@ -56,6 +57,13 @@ def check_objectives(words: Sequence[str]) -> None:
         raise SpecError.of("objectives", words, f"2 to {MOST_OBJECTIVES} quantities")
     if len({_kind(word) for word in words}) != len(words):
         raise SpecError.of("objectives", words, "one score, one memory, every other once")
+
+
+def check_sampler(name: str, objective_count: int) -> None:
+    """SpecError when a sampler of the catalogue cannot do with so many objectives."""
+    most = getattr(catalog.load("sampler", name), "MOST_OBJECTIVES", objective_count)
+    if objective_count > most:
+        raise SpecError.of("objectives", objective_count, f"at most {most} with sampler {name}")
 
 
 def check_limits(limits: Sequence[str]) -> None:

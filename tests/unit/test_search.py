@@ -159,5 +159,13 @@ def test_every_sampler_searches_under_constraints(sampler):
     assert np.array_equal(again.table.designs.slices[known:], found[:25])
 
 
+def test_a_sampler_that_cannot_do_with_so_many_objectives_says_so():
+    words = ("score", "memory", "energy", "macs", "trained-parameters")
+    session = DIGITS.with_objectives(words)
+    with pytest.raises(SpecError, match="objectives: got 5, allowed: at most 4 with sampler gp"):
+        session.search(5, "gp")
+    assert session.search(30, "nsga3", warm=False).hypervolume > 0
+
+
 def test_six_samplers_of_optuna_are_offered():
     assert {"gp", "nsga2", "nsga3", "qmc", "random", "tpe"} <= set(catalog.names("sampler"))

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
 SUMMARY = "model-based, for few and dear trials: seconds each; needs torch"
+MOST_OBJECTIVES = 4  # Optuna's own word: its boxes become very slow beyond
 
 
 def make(seed: int) -> "BaseSampler":
