@@ -56,6 +56,7 @@ bench: $(STAMP) chromium
 	-$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/search.py
+	-$(BIN)/python benchmarks/measuring.py
 	$(BIN)/python benchmarks/browser_latency.py
 
 clean:

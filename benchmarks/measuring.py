@@ -1,6 +1,7 @@
 """How many fine-tunings a minute real measuring makes, together and one by one.
 
-`EXPLORER_DATA=... python benchmarks/measuring.py` keeps the rows in `results/measuring.json`.
+`EXPLORER_DATA=... python benchmarks/measuring.py` keeps the rows in `results/measuring.json`; it
+needs the network's weights and both tasks.
 Times are of the processor on one thread, the best of a few turns. A policy-episode is one
 fine-tuning of 40 steps with its tests of the queries, drawing the episode, running its frozen
 layers and choosing channels; together, policies share the last three. Sparse policies train a
@@ -15,6 +16,7 @@ from pathlib import Path
 import torch
 
 from explorer.accuracy.episodes import Prefix, protocol_episode
+from explorer.accuracy.fisher import score_table
 from explorer.accuracy.group import train_all, trainees_of
 from explorer.accuracy.progress import Ticker
 from explorer.accuracy.records import Protocol
@@ -75,7 +77,7 @@ def task_rows(session, module, rules, repeats):
         train_all(trainees, episode(), [(RATE,)] * len(sparse), tick, steps=rules.steps)
 
     def steps(policy, prefix):
-        rest = {"learning_rate": RATE, "steps": KEPT_STEPS, "prefix": prefix}
+        rest = {"learning_rate": RATE, "steps": KEPT_STEPS, "scores": scores, "prefix": prefix}
         train_copy(module, graph, policy, whole, **rest)
 
     sparse = [session.with_policy(spec).chosen_policy for spec in SPARSE]
@@ -95,6 +97,7 @@ def task_rows(session, module, rules, repeats):
         (dense_s,) = best_of(repeats, lambda one=spec: alone([one]))
         yield spec, f"{60 / dense_s:.0f} policy-episodes a core-minute", ""
     whole = episode()
+    scores = score_table(module, graph, [whole])
     for spec in KEPT:
         policy = session.with_policy(spec).chosen_policy
         kept = Prefix.of(module, whole, first_trained_position(graph, policy))

@@ -6,7 +6,8 @@
 Known policies come first, on `--known-episodes` episodes each; then structured, random and
 near-front designs on `--episodes`. All see the same episodes and have their learning rate
 tuned on others. Runs that the ledger holds are skipped, so a stopped sweep goes on where it
-was. One process, one thread.
+was. One process, one thread. With MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_THRESHOLD_ at
+1000000000 glibc keeps freed memory, which saves policies that train from the start about a fifth.
 """
 
 import argparse

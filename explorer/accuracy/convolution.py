@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 WIDEST_FAST_KERNEL = 3
 
@@ -104,7 +103,7 @@ class Convolution(nn.Conv2d):
             self.stride,
             self.padding,
         )
-        return functional.linear(pairs.flatten(1), taps.to(pairs))
+        return pairs.flatten(1) @ taps.to(pairs).t()
 
 
 class _Convolve(torch.autograd.Function):
@@ -116,10 +115,11 @@ class _Convolve(torch.autograd.Function):
     ) -> Tensor:
         ctx.layer = layer
         ctx.save_for_backward(images, weight)
-        return layer._conv_forward(images, weight, bias)
+        out: Tensor = layer._conv_forward(images, weight, bias)
+        return out
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         images, weight = ctx.saved_tensors
         wants_images, wants_weight, wants_bias, _ = ctx.needs_input_grad
         layer = ctx.layer

@@ -260,7 +260,7 @@ class Prefix:
     def loss(self, module: GraphModule, view: int) -> Tensor:
         """Pseudo-query loss of one view."""
         both = {
-            name: torch.cat((plain, self.views[name].unflatten(0, (self.view_count, -1))[view]))
+            name: torch.cat((plain, self.views[name].chunk(self.view_count)[view]))
             for name, plain in self.support.items()
         }
         embeddings = module.run(both, start=self.start)[module.graph.layers[-1].name]
