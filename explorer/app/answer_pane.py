@@ -18,8 +18,8 @@ class AnswerPane:
 
     def __init__(self, measure_bar: MeasureBar, advice_bar: AdviceBar) -> None:
         self.verdict, self.numbers, self.levels = (widgets.HTML() for _ in range(3))
-        asked = [measure_bar.box, advice_bar.box]
-        self.box = widgets.VBox([self.verdict, *asked, self.numbers, self.levels])
+        judged = widgets.VBox([self.verdict, measure_bar.box, advice_bar.box])
+        self.box = widgets.VBox([judged, widgets.VBox([self.numbers, self.levels])])
         self.box.add_class("explorer-side")
         self._shown: tuple[object, ...] = ()
         self._is_placed = True

@@ -52,7 +52,7 @@ class Controls:
         self.batch = _field(widgets.IntSlider, "Batch", session.batch, 1, _MOST_SAMPLES)
         self.micro_batch = _field(
             widgets.BoundedIntText,
-            "Micro-batch (0: whole)",
+            "Micro-batch (0: all)",
             session.micro_batch or 0,
             0,
             _MOST_SAMPLES,

@@ -20,6 +20,7 @@ from explorer.app.answer import error_html
 from explorer.app.answer_pane import AnswerPane, misfit_html, same_items
 from explorer.app.bars import MeasureBar, PointBar, SearchBar, close_tree
 from explorer.app.controls import Controls
+from explorer.app.details import details_html
 from explorer.app.exporting import saved_words, write_policy
 from explorer.app.frame_clock import FrameClock
 from explorer.app.live_figure import LiveFigure
@@ -30,6 +31,7 @@ from explorer.app.past import Past
 from explorer.app.pins import PinsPane
 from explorer.app.searching import Searching
 from explorer.app.state import Settings
+from explorer.app.static import static_html
 from explorer.app.style import STYLE
 from explorer.app.tabs import Tabs
 from explorer.app.view import (
@@ -100,7 +102,9 @@ class App:
 
     def _repr_mimebundle_(self, **options: object) -> object:
         self.figure.refresh()
-        return self.box._repr_mimebundle_(**options)
+        bundle = self.box._repr_mimebundle_(**options)
+        texts = (self.answer.verdict.value, self.answer.numbers.value, details_html(self.view.cost))
+        return {**bundle, "text/html": static_html(self.figure, texts)}
 
     # What a person, or a cell, can ask for.
 

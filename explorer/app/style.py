@@ -28,7 +28,11 @@ STYLE = """
 .explorer-app .explorer-body {display: grid; gap: 4px 28px; overflow: visible;
   grid-template-columns: minmax(0, 1fr) minmax(0, 1fr);}
 .explorer-app .explorer-body > * {margin: 0; overflow: visible; min-width: 0; width: auto;}
-.explorer-app :is(.explorer-panels, .explorer-below) {grid-column: 1 / -1;}
+.explorer-app .explorer-body > * {grid-column: 1 / -1;}
+.explorer-app .explorer-side {display: grid; gap: 4px 28px; align-items: start;
+  align-content: start;
+  grid-template-columns: minmax(0, 1fr) minmax(0, 1fr);}
+.explorer-app .explorer-side > * {min-width: 0; width: auto; overflow: visible;}
 .explorer-app .explorer-below .widget-tab-contents {padding: 6px 0 0; border: 0;
   overflow: visible;}
 .explorer-app .explorer-below .lm-TabBar-tab, .explorer-app .explorer-below .p-TabBar-tab {
@@ -39,13 +43,14 @@ STYLE = """
 .explorer-app .explorer-changes .explorer-row {flex-wrap: nowrap;}
 .explorer-app .explorer-changes button {flex: 0 0 auto; height: 24px; line-height: 22px;}
 @container (max-width: 640px) {
-  .explorer-app .explorer-body {grid-template-columns: minmax(0, 1fr);}
+  .explorer-app :is(.explorer-body, .explorer-side) {grid-template-columns: minmax(0, 1fr);}
 }
 @container (min-width: 1150px) {
   .explorer-app .explorer-body {grid-template-columns: minmax(0, 1fr) 400px;
     grid-template-rows: auto 1fr;}
   .explorer-app .explorer-panels, .explorer-app .explorer-below {grid-column: 1;}
-  .explorer-app .explorer-side {grid-column: 2; grid-row: 1 / span 2;}
+  .explorer-app .explorer-side {grid-column: 2; grid-row: 1 / span 2;
+    grid-template-columns: minmax(0, 1fr);}
 }
 .explorer-text, .explorer-text .widget-html-content {line-height: 1.4; font-size: 12px;}
 .explorer-error {color: #A33B00; font-size: 12px; font-weight: 600;}
@@ -95,28 +100,19 @@ STYLE = """
 [data-jp-theme-light="false"] .explorer-answer b.misfit,
 [data-jp-theme-light="false"] .explorer-answer .warning,
 [data-jp-theme-light="false"] .explorer-error {color: #FF9A5C;}
-[data-jp-theme-light="false"] .explorer-app .js-plotly-plot {--ink: #DCDCDC;
-  --grid: #454545; --line: #8C8C8C;}
-[data-jp-theme-light="false"] .explorer-app .js-plotly-plot .main-svg {
-  background: transparent !important;}
-[data-jp-theme-light="false"] .explorer-app .js-plotly-plot .bglayer .bg,
-[data-jp-theme-light="false"] .explorer-app .js-plotly-plot .legend .bg,
-[data-jp-theme-light="false"] .explorer-app .js-plotly-plot .cartesianlayer .bg {
-  fill: transparent !important;}
-[data-jp-theme-light="false"] .explorer-app .js-plotly-plot text {
-  fill: var(--ink) !important; text-shadow: none !important;}
-[data-jp-theme-light="false"] .explorer-app .js-plotly-plot .gridlayer path {
-  stroke: var(--grid) !important;}
-[data-jp-theme-light="false"] .explorer-app .js-plotly-plot
-  :is(.xaxislayer-above, .yaxislayer-above, .xlines-above, .ylines-above, .ticks) path,
-[data-jp-theme-light="false"] .explorer-app .js-plotly-plot path:is(.xlines-above, .ylines-above,
-  .xtick, .ytick, .ticks) {stroke: var(--line) !important;}
-[data-jp-theme-light="false"] .explorer-app .js-plotly-plot
+[data-jp-theme-light="false"] .explorer-app .js-plotly-plot:not(:has(.parcoords)) {
+  --ink: #DCDCDC; --grid: #454545; --line: #8C8C8C; --paper: #111111;
+  .main-svg {background: transparent !important;}
+  :is(.bglayer, .legend, .cartesianlayer) .bg {fill: transparent !important;}
+  text {fill: var(--ink) !important; text-shadow: none !important;}
+  .gridlayer path {stroke: var(--grid) !important;}
+  :is(.xlines-above, .ylines-above, .xtick, .ytick, .ticks) {stroke: var(--line) !important;}
+  :is(.xaxislayer-above, .yaxislayer-above) path {stroke: var(--line) !important;}
   :is(.point, .legendpoints path)[style*="stroke: rgb(0, 0, 0)"] {stroke: white !important;}
-[data-jp-theme-light="false"] .explorer-app .js-plotly-plot
   :is(.point, .legendpoints path)[style*="fill: rgb(51, 51, 51)"] {fill: var(--ink) !important;}
-[data-jp-theme-light="false"] .explorer-app .js-plotly-plot .hovertext path {
-  fill: #2B2B2B !important;}
+  .point[style*="stroke: rgb(255, 255, 255)"] {stroke: var(--paper) !important;}
+  .hovertext path {fill: #2B2B2B !important;}
+}
 .explorer-answer .warning::before {content: "⚠ ";}
 .explorer-answer .note {color: var(--jp-ui-font-color2);}
 .explorer-details .frozen td {opacity: 0.55;}

@@ -132,7 +132,7 @@ def draw(data: NetworkData, measure: str) -> go.Figure:
         bargap=0.14,
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom"},
     )
-    figure.update_xaxes(**theme.axis(), showgrid=False)
+    figure.update_xaxes(**theme.axis(), showgrid=False, range=[-0.6, len(places) - 0.4])
     figure.update_xaxes(
         title_text="weighted layers, from input to output",
         tickvals=places,

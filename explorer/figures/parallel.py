@@ -20,7 +20,7 @@ from explorer.units import (
 
 LINE_CAP = 1000
 ROLES = ("misfit", "fits", "known", "front", "selected")
-_COLORS = ("#F4C7A8", "#CFE3F2", theme.ORANGE, theme.BLUE, theme.BLACK)
+_COLORS = ("#F4C7A8", "#CFE3F2", theme.ORANGE, theme.BLUE, theme.GREEN)
 _HEIGHT = 300
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _ROW_HEIGHT = 17
 _FRAME_HEIGHT = 70
+_TEXT_ROOM = 1.16  # the longest bar leaves room for its text
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -73,6 +74,7 @@ def draw(data: SpendingData) -> go.Figure:
             title_text=f"{title} ({data.kind})",
             tickformat="~s",
             nticks=4,
+            range=[0.0, _TEXT_ROOM * float(values.max(initial=0.0)) or 1.0],
             col=column,
         )
     figure.update_layout(**theme.layout(_FRAME_HEIGHT + _ROW_HEIGHT * len(data.names)), bargap=0.2)

@@ -180,6 +180,18 @@ def press(page: Page, text: str) -> None:
     page.locator(".explorer-app button", has_text=text).first.click()
 
 
+def open_tab(page: Page, title: str) -> None:
+    """Open a tab of the app."""
+    page.locator(f".explorer-below .lm-TabBar-tabLabel:text-is('{title}')").click()
+
+
+def theme(page: Page, name: str) -> None:
+    """Switch JupyterLab's theme."""
+    page.evaluate(
+        "theme => { window.jupyterapp.commands.execute('apputils:change-theme', { theme }); }", name
+    )
+
+
 def pixel_of(page: Page, trace: int, point: int) -> tuple[float, float]:
     """Where a point of a trace is on the screen."""
     x, y = page.evaluate(

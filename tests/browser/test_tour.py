@@ -24,6 +24,16 @@ DETAILS = (
 )
 STATUS = "[...document.querySelectorAll('.explorer-app .explorer-text')].map(e => e.textContent)"
 
+# What each tab draws.
+TABS = {
+    "Network": ".js-plotly-plot .bars .point",
+    "Memory map": ".js-plotly-plot .bars .point",
+    "Time and energy": ".js-plotly-plot .bars .point",
+    "Search": ".js-plotly-plot .parcoords",
+    "Evidence": ".explorer-evidence td.source",
+    "Compare": ".explorer-compare td.differs",
+}
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Lab]:
@@ -50,7 +60,7 @@ def test_tour(server: lab.Lab, page: Page) -> None:
     _picture(page, "1-first-paint")
     assert page.evaluate(_CUT) == []
     panels, answer = _box(page, ".explorer-panels"), _box(page, ".explorer-side")
-    assert panels["y"] + panels["height"] < 600
+    assert panels["y"] + panels["height"] < 620
     assert answer["y"] > panels["y"] + panels["height"] - 1
 
     # A click still counts after a cell that awaited a search.
@@ -79,10 +89,10 @@ def test_tour(server: lab.Lab, page: Page) -> None:
 
     # A bad combination is one sentence, and the last good view stays.
     numbers = page.evaluate(DETAILS)
-    lab.fill(page, "Micro-batch (0: whole)", "3")
+    lab.fill(page, "Micro-batch (0: all)", "3")
     page.wait_for_selector(".explorer-error:has-text('micro_batch')")
     assert page.evaluate(DETAILS) == numbers
-    lab.fill(page, "Micro-batch (0: whole)", "0")
+    lab.fill(page, "Micro-batch (0: all)", "0")
     page.wait_for_selector(".explorer-error", state="detached")
 
     # Search: pause holds it, resume brings it to its end.
@@ -114,6 +124,39 @@ def test_tour(server: lab.Lab, page: Page) -> None:
         lab.click_point(page, trace, point)
         page.wait_for_function(f"old => {DETAILS} !== old", arg=numbers)
     _picture(page, "4-selected")
+
+    # Every tab says something about it; pinned designs stand side by side.
+    press_pin = page.locator(".explorer-app button:text-is('Pin')")
+    press_pin.click()
+    lab.press(page, "▶")
+    page.wait_for_selector(".explorer-app button:text-is('Pin'):enabled")
+    press_pin.click()
+    for title, drawn in TABS.items():
+        lab.open_tab(page, title)
+        page.wait_for_selector(f".explorer-below {drawn}", state="attached")
+        _picture(page, f"4-{title.lower().replace(' ', '-')}")
+    page.wait_for_function(
+        "document.querySelectorAll('.explorer-compare th[scope=col]').length > 1"
+    )
+    lab.open_tab(page, "Layers")
+
+    # In the dark theme axes are light and the panels have no white ground.
+    lab.theme(page, "JupyterLab Dark")
+    page.wait_for_function(f"{_LOOK}('.xtick text', 'fill') === 'rgb(220, 220, 220)'")
+    assert page.evaluate(f"{_LOOK}('.main-svg', 'backgroundColor')") == "rgba(0, 0, 0, 0)"
+    _picture(page, "4-dark")
+    lab.theme(page, "JupyterLab Light")
+
+    # The question before, and again.
+    numbers = page.evaluate(DETAILS)
+    lab.choose(page, "Optimizer", "adam")
+    page.wait_for_function(f"old => {DETAILS} !== old", arg=numbers)
+    lab.press(page, "Undo")
+    page.wait_for_function(_OPTIMIZER, arg="sgd")
+    lab.press(page, "Redo")
+    page.wait_for_function(_OPTIMIZER, arg="adam")
+    lab.press(page, "Undo")
+    _await_status(page, "done 200/200")
 
     # Export writes a document that the terminal accepts.
     lab.fill(page, "File", "toured.json")
@@ -160,6 +203,12 @@ def test_tour(server: lab.Lab, page: Page) -> None:
         assert place["y"] + place["height"] <= legend["y"]
 
 
+_LOOK = "((part, key) => getComputedStyle(document.querySelector('.explorer-panels ' + part))[key])"
+_OPTIMIZER = """
+wanted => [...document.querySelectorAll('.explorer-app .widget-dropdown')]
+  .find(e => e.querySelector('label').textContent === 'Optimizer')
+  .querySelector('select').selectedOptions[0].textContent === wanted
+"""
 _DRAWN = (
     f"JSON.stringify({lab.PLOT}._fullData.slice(0, 9)"
     ".map(trace => [...(trace.x || [])].concat([...(trace.y || [])])))"

@@ -880,6 +880,10 @@ def test_the_app_shows_itself() -> None:
     app = App(SESSION)
     bundle = app._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in json.dumps(bundle)
+    static = bundle["text/html"]  # where no kernel runs
+    assert "plotly-graph-div" in static
+    assert "fits" in static
+    assert "What trains" in static
     assert "mcunet-5fps on gap9" in repr(app)
     app.close()
 
