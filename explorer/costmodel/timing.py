@@ -67,7 +67,7 @@ def times_at(table: LayerTable, setup: TrainingSetup, rates: Rates, *, training:
     if training:
         cycles_per_s = cycles_per_s * rate["trainer_speed_ratio"]
     batch = setup.micro_batch
-    computes = table.forward_macs > 0
+    computes = (table.forward_macs > 0).astype(np.float64)
     work_s = computes * np.maximum(
         batch * table.forward_macs / (_by_kernel(table, rates, "macs_per_cycle") * cycles_per_s),
         table.weight_count * form.weight_bits / BITS_PER_BYTE / rate["weight_bytes_per_s"],
