@@ -315,7 +315,7 @@ class _Run:
             beside = ACTIVATIONS | CURVED | COPYING_NORMS | {"maxpool"}
             if layer.op in beside and self.has_gradient[source]:
                 return True
-            if layer.op in COPYING_NORMS and name in self.trained.scales:
+            if layer.op in COPYING_NORMS and name in self.trained.scales | {*self.trained.weights}:
                 return True
             if name in self.trained.weights and source in block.names:
                 return True
