@@ -17,6 +17,7 @@ from explorer.layer import (
     INPUT,
     NORM_OPS,
     RECURRENT_GATES,
+    SOURCES,
     WEIGHTED_OPS,
     WHOLE_OPS,
     LayerSpec,
@@ -101,7 +102,7 @@ class ModelGraph:
 
     def producers(self, layer: LayerSpec) -> tuple[str, ...]:
         """Names of the tensors a layer reads; the network input is `input`."""
-        return layer.inputs or (() if layer.op == "parameter" else (INPUT,))
+        return layer.inputs or (() if layer.op in SOURCES else (INPUT,))
 
     def shape(self, tensor: str) -> tuple[int, ...]:
         """Shape of one sample of a tensor, named by its producer."""
@@ -127,7 +128,7 @@ class ModelGraph:
         if layer.op == "layernorm":
             return layer.channels
         if layer.op == "parameter":
-            return layer.out_elements
+            return layer.whole(0) if layer.args else layer.out_elements
         if layer.op == "embedding":
             return layer.whole(0) * layer.out_shape[-1]
         if layer.op in RECURRENT_GATES:

@@ -19,10 +19,11 @@ WHOLE_OPS = ("embedding", "parameter", *RECURRENT_GATES)
 WEIGHTED_OPS = (*SLICED_OPS, *WHOLE_OPS)
 NORM_OPS = ("batchnorm", "groupnorm", "frozen_batchnorm")
 CLIPPED = ("relu", "relu6", "leaky_relu", "hardsigmoid")
-CURVED = ("gelu", "gelu_tanh", "silu", "hardswish", "elu")
+CURVED = ("gelu", "gelu_tanh", "silu", "hardswish", "elu", "power")
 SATURATING = ("sigmoid", "tanh", "softmax")
 ACTIVATIONS = (*CLIPPED, *CURVED, *SATURATING)
-ELEMENTWISE = (*ACTIVATIONS, *NORM_OPS, "layernorm", "scale", "copy")
+ELEMENTWISE = (*ACTIVATIONS, *NORM_OPS, "layernorm", "scale", "copy", "roll")
+SOURCES = ("parameter", "constant")
 VIEWS = ("reshape", "transpose", "slice")
 INPUT = "input"
 
@@ -93,6 +94,9 @@ ARGUMENTS = {
     "scale": ((2,), "factor and summand of every element"),
     "leaky_relu": ((1,), "the slope below 0"),
     "elu": ((1,), "the limit below 0, negated"),
+    "power": ((1,), "the exponent"),
+    "roll": (ANY_COUNT, "by how much each axis of the sample is rolled"),
+    "parameter": (range(2), "the number of weights, where it is not that of elements"),
     "attention": ((1, 2), "the factor of the scores, and 1 when each position sees no later one"),
     "conv_transpose2d": ((2,), "additional rows and columns of the output"),
     "embedding": ((1,), "the number of rows of the table"),
@@ -282,7 +286,7 @@ _RULES: dict[str, Callable[[LayerSpec, Sequence[Shape]], Shape]] = {
     "conv_transpose2d": _conv_transpose,
     "linear": _linear,
     "embedding": _embedding,
-    "parameter": lambda layer, _: layer.out_shape,
+    **dict.fromkeys(SOURCES, lambda layer, _: layer.out_shape),
     **dict.fromkeys(RECURRENT_GATES, _recurrent),
     "global_avgpool": lambda _, inputs: inputs[0][:1],
     "avgpool": _windows,

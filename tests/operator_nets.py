@@ -101,11 +101,8 @@ def squeeze_net() -> ModelGraph:
     end = net.norm(end, "stem_norm", "bn")
     end = net.act(end, "stem_act", "hardswish")
     squeezed = net.mean(end, "squeeze", 1, 2, keep=True)
-    squeezed = (
-        net.conv(squeezed, "reduce", 4, act="leaky_relu")
-        if False
-        else net.op("leaky_relu", "reduce_act", net.conv(squeezed, "reduce", 4), args=(0.1,))
-    )
+    squeezed = net.conv(squeezed, "reduce", 4)
+    squeezed = net.op("leaky_relu", "reduce_act", squeezed, args=(0.1,))
     gate = net.act(net.conv(squeezed, "excite", 8), "gate", "hardsigmoid")
     end = net.op("mul", "scaled", end, gate)
     end = net.op("maxpool", "pool", end, shape=(8, 2, 2), kernel=(3, 3), stride=2, padding=(1, 1))
@@ -121,6 +118,9 @@ def squeeze_net() -> ModelGraph:
         has_bias=True,
     )
     end = net.op("elu", "up_act", end, args=(1.0,))
+    end = net.op("power", "squared", end, args=(2.0,))
+    end = net.op("shift", "moved", end, net.op("constant", "mean_image", shape=(6, 4, 4)))
+    end = net.op("roll", "rolled", end, args=(0, 1, -1))
     end = net.conv(end, "last", 6, kernel=3, groups=6)
     net.linear(net.pool(end, "mean"), "head", 4)
     return net.graph("squeeze")

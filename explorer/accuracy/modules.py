@@ -91,6 +91,18 @@ class Parameter(nn.Module):
         return self.weight[None]
 
 
+class Constant(nn.Module):
+    """Fixed values, as one sample: they take no input."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("values", torch.zeros(shape))
+
+    def forward(self) -> Tensor:
+        """(1, ...), for every sample."""
+        return self.get_buffer("values")[None]
+
+
 class Recurrent(nn.Module):
     """GRU or LSTM: its hidden states at every position."""
 
@@ -179,9 +191,9 @@ def _concat(layer: LayerSpec) -> Callable[..., Tensor]:
 def _attention(layer: LayerSpec) -> Callable[..., Tensor]:
     causal = len(layer.args) == 2 and layer.args[1] == 1
 
-    def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attention(query: Tensor, key: Tensor, value: Tensor, *mask: Tensor) -> Tensor:
         return functional.scaled_dot_product_attention(
-            query, key, value, scale=layer.args[0], is_causal=causal
+            query, key, value, *mask, scale=layer.args[0], is_causal=causal
         )
 
     return attention
@@ -198,6 +210,11 @@ def _pad(layer: LayerSpec) -> Callable[[Tensor], Tensor]:
     pairs = list(zip(ends[::2], ends[1::2], strict=True))
     flat = [number for pair in reversed(pairs) for number in pair]
     return lambda values: functional.pad(values, flat)
+
+
+def _roll(layer: LayerSpec) -> Callable[[Tensor], Tensor]:
+    shifts = [int(number) for number in layer.args]
+    return lambda values: values.roll(shifts, tuple(range(1, len(shifts) + 1)))
 
 
 def _transpose(layer: LayerSpec) -> Callable[[Tensor], Tensor]:
@@ -224,6 +241,7 @@ OPERATORS: dict[str, Maker] = {
     ),
     "embedding": lambda _, layer: nn.Embedding(layer.whole(0), layer.out_shape[-1]),
     "parameter": lambda _, layer: Parameter(layer.out_shape),
+    "constant": lambda _, layer: Constant(layer.out_shape),
     "gru": _recurrent,
     "lstm": _recurrent,
     "batchnorm": _norm(_batchnorm),
@@ -243,6 +261,7 @@ OPERATORS: dict[str, Maker] = {
     "silu": lambda *_: nn.SiLU(),
     "hardswish": lambda *_: nn.Hardswish(),
     "elu": lambda _, layer: nn.ELU(layer.args[0]),
+    "power": _function(lambda layer: lambda values: values.pow(layer.args[0])),
     "sigmoid": lambda *_: nn.Sigmoid(),
     "tanh": lambda *_: nn.Tanh(),
     "softmax": lambda _, layer: nn.Softmax(layer.axis + 1),
@@ -257,6 +276,7 @@ OPERATORS: dict[str, Maker] = {
     "slice": _function(_slice),
     "pad": _function(_pad),
     "copy": lambda *_: Apply(torch.clone),
+    "roll": _function(_roll),
     "reshape": _function(lambda layer: lambda values: values.reshape(-1, *layer.out_shape)),
     "transpose": _function(_transpose),
     "global_avgpool": lambda *_: GlobalAveragePool(),

@@ -19,7 +19,7 @@ from explorer.costmodel.tables import LayerTable, layer_table
 from explorer.design import DesignBatch
 from explorer.errors import UnsupportedOpError
 from explorer.graph import INPUT, NORM_OPS, LayerSpec, ModelGraph
-from explorer.layer import CLIPPED, CONVOLUTIONS, CURVED, RECURRENT_GATES
+from explorer.layer import CLIPPED, CONVOLUTIONS, CURVED, RECURRENT_GATES, SOURCES
 from explorer.units import BITS_PER_BYTE, BoolArray, FloatArray
 
 STATISTICS_KEPT = 2  # mean and reciprocal deviation
@@ -70,7 +70,7 @@ def _saved_tensors(graph: ModelGraph) -> tuple[FloatArray, FloatArray, FloatArra
         for name, sites in _saved_of(table, layer):
             saved_by[row[name]] |= sites
         extra += _beside(table, layer)
-    own = {layer.name for layer in graph.layers if layer.op == "parameter"}
+    own = {layer.name for layer in graph.layers if layer.op in SOURCES}
     sizes = [0.0 if name in own else float(np.prod(graph.shape(name))) for name in tensors]
     needs = np.concatenate([saved_by, *(sites[None] for sites, _, _ in extra)]).T
     per_sample = np.zeros((needs.shape[1], 2))

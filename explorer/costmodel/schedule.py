@@ -16,6 +16,7 @@ from explorer.costmodel.recompute import Segment, segments_of
 from explorer.costmodel.tables import layer_table
 from explorer.costmodel.workspace import scratch_of
 from explorer.graph import INPUT, WEIGHTED_OPS, ModelGraph
+from explorer.layer import SOURCES
 
 
 @lru_cache(maxsize=32)
@@ -128,14 +129,14 @@ class _Builder:
         while tensor >= 0 and set(self.consumers[tensor]) == {op}:
             rule = RULES[self.layers[tensor].op]
             if rule.holds == Holds.OUTPUT or not rule.view:
-                return rule.holds != Holds.OUTPUT and self.layers[tensor].op != "parameter"
+                return rule.holds != Holds.OUTPUT and self.layers[tensor].op not in SOURCES
             op, tensor = tensor, self.producers[tensor][0]
         return False
 
     def _elements(self, op: int) -> int:
         if op < 0:
             return int(np.prod(self.graph.input_shape))
-        if self.layers[op].op == "parameter":
+        if self.layers[op].op in SOURCES:
             return 0  # lives with the weights
         return self.layers[op].out_elements
 

@@ -51,11 +51,12 @@ GATES = {"gru": 3, "lstm": 4}
 WHOLE = {"embedding", "parameter", *GATES}
 WEIGHTED = {*DENSE, "layernorm", *WHOLE}
 ACTIVATIONS = {"relu", "relu6", "leaky_relu", "hardsigmoid"}
-CURVED = {"gelu", "gelu_tanh", "silu", "hardswish", "elu"}
+CURVED = {"gelu", "gelu_tanh", "silu", "hardswish", "elu", "power"}
 SATURATING = {"sigmoid", "tanh", "softmax"}
 NORMS = {"batchnorm", "groupnorm", "frozen_batchnorm"}
 COPYING_NORMS = {"batchnorm", "groupnorm", "layernorm"}
 OVERWRITING = {*ACTIVATIONS, *CURVED, *SATURATING, *NORMS, "layernorm", "shift", "scale"}
+SOURCES = {"parameter", "constant"}
 VIEWS = {"reshape", "transpose", "slice"}
 NEVER_AGAIN = {"mul", "matmul", "attention", "glu", *SATURATING, *VIEWS, *GATES}
 
@@ -263,7 +264,7 @@ class _Run:
         while source != INPUT and self.readers[source] == [reader]:
             made_by = self.graph[source]
             if made_by.op not in VIEWS:
-                return made_by.op not in SATURATING | {"parameter"}
+                return made_by.op not in SATURATING | SOURCES
             reader, source = source, self.graph.producers(made_by)[0]
         return False
 
@@ -371,7 +372,7 @@ class _Run:
             self.store[layer.name] = self.store[self.graph.producers(layer)[0]]
             self.store[layer.name].holders.add(layer.name)
         else:
-            elements = 0 if layer.op == "parameter" else prod(layer.out_shape)
+            elements = 0 if layer.op in SOURCES else prod(layer.out_shape)
             size = self._sample_bytes(elements, self.bits[2])
             self.store[layer.name] = self._new(size, layer.name)
 
@@ -579,7 +580,7 @@ class _Run:
         """Of the oldest tensor in the same memory, of which others may be slices."""
         here = self.store[tensor]
         oldest = min((n for n, b in self.store.items() if b is here), key=self.age.__getitem__)
-        if oldest != INPUT and self.graph[oldest].op == "parameter":
+        if oldest != INPUT and self.graph[oldest].op in SOURCES:
             return 0
         return prod(self.graph.shape(oldest))
 
