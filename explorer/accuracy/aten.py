@@ -6,7 +6,7 @@ copies is told by the memory of what it returned.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -42,13 +42,13 @@ class Weight:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Step:
-    """One exported operator: where it is, and how to run it."""
+    """One exported operator: where it is, and what it returned."""
 
     walk: Any
     op: str
     path: str
-    run: Callable[..., Any]
-    samples: int = field(default=2)
+    value: Any
+    samples: int = 2
 
     def shape(self, value: Traced | Tensor, batch_axis: int = 0) -> tuple[int, ...]:
         """Shape of one sample; rows of a sample merged into the batch axis come first."""
@@ -107,7 +107,7 @@ class Step:
 
     def parameter(self, weight: Weight) -> str:
         """A layer that is a weight's values, one sample of them."""
-        value = _one_sample(weight.value, self.samples)
+        value = _one_sample(self, weight.value)
         key = f"{weight.path} {tuple(value.shape)} {value.storage_offset()}"
         if key in self.walk.sources:
             return str(self.walk.sources[key])
@@ -155,16 +155,19 @@ def _same_memory(one: Tensor, other: Tensor) -> bool:
     return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
-def _one_sample(value: Tensor, samples: int) -> Tensor:
-    """Without a leading axis that only stands for the batch."""
-    if value.ndim > 1 and value.shape[0] in (1, samples) and value.stride(0) == 0:
+def _one_sample(step: Step, value: Tensor) -> Tensor:
+    """Values beside a batch as those of one sample, without the batch's own axis."""
+    result = step.value[0] if isinstance(step.value, list | tuple) else step.value
+    if value.ndim < result.ndim:
+        return value
+    if len(value) in (1, step.samples):
         return value[0]
-    return value[0] if value.ndim > 1 and value.shape[0] == 1 else value
+    return value[: len(value) // step.samples] if len(value) == len(result) else value
 
 
 def constant(step: Step, value: Tensor) -> str:
     """A layer of fixed values."""
-    value = _one_sample(value, step.samples)
+    value = _one_sample(step, value)
     value = value.reshape(1) if value.ndim == 0 else value
     name = step.walk.free_name(step.path, "constant")
     step.walk.append(LayerSpec(name=name, op="constant", out_shape=tuple(value.shape)))
@@ -201,8 +204,7 @@ def _conv2d(
     dilation: Any = (1, 1),
     groups: int = 1,
 ) -> Traced | None:
-    value = step.run(x.value, weight.value, _value(bias), stride, padding, dilation, groups)
-    return _convolution(step, "conv2d", x, weight, bias, value, stride, padding, dilation, groups)
+    return _convolution(step, "conv2d", x, weight, bias, stride, padding, dilation, groups)
 
 
 def _convolution(
@@ -211,15 +213,16 @@ def _convolution(
     x: Traced,
     weight: Weight,
     bias: Weight | None,
-    value: Tensor,
     stride: Any,
     padding: Any,
     dilation: Any,
     groups: int,
     **rest: Any,
 ) -> Traced | None:
-    strides, pads = _pair(stride), padding if isinstance(padding, str) else _pair(padding)
-    if step.merged(x) or not _own(weight, bias) or strides is None or isinstance(pads, str):
+    value = step.value
+    sides = tuple(weight.value.shape[2:])
+    strides, pads = _pair(stride), _padding(padding, sides, dilation)
+    if step.merged(x) or not _own(weight, bias) or strides is None or pads is None:
         return None
     flat = x.value.ndim == 3
     if not flat and strides[0] != strides[1]:
@@ -230,7 +233,6 @@ def _convolution(
     else:
         x_in = x
     name = step.weighted(weight, _stem(weight))
-    sides = tuple(weight.value.shape[2:])
     made = step.layer(
         op,
         [x_in],
@@ -250,6 +252,17 @@ def _convolution(
     return step.layer("reshape", [made], value) if flat else made
 
 
+def _padding(padding: Any, sides: tuple[int, ...], dilation: Any) -> tuple[int, int] | None:
+    """Rows and columns around; `same` has a counterpart where both ends get as many."""
+    if padding == "valid":
+        return (0, 0)
+    if padding != "same":
+        return _pair(padding)
+    reach = _pair(dilation) or (1, 1)
+    around = [by * (side - 1) for by, side in zip((reach[0], reach[-1]), sides, strict=False)]
+    return None if any(both % 2 for both in around) else _pair([both // 2 for both in around])
+
+
 def _conv_transpose2d(
     step: Step,
     x: Traced,
@@ -261,33 +274,29 @@ def _conv_transpose2d(
     groups: int = 1,
     dilation: Any = (1, 1),
 ) -> Traced | None:
-    value = step.run(
-        x.value, weight.value, _value(bias), stride, padding, output_padding, groups, dilation
-    )
     more = _pair(output_padding) or (0, 0)
     args = (0, more[0]) if x.value.ndim == 3 else more
     rest = (stride, padding, dilation, groups)
-    return _convolution(step, "conv_transpose2d", x, weight, bias, value, *rest, args=args)
+    return _convolution(step, "conv_transpose2d", x, weight, bias, *rest, args=args)
 
 
 def _linear(step: Step, x: Traced, weight: Weight, bias: Weight | None = None) -> Traced | None:
-    value = step.run(x.value, weight.value, _value(bias))
-    return _matrix(step, x, weight, bias, value, weight.value)
+    return _matrix(step, x, weight, bias, weight.value)
 
 
 def _matrix(
-    step: Step, x: Traced, weight: Weight, bias: Weight | None, value: Tensor, matrix: Tensor
+    step: Step, x: Traced, weight: Weight, bias: Weight | None, matrix: Tensor
 ) -> Traced | None:
     """A linear layer; torch copies inputs whose rows it cannot see as one matrix."""
     if not _own(weight, bias) or x.batch_axis:
         return None
     x = step.copied(x, x.value.reshape(-1, x.value.shape[-1]))
     name = step.weighted(weight, _stem(weight))
-    sample = step.shape(value)
+    sample = step.shape(step.value)
     if not sample:
         return None
     made = step.layer(
-        "linear", [x], value, name=name, axis=len(sample) - 1, has_bias=bias is not None
+        "linear", [x], step.value, name=name, axis=len(sample) - 1, has_bias=bias is not None
     )
     step.keep(name, weight=matrix, bias=bias)
     return made
@@ -297,15 +306,13 @@ def _addmm(step: Step, bias: Weight, x: Traced, weight: Weight) -> Traced | None
     """GPT-2's linear layers have their inputs in front."""
     if not isinstance(bias, Weight) or not isinstance(weight, Weight):
         return None
-    value = step.run(bias.value, x.value, weight.value)
-    return _matrix(step, x, weight, bias, value, weight.value.T)
+    return _matrix(step, x, weight, bias, weight.value.T)
 
 
 def _embedding(
-    step: Step, weight: Weight, indices: Any, *rest: Any, **options: Any
+    step: Step, weight: Weight, indices: Any, *_rest: Any, **_options: Any
 ) -> Traced | Weight | None:
-    ids = indices.value if isinstance(indices, Traced) else indices
-    value = step.run(weight.value, ids, *rest, **options)
+    value = step.value
     if not isinstance(indices, Traced):
         return replace(weight, value=value)
     if indices.name != "input" or not _own(weight):
@@ -321,16 +328,8 @@ def _embedding(
 def _recurrent(
     step: Step, x: Traced, start: Any, params: list[Weight], biases: bool, depth: int, *rest: Any
 ) -> Any:
-    _, train, both, first = rest
-    del train
-    value = step.run(
-        x.value,
-        start,
-        [weight.value for weight in params],
-        biases,
-        depth,
-        *rest,
-    )
+    _dropout, _train, both, first = rest
+    value = step.value
     if not first or not _own(*params) or len(step.shape(x)) != 2:
         return None
     hidden = params[0].value.shape[0] // {"gru": 3, "lstm": 4}[step.op]
@@ -364,11 +363,9 @@ def _batch_norm(
 ) -> Traced | None:
     if weight is None or bias is None or mean is None or not _own(weight, bias) or step.merged(x):
         return None
-    values = [_value(one) for one in (weight, bias, mean, variance)]
-    value = step.run(x.value, *values, training, momentum, eps, *rest)
     name = step.weighted(weight, _stem(weight))
     step.keep(name, weight=weight, bias=bias, running_mean=mean, running_var=variance)
-    return step.layer("batchnorm", [x], value, name=name, args=_epsilon(eps))
+    return step.layer("batchnorm", [x], step.value, name=name, args=_epsilon(eps))
 
 
 def _group_norm(
@@ -382,10 +379,9 @@ def _group_norm(
 ) -> Traced | None:
     if weight is None or bias is None or not _own(weight, bias) or step.merged(x):
         return None
-    value = step.run(x.value, groups, weight.value, bias.value, eps, *rest)
     name = step.weighted(weight, _stem(weight))
     step.keep(name, weight=weight, bias=bias)
-    return step.layer("groupnorm", [x], value, name=name, groups=groups, args=_epsilon(eps))
+    return step.layer("groupnorm", [x], step.value, name=name, groups=groups, args=_epsilon(eps))
 
 
 def _layer_norm(
@@ -399,12 +395,11 @@ def _layer_norm(
 ) -> Traced | None:
     if len(shape) != 1 or weight is None or not _own(weight, bias) or x.batch_axis:
         return None
-    value = step.run(x.value, shape, weight.value, _value(bias), eps, *rest)
     name = step.weighted(weight, _stem(weight))
     step.keep(name, weight=weight, bias=bias)
     axis = len(step.shape(x)) - 1
     return step.layer(
-        "layernorm", [x], value, name=name, axis=axis, has_bias=bias is not None, args=_epsilon(eps)
+        "layernorm", [x], step.value, name=name, axis=axis, has_bias=bias is not None, args=_epsilon(eps)
     )
 
 
@@ -413,7 +408,7 @@ def _layer_norm(
 
 def _activation(op: str) -> Callable[..., Any]:
     def handle(step: Step, x: Traced) -> Traced | None:
-        return step.layer(op, [x], step.run(x.value), batch_axis=x.batch_axis)
+        return step.layer(op, [x], step.value, batch_axis=x.batch_axis)
 
     return handle
 
@@ -421,19 +416,19 @@ def _activation(op: str) -> Callable[..., Any]:
 def _hardtanh(step: Step, x: Traced, low: float = -1.0, high: float = 1.0) -> Traced | None:
     if (low, high) != (0.0, 6.0):
         return None
-    return step.layer("relu6", [x], step.run(x.value, low, high), batch_axis=x.batch_axis)
+    return step.layer("relu6", [x], step.value, batch_axis=x.batch_axis)
 
 
 def _gelu(step: Step, x: Traced, approximate: str = "none") -> Traced | None:
     op = "gelu_tanh" if approximate == "tanh" else "gelu"
-    return step.layer(op, [x], step.run(x.value, approximate=approximate))
+    return step.layer(op, [x], step.value)
 
 
 def _sloped(op: str, default: float) -> Callable[..., Any]:
     def handle(step: Step, x: Traced, slope: float = default, *rest: Any) -> Traced | None:
         if any(one != 1 for one in rest):
             return None
-        return step.layer(op, [x], step.run(x.value, slope, *rest), args=(float(slope),))
+        return step.layer(op, [x], step.value, args=(float(slope),))
 
     return handle
 
@@ -441,17 +436,17 @@ def _sloped(op: str, default: float) -> Callable[..., Any]:
 def _pow(step: Step, x: Any, exponent: Any) -> Traced | None:
     if not isinstance(x, Traced) or not isinstance(exponent, int | float):
         return None
-    return step.layer("power", [x], step.run(x.value, exponent), args=(float(exponent),))
+    return step.layer("power", [x], step.value, args=(float(exponent),))
 
 
 def _softmax(step: Step, x: Traced, axis: int, *rest: Any) -> Traced | None:
     return step.layer(
-        "softmax", [x], step.run(x.value, axis, *rest), axis=step.sample_axis(x, axis)
+        "softmax", [x], step.value, axis=step.sample_axis(x, axis)
     )
 
 
 def _glu(step: Step, x: Traced, axis: int = -1) -> Traced | None:
-    return step.layer("glu", [x], step.run(x.value, axis), axis=step.sample_axis(x, axis))
+    return step.layer("glu", [x], step.value, axis=step.sample_axis(x, axis))
 
 
 def _scaled(step: Step, x: Traced, value: Tensor, factor: float, summand: float) -> Traced | None:
@@ -459,10 +454,7 @@ def _scaled(step: Step, x: Traced, value: Tensor, factor: float, summand: float)
 
 
 def _add(step: Step, one: Any, other: Any, alpha: float = 1) -> Traced | None:
-    value = step.run(_value(one), _value(other), alpha=alpha)
-    if alpha != 1:
-        return None
-    return _sum(step, one, other, value)
+    return _sum(step, one, other, step.value) if alpha == 1 else None
 
 
 def _sum(step: Step, one: Any, other: Any, value: Tensor) -> Traced | None:
@@ -481,7 +473,7 @@ def _sum(step: Step, one: Any, other: Any, value: Tensor) -> Traced | None:
 
 
 def _sub(step: Step, one: Any, other: Any, alpha: float = 1) -> Traced | None:
-    value = step.run(_value(one), _value(other), alpha=alpha)
+    value, number = step.value, _number(other)
     number = _number(other)
     if isinstance(one, Traced) and number is not None:
         return _scaled(step, one, value, 1.0, -alpha * number)
@@ -495,20 +487,19 @@ def _sub(step: Step, one: Any, other: Any, alpha: float = 1) -> Traced | None:
 
 
 def _mul(step: Step, one: Any, other: Any) -> Traced | None:
-    value = step.run(_value(one), _value(other))
     if not isinstance(one, Traced):
         one, other = other, one
     number = _number(other)
     if number is not None:
-        return _scaled(step, one, value, number, 0.0)
-    return step.layer("mul", [one, other], value)
+        return _scaled(step, one, step.value, number, 0.0)
+    return step.layer("mul", [one, other], step.value)
 
 
 def _div(step: Step, one: Any, other: Any) -> Traced | None:
     number = _number(other)
     if number is None or not isinstance(one, Traced):
         return None
-    return _scaled(step, one, step.run(one.value, _value(other)), 1.0 / number, 0.0)
+    return _scaled(step, one, step.value, 1.0 / number, 0.0)
 
 
 def _number(value: Any) -> float | None:
@@ -520,15 +511,13 @@ def _number(value: Any) -> float | None:
 def _matmul(step: Step, one: Any, other: Any) -> Traced | None:
     """Torch multiplies stacks of matrices and copies operands it cannot see as such."""
     if isinstance(other, Weight) and isinstance(one, Traced):
-        value = step.run(one.value, other.value)
-        return _matrix(step, one, other, None, value, other.value.T) if other.value.ndim == 2 else None
+        return _matrix(step, one, other, None, other.value.T) if other.value.ndim == 2 else None
     if not isinstance(one, Traced) or not isinstance(other, Traced):
         return None
     if one.value.ndim != other.value.ndim or min(len(step.shape(x)) for x in (one, other)) < 2:
         return None
-    value = step.run(one.value, other.value)
     parts = [step.copied(x, x.value.reshape(-1, *x.value.shape[-2:])) for x in (one, other)]
-    return step.layer("matmul", parts, value)
+    return step.layer("matmul", parts, step.value)
 
 
 def _attention(
@@ -546,13 +535,11 @@ def _attention(
     parts: list[Any] = [query, key, value]
     if dropout or enable_gqa or any(not isinstance(one, Traced) for one in parts):
         return None
-    bare = [one.value for one in parts]
-    out = step.run(*bare, _value(mask), dropout, causal, scale=scale)
     factor = query.value.shape[-1] ** -0.5 if scale is None else scale
     if mask is not None:
         parts.append(mask if isinstance(mask, Weight) else _additive(mask))
     args = (factor, 1.0) if causal else (factor,)
-    return step.layer("attention", parts, out, args=args)
+    return step.layer("attention", parts, step.value, args=args)
 
 
 def _additive(mask: Tensor) -> Tensor:
@@ -569,9 +556,8 @@ def _adaptive(step: Step, x: Traced, size: Any) -> Traced | None:
     sizes = [size] if isinstance(size, int) else list(size)
     if any(side != 1 for side in sizes) or step.merged(x):
         return None
-    value = step.run(x.value, size)
     axes = tuple(range(1, len(step.shape(x))))
-    return step.layer("mean", [x], value, args=axes)
+    return step.layer("mean", [x], step.value, args=axes)
 
 
 def _mean(
@@ -580,8 +566,7 @@ def _mean(
     if axes is None or options.get("dtype") is not None:
         return None
     taken = tuple(step.sample_axis(x, axis) for axis in axes)
-    value = step.run(x.value, axes, keepdim)
-    return None if -1 in taken else step.layer("mean", [x], value, args=taken)
+    return None if -1 in taken else step.layer("mean", [x], step.value, args=taken)
 
 
 def _avg_pool2d(
@@ -589,10 +574,13 @@ def _avg_pool2d(
 ) -> Traced | None:
     sides, pads = _pair(kernel), _pair(padding)
     strides = _pair(stride) if stride else sides
+    if sides is not None and pads == (0, 0) and step.value.shape[2:] == (1, 1):
+        height, width = x.value.shape[2:]  # a larger window ends with the image
+        sides = strides = (min(sides[0], height), min(sides[1], width))
+        rest = ()
     if strides != sides or pads != (0, 0) or any(rest[:1]) or step.merged(x):
         return None
-    value = step.run(x.value, kernel, stride or kernel, padding, *rest)
-    return step.layer("avgpool", [x], value, kernel=sides)
+    return step.layer("avgpool", [x], step.value, kernel=sides)
 
 
 def _max_pool2d(
@@ -608,11 +596,10 @@ def _max_pool2d(
     strides = _pair(stride) if stride else sides
     if strides is None or strides[0] != strides[1] or ceil_mode or step.merged(x):
         return None
-    value = step.run(x.value, kernel, stride or kernel, padding, dilation, ceil_mode)
     return step.layer(
         "maxpool",
         [x],
-        value,
+        step.value,
         kernel=sides,
         stride=strides[0],
         padding=_pair(padding),
@@ -629,46 +616,34 @@ def _same(step: Step, x: Any, *_: Any, **options: Any) -> Any:
 
 
 def _cast(step: Step, x: Traced, *args: Any, **options: Any) -> Any:
-    value = step.run(x.value, *args, **options)
-    return x if value.dtype == x.value.dtype else None
+    return x if step.value.dtype == x.value.dtype else None
 
 
 def _contiguous(step: Step, x: Traced, *args: Any, **options: Any) -> Traced | None:
-    value = step.run(x.value, *args, **options)
-    if _same_memory(x.value, value):
+    if _same_memory(x.value, step.value):
         return x
-    return step.layer("copy", [x], value, batch_axis=x.batch_axis)
+    return step.layer("copy", [x], step.value, batch_axis=x.batch_axis)
 
 
 def _reshape(step: Step, x: Traced, *args: Any) -> Traced | None:
-    value = step.run(x.value, *args)
-    if x.batch_axis or not step.shape(value):
-        return None
-    if _rows_first(x.value, value) is False:
-        return None
-    return step.view(x, value)
-
-
-def _rows_first(one: Tensor, other: Tensor) -> bool:
-    """Whether each sample's elements stay together."""
-    return prod(one.shape) == prod(other.shape)
+    if step.value.shape == x.value.shape and _same_memory(x.value, step.value):
+        return x
+    return None if x.batch_axis else step.view(x, step.value)
 
 
 def _expand(step: Step, x: Traced, *args: Any, **options: Any) -> Traced | None:
-    value = step.run(x.value, *args, **options)
-    return x if value.shape == x.value.shape else None
+    return x if step.value.shape == x.value.shape else None
 
 
 def _permute(step: Step, x: Traced, order: Sequence[int]) -> Traced | None:
-    value = step.run(x.value, order)
-    return _turned(step, x, value, [axis % x.value.ndim for axis in order])
+    return _turned(step, x, step.value, [axis % x.value.ndim for axis in order])
 
 
 def _transpose(step: Step, x: Traced, one: int, other: int) -> Traced | None:
     rank = x.value.ndim
     order = list(range(rank))
     order[one % rank], order[other % rank] = order[other % rank], order[one % rank]
-    return _turned(step, x, step.run(x.value, one, other), order)
+    return _turned(step, x, step.value, order)
 
 
 def _turned(step: Step, x: Traced, value: Tensor, order: list[int]) -> Traced | None:
@@ -683,7 +658,7 @@ def _turned(step: Step, x: Traced, value: Tensor, order: list[int]) -> Traced | 
 def _slice(
     step: Step, x: Traced, dim: int = 0, start: Any = None, end: Any = None, stride: int = 1
 ) -> Traced | None:
-    value = step.run(x.value, dim, start, end, stride)
+    value = step.value
     if value.shape == x.value.shape:
         return x
     return _part(step, x, value, dim, *slice(start, end, stride).indices(x.value.shape[dim]))
@@ -700,27 +675,17 @@ def _part(
 
 
 def _select(step: Step, x: Traced, dim: int, index: int) -> Traced | None:
-    size = x.value.shape[dim]
-    index = index % size
-    dim = dim % x.value.ndim
+    index, dim = index % x.value.shape[dim], dim % x.value.ndim
     kept = x.value.narrow(dim, index, 1)
     part = _part(step, x, kept, dim, index, index + 1)
-    value = step.run(x.value, dim, index)
+    value = x.value.select(dim, index)
     batch_axis = x.batch_axis - (dim < x.batch_axis)
     return None if part is None else step.layer("reshape", [part], value, batch_axis=batch_axis)
 
 
-def _split(step: Step, x: Traced, sizes: Any, dim: int = 0) -> list[Any] | None:
-    return _parts(step, x, step.run(x.value, sizes, dim), dim)
-
-
-def _chunk(step: Step, x: Traced, count: int, dim: int = 0) -> list[Any] | None:
-    return _parts(step, x, step.run(x.value, count, dim), dim)
-
-
-def _parts(step: Step, x: Traced, values: Sequence[Tensor], dim: int) -> list[Any] | None:
+def _split(step: Step, x: Traced, _sizes: Any, dim: int = 0) -> list[Any] | None:
     start, found = 0, []
-    for value in values:
+    for value in step.value:
         stop = start + value.shape[dim]
         found.append(_part(step, x, value, dim, start, stop))
         start = stop
@@ -728,36 +693,30 @@ def _parts(step: Step, x: Traced, values: Sequence[Tensor], dim: int) -> list[An
 
 
 def _unbind(step: Step, x: Traced, dim: int = 0) -> list[Any] | None:
-    pick = replace(step, run=torch.ops.aten.select.int)
-    found = [_select(pick, x, dim, index) for index in range(x.value.shape[dim])]
+    found = [_select(step, x, dim, index) for index in range(x.value.shape[dim])]
     return None if None in found else found
 
 
 def _cat(step: Step, tensors: Sequence[Any], dim: int = 0) -> Traced | None:
-    value = step.run([_value(one) for one in tensors], dim)
     first = next(one for one in tensors if isinstance(one, Traced))
     axis = step.sample_axis(first, dim)
     if axis < 0 or first.batch_axis or step.merged(first):
         return None
-    return step.layer("concat", tensors, value, axis=axis)
+    return step.layer("concat", tensors, step.value, axis=axis)
 
 
 def _pad(
-    step: Step, x: Traced, ends: Sequence[int], mode: str = "constant", number: Any = None
+    step: Step, x: Traced, ends: Sequence[int], mode: Any = "constant", number: Any = None
 ) -> Traced | None:
-    value = step.run(x.value, ends, mode, number) if step.op == "pad" else None
-    if value is None:
-        value = step.run(x.value, ends, *([] if mode == "constant" else [mode]))
-    if not isinstance(mode, int | float) and mode != "constant":
-        return None
-    if number or x.batch_axis:
+    """Zeros around; `constant_pad_nd` has its number in the place of the mode."""
+    if mode not in ("constant", 0) or number or x.batch_axis:
         return None
     if not any(ends):
-        return step.layer("copy", [x], value)
+        return step.layer("copy", [x], step.value)
     pairs = list(zip(ends[::2], ends[1::2], strict=True))[::-1]
     rank = len(step.shape(x))
     args = (0,) * 2 * (rank - len(pairs)) + tuple(number for pair in pairs for number in pair)
-    return step.layer("pad", [x], value, args=args) if min(args) >= 0 else None
+    return step.layer("pad", [x], step.value, args=args) if min(args) >= 0 else None
 
 
 def _roll(step: Step, x: Traced, shifts: Sequence[int], dims: Sequence[int] = ()) -> Traced | None:
@@ -767,7 +726,7 @@ def _roll(step: Step, x: Traced, shifts: Sequence[int], dims: Sequence[int] = ()
     args = [0] * len(step.shape(x))
     for axis, shift in zip(axes, shifts, strict=True):
         args[axis] = shift
-    return step.layer("roll", [x], step.run(x.value, shifts, dims), args=tuple(args))
+    return step.layer("roll", [x], step.value, args=tuple(args))
 
 
 def _value(one: Any) -> Any:
@@ -819,7 +778,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "select": _select,
     "split": _split,
     "split_with_sizes": _split,
-    "chunk": _chunk,
+    "chunk": _split,
     "unbind": _unbind,
     "cat": _cat,
     "pad": _pad,

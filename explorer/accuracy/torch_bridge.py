@@ -60,7 +60,11 @@ class GraphModule(nn.Module):
                 child = nn.Module()
                 parent.add_module(part, child)
             parent = child
-        if hasattr(parent, leaf):
+        holder = parent._modules.get(leaf)
+        if type(holder) is nn.Module:  # made above for a layer inside this one
+            for inner, child in holder.named_children():
+                operator.add_module(inner, child)
+        elif hasattr(parent, leaf):
             raise SpecError.of("layer.name", name, "a name torch does not use itself")
         parent.add_module(leaf, operator)
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils import parametrize
 
 from explorer.accuracy.aten import HANDLERS, Step, Traced, Weight, constant
 from explorer.accuracy.torch_bridge import GraphModule, build_module
@@ -48,7 +47,8 @@ def trace(module: nn.Module, example: Tensor | Sequence[int], name: str = "") ->
     batch = _batch(example)
     program = _exported(module, batch)
     walk = _Walk(module, batch)
-    walk.run(program)
+    with torch.no_grad():
+        walk.run(program)
     if walk.unknown:
         listed = "; ".join(
             f"{op} in {', '.join(sorted(paths))}" for op, paths in sorted(walk.unknown.items())
@@ -69,13 +69,8 @@ def trace(module: nn.Module, example: Tensor | Sequence[int], name: str = "") ->
 
 
 def _plain(module: nn.Module) -> nn.Module:
-    """A copy in evaluation mode on the CPU, with weight norms and the like folded in."""
-    plain = copy.deepcopy(module).cpu().eval()
-    for part in plain.modules():
-        if parametrize.is_parametrized(part):
-            for field in list(part.parametrizations):  # type: ignore[arg-type]
-                parametrize.remove_parametrizations(part, field)
-    return plain
+    """A copy in evaluation mode on the CPU."""
+    return copy.deepcopy(module).cpu().eval()
 
 
 def _batch(example: Tensor | Sequence[int]) -> Tensor:
@@ -109,7 +104,11 @@ class _Walk:
         self.used: list[tuple[str, ...]] = []
         self.unknown: dict[str, set[str]] = {}
         self.taken = Counter({INPUT: 1})
-        self.leaves = {path for path, part in module.named_modules() if not list(part.children())}
+        self.leaves = {
+            path
+            for path, part in module.named_modules()
+            if not list(part.children()) and not list(part.parameters())
+        }
         self.inner = {path for path, _ in module.named_modules()} - self.leaves
         self.values: dict[fx.Node, Any] = {}
         self.sources: dict[str, str] = {}
@@ -157,36 +156,37 @@ class _Walk:
         op = _aten_name(node.target)
         if not any(isinstance(one, Traced | Weight) for one in known):
             return node.target(*args, **kwargs)  # type: ignore[operator]
-        path = _module_path(node)
         if op == "getitem":
             return args[0][args[1]]
         if all(not isinstance(one, Traced) for one in known) and op != "embedding":
             return self._of_weights(node, op, args, kwargs)
-        step = Step(walk=self, op=op, path=path, run=node.target)
+        value = node.target(*_bare(args), **_bare(kwargs))  # type: ignore[operator]
+        step = Step(self, op, _module_path(node), value, len(self.batch))
         handler = HANDLERS.get(op)
         made = None if handler is None else handler(step, *args, **kwargs)
-        if made is None:
-            made = self._unknown(step, args, kwargs)
-        return made
+        return self._unknown(step, known) if made is None else made
 
     def _of_weights(self, node: fx.Node, op: str, args: Any, kwargs: Any) -> Any:
         """A view or a choice of the entries of one weight is still that weight."""
-        weights = [one for one in _members([args, kwargs]) if isinstance(one, Weight)]
-        if len(weights) != 1:
-            return self._unknown(Step(self, op, _module_path(node), node.target), args, kwargs)
         value = node.target(*_bare(args), **_bare(kwargs))  # type: ignore[operator]
+        weights = [one for one in _members([args, kwargs]) if isinstance(one, Weight)]
+        if op == "_weight_norm":  # folded into the weight
+            self.used.append(tuple(weight.path for weight in weights))
+            stem = weights[0].path.partition(".parametrizations.")[0]
+            return Weight(path=f"{stem}.weight", value=value, whole=value)
+        if len(weights) != 1:
+            return self._unknown(Step(self, op, _module_path(node), value), [])
         if isinstance(value, Tensor):
             return replace(weights[0], value=value)
         return [replace(weights[0], value=one) for one in value]
 
-    def _unknown(self, step: Step, args: Any, kwargs: Any) -> Any:
+    def _unknown(self, step: Step, known: Sequence[Any]) -> Any:
         """Remember an operator without counterpart, and go on behind it."""
         self.unknown.setdefault(step.op, set()).add(step.path or "the module itself")
-        value = step.run(*_bare(args), **_bare(kwargs))
-        names = [one.name for one in _members([args, kwargs]) if isinstance(one, Traced)]
-        if isinstance(value, Tensor):
-            return Traced(name=names[0] if names else INPUT, value=value)
-        return [Traced(name=names[0] if names else INPUT, value=one) for one in value]
+        name = next((one.name for one in known if isinstance(one, Traced)), INPUT)
+        if isinstance(step.value, Tensor):
+            return Traced(name=name, value=step.value)
+        return [Traced(name=name, value=one) for one in step.value]
 
     # what the handlers use
 

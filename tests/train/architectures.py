@@ -57,7 +57,7 @@ def _convnext():
 def _efficientnet():
     return hf.EfficientNetForImageClassification(
         hf.EfficientNetConfig(
-            width_coefficient=0.25, depth_coefficient=0.5, hidden_dim=64, **VISION
+            width_coefficient=0.25, depth_coefficient=0.5, hidden_dim=320, **VISION
         )
     )
 
@@ -91,7 +91,7 @@ def _distilbert():
 def _gpt2():
     return hf.GPT2LMHeadModel(
         hf.GPT2Config(
-            vocab_size=50, n_positions=16, n_embd=16, n_layer=2, n_head=2, use_cache=False
+            vocab_size=50, n_positions=16, n_embd=16, n_layer=2, n_head=2, use_cache=False, tie_word_embeddings=False
         )
     )
 
