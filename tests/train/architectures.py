@@ -2,6 +2,7 @@
 
 import torch
 import transformers as hf
+from torch.nn.utils import parametrize
 
 IMAGE = (3, 32, 32)
 VISION = {"num_labels": 3, "image_size": 32}
@@ -124,10 +125,22 @@ ARCHITECTURES = {
 
 
 def built(name):
-    """The network in evaluation mode and a batch of two samples, from a fixed seed."""
+    """The network with random weights and a batch of two samples, from a fixed seed.
+
+    Batch norms are in training mode, all else in evaluation; weight norms are folded.
+    """
     make, shape = ARCHITECTURES[name]
     torch.manual_seed(0)
     module = make().eval()
+    for part in list(module.modules()):
+        if parametrize.is_parametrized(part):
+            parametrize.remove_parametrizations(part, "weight")
+    with torch.no_grad():
+        for parameter in module.parameters():
+            fan_in = max(1, parameter[0].numel()) if parameter.ndim > 1 else 1
+            parameter.normal_(std=fan_in**-0.5)
+            if parameter.ndim == 1:
+                parameter.uniform_(0.5, 1.5)
     tokens = name in ("distilbert", "gpt2")
     batch = torch.randint(2, 40, (2, *shape)) if tokens else torch.randn(2, *shape)
     return module, batch
