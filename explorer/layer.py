@@ -96,7 +96,7 @@ ARGUMENTS = {
     "elu": ((1,), "the limit below 0, negated"),
     "power": ((1,), "the exponent"),
     "roll": (ANY_COUNT, "by how much each axis of the sample is rolled"),
-    "parameter": (range(2), "the number of weights, where it is not that of elements"),
+    "parameter": (range(3), "the number of weights, where not that of elements, and of indices"),
     "attention": ((1, 2), "the factor of the scores, and 1 when each position sees no later one"),
     "conv_transpose2d": ((2,), "additional rows and columns of the output"),
     "embedding": ((1,), "the number of rows of the table"),

@@ -117,6 +117,8 @@ def _beside(table: LayerTable, layer: LayerSpec) -> list[tuple[BoolArray, int, b
     if rule.statistics:
         count = STATISTICS_KEPT * rule.statistics(graph, layer)
         return [(reached, count, rule.statistics_per_batch)]
+    if layer.op == "parameter" and len(layer.args) > 1:  # indices computed in every pass
+        return [(reached, INDEX_WORDS * layer.whole(1), True)]
     if layer.op == "maxpool":
         return [(reached, INDEX_WORDS * layer.out_elements, False)]
     if layer.op == "attention":

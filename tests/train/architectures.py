@@ -34,7 +34,10 @@ def _mobilevit():
 def _resnet():
     return hf.ResNetForImageClassification(
         hf.ResNetConfig(
-            embedding_size=8, hidden_sizes=[8, 16], depths=[1, 2], layer_type="bottleneck",
+            embedding_size=8,
+            hidden_sizes=[8, 16],
+            depths=[1, 2],
+            layer_type="bottleneck",
             num_labels=3,
         )
     )
@@ -43,7 +46,11 @@ def _resnet():
 def _regnet():
     return hf.RegNetForImageClassification(
         hf.RegNetConfig(
-            embedding_size=8, hidden_sizes=[8, 16], depths=[1, 2], groups_width=4, layer_type="y",
+            embedding_size=8,
+            hidden_sizes=[8, 16],
+            depths=[1, 2],
+            groups_width=4,
+            layer_type="y",
             num_labels=3,
         )
     )
@@ -66,8 +73,12 @@ def _efficientnet():
 def _vit():
     return hf.ViTForImageClassification(
         hf.ViTConfig(
-            hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-            patch_size=8, **VISION,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            patch_size=8,
+            **VISION,
         )
     )
 
@@ -83,8 +94,13 @@ def _swin():
 def _distilbert():
     return hf.DistilBertForSequenceClassification(
         hf.DistilBertConfig(
-            vocab_size=50, max_position_embeddings=16, dim=16, n_layers=2, n_heads=2,
-            hidden_dim=32, num_labels=3,
+            vocab_size=50,
+            max_position_embeddings=16,
+            dim=16,
+            n_layers=2,
+            n_heads=2,
+            hidden_dim=32,
+            num_labels=3,
         )
     )
 
@@ -92,7 +108,13 @@ def _distilbert():
 def _gpt2():
     return hf.GPT2LMHeadModel(
         hf.GPT2Config(
-            vocab_size=50, n_positions=16, n_embd=16, n_layer=2, n_head=2, use_cache=False, tie_word_embeddings=False
+            vocab_size=50,
+            n_positions=16,
+            n_embd=16,
+            n_layer=2,
+            n_head=2,
+            use_cache=False,
+            tie_word_embeddings=False,
         )
     )
 
@@ -100,9 +122,17 @@ def _gpt2():
 def _wav2vec2():
     return hf.Wav2Vec2ForSequenceClassification(
         hf.Wav2Vec2Config(
-            hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-            conv_dim=(8, 8), conv_stride=(5, 2), conv_kernel=(10, 3), num_conv_pos_embeddings=4,
-            num_conv_pos_embedding_groups=2, classifier_proj_size=8, num_labels=3,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            conv_dim=(8, 8),
+            conv_stride=(5, 2),
+            conv_kernel=(10, 3),
+            num_conv_pos_embeddings=4,
+            num_conv_pos_embedding_groups=2,
+            classifier_proj_size=8,
+            num_labels=3,
             num_feat_extract_layers=2,
         )
     )

@@ -1,8 +1,8 @@
 """Any torch module as a model graph, through torch.export.
 
 The exported operators (aten) are walked in order on real tensors: what depends on no input is
-computed once, what is a view is told by its memory. aten.py says which operator becomes which
-layer. Layers with weights are named by their module's path, so `explorer.apply_policy` finds
+computed once, what is a view is told by its memory. layers.py, arithmetic.py and shapes.py
+say which operator becomes which layer. Layers with weights are named by their module's path, so `explorer.apply_policy` finds
 them in the module itself. Operators without a counterpart are listed all at once.
 """
 
@@ -15,12 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from explorer.accuracy.aten import HANDLERS, Step, Traced, Weight, constant
 from explorer.accuracy.torch_bridge import GraphModule, build_module
+from explorer.accuracy.tracing import arithmetic, layers, shapes
+from explorer.accuracy.tracing.step import Step, Traced, Weight
 from explorer.errors import SpecError, UnsupportedOpError
 from explorer.graph import INPUT, LayerSpec, ModelGraph
 from explorer.provenance import Kind, Source
 
+HANDLERS = {**layers.HANDLERS, **arithmetic.HANDLERS, **shapes.HANDLERS}
 SAMPLES = 2  # of the example: one alone would look like an axis of size 1
 
 
@@ -113,6 +115,7 @@ class _Walk:
         self.values: dict[fx.Node, Any] = {}
         self.sources: dict[str, str] = {}
         self.weighted_by: dict[str, str] = {}
+        self.own: set[int] = set()
 
     def run(self, program: torch.export.ExportedProgram) -> None:
         """Walk what the first output depends on."""
@@ -122,6 +125,11 @@ class _Walk:
             **signature.inputs_to_parameters,
             **signature.inputs_to_buffers,
             **signature.inputs_to_lifted_tensor_constants,
+        }
+        self.own = {
+            value.untyped_storage().data_ptr()
+            for value in stored.values()
+            if isinstance(value, Tensor)
         }
         output = next(node for node in program.graph.nodes if node.op == "output")
         wanted = _needed(output.args[0][0])
@@ -189,6 +197,10 @@ class _Walk:
         return [Traced(name=name, value=one) for one in step.value]
 
     # what the handlers use
+
+    def stores(self, tensor: Tensor) -> bool:
+        """Whether a tensor is the module's own, or a view of one."""
+        return tensor.untyped_storage().data_ptr() in self.own
 
     def free_name(self, path: str, op: str) -> str:
         """A layer name nobody has: the path of a leaf module, else one inside the module."""
@@ -260,6 +272,3 @@ def _block(module: nn.Module, name: str) -> str:
         if isinstance(owner, nn.ModuleList) or not found:
             found = ".".join(parts[: depth + 1])
     return found
-
-
-__all__ = ["Trace", "constant", "trace"]
