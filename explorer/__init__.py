@@ -10,7 +10,16 @@ from explorer.document import load_policy
 from explorer.errors import ExplorerError, SpecError
 from explorer.session import Session
 
-__all__ = ["ExplorerError", "Session", "SpecError", "app", "apply_policy", "load_policy", "measure"]
+__all__ = [
+    "ExplorerError",
+    "Session",
+    "SpecError",
+    "app",
+    "apply_policy",
+    "load_policy",
+    "measure",
+    "trace",
+]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
@@ -28,4 +37,8 @@ def __getattr__(name: str) -> Any:
         from explorer.accuracy.finetune import measure
 
         return measure
+    if name == "trace":
+        from explorer.accuracy.tracing import trace
+
+        return trace
     raise AttributeError(f"module 'explorer' has no attribute {name!r}")

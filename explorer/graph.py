@@ -7,7 +7,7 @@ in an embedding (prototype head, no parameters) or in logits.
 import hashlib
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from math import gcd, prod
 
@@ -31,12 +31,14 @@ NORM_OP_OF = {"bn": "batchnorm", "gn": "groupnorm", "frozen-bn": "frozen_batchno
 NORMS = (*NORM_OP_OF, "none")
 GROUPNORM_CHANNELS_PER_GROUP = 8
 ADDED_FIELDS = ("axis", "dilation", "args")  # count in a digest where they are set
-DEFAULTS = {field.name: field.default for field in fields(LayerSpec)}
+DEFAULTS = {one.name: one.default for one in fields(LayerSpec)}
 
 
 @dataclass(frozen=True)
 class ModelGraph:
     """A network: layers in topological order, and where it was published.
+
+    `weights` is the path of a file of its weights, where it is not of the catalogue.
 
     Raises SpecError on a duplicate name, an unknown producer or a wrong order.
     """
@@ -45,6 +47,7 @@ class ModelGraph:
     input_shape: tuple[int, ...]
     layers: tuple[LayerSpec, ...]
     source: Source
+    weights: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         seen = {INPUT}
@@ -90,10 +93,10 @@ class ModelGraph:
         """Twelve hexadecimal digits over structure; names of blocks do not count."""
         rows = [
             {
-                field: value
-                for field, value in asdict(layer).items()
-                if field not in ("block", "role")
-                and (field not in ADDED_FIELDS or value != DEFAULTS[field])
+                name: value
+                for name, value in asdict(layer).items()
+                if name not in ("block", "role")
+                and (name not in ADDED_FIELDS or value != DEFAULTS[name])
             }
             for layer in self.layers
         ]

@@ -6,7 +6,7 @@ has them, `(T, C)` with `axis=1` for their channels, or `(C, T)`.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil, prod
+from math import ceil, isfinite, prod
 
 from explorer.errors import SpecError
 
@@ -56,6 +56,7 @@ class LayerSpec:
     args: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "args", tuple(_exact(number) for number in self.args))
         if not self.name or self.name == INPUT:
             raise SpecError.of("layer.name", self.name, f"a name other than {INPUT!r}")
         if not self.out_shape or min(self.out_shape) < 1:
@@ -83,6 +84,13 @@ class LayerSpec:
     def whole(self, position: int) -> int:
         """One of `args` as a whole number."""
         return int(self.args[position])
+
+
+def _exact(number: float) -> float:
+    """Whole numbers are integers, so that 1 and 1.0 are one digest."""
+    if not isfinite(number):
+        raise SpecError.of("layer.args", number, "finite numbers")
+    return int(number) if number == int(number) else float(number)
 
 
 ANY_COUNT = range(1, 9)

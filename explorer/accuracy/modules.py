@@ -191,9 +191,9 @@ def _concat(layer: LayerSpec) -> Callable[..., Tensor]:
 def _attention(layer: LayerSpec) -> Callable[..., Tensor]:
     causal = len(layer.args) == 2 and layer.args[1] == 1
 
-    def attention(query: Tensor, key: Tensor, value: Tensor, *mask: Tensor) -> Tensor:
+    def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
         return functional.scaled_dot_product_attention(
-            query, key, value, *mask, scale=layer.args[0], is_causal=causal
+            query, key, value, mask, scale=layer.args[0], is_causal=causal
         )
 
     return attention

@@ -213,7 +213,9 @@ def model_module(graph: ModelGraph) -> GraphModule:
     Raises MissingDataError when none of these fit; never random weights.
     """
     module = build_module(graph)
-    ours = data_cache() / "models" / f"{graph.name}.safetensors"
+    ours = Path(graph.weights or data_cache() / "models" / f"{graph.name}.safetensors")
+    if graph.weights and not ours.is_file():
+        raise MissingDataError(f"no weights for {graph.name}: {ours} does not exist")
     if ours.is_file():
         try:
             load_weights(module, ours)

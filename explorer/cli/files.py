@@ -21,6 +21,7 @@ from explorer.export import (
     policy_of_candidate,
     schema_kind,
 )
+from explorer.network import load_network
 from explorer.search.picks import PICKS
 from explorer.session import Session
 from explorer.tiny_training import Exported, config_of, read_config
@@ -120,6 +121,7 @@ def _validate(path: Path) -> dict[str, Any]:
     readers: dict[str, Callable[[str], object]] = {
         "policy": lambda text: _check_adapters(parse_document(PolicyDocument, text, str(path))),
         "front": lambda text: parse_document(FrontDocument, text, str(path)),
+        "network": lambda _: load_network(path),
         "device": lambda text: DeviceProfile.from_toml(text, str(path)),
         TINY_TRAINING: lambda text: read_config(text, str(path)),
     }

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from explorer.accuracy.tracing.layers import matrix
 from explorer.accuracy.tracing.step import Step, Traced, Weight
 
 
@@ -112,7 +113,7 @@ def _number(value: Any) -> float | None:
 def _matmul(step: Step, one: Any, other: Any) -> Traced | None:
     """Torch multiplies stacks of matrices and copies operands it cannot see as such."""
     if isinstance(other, Weight) and isinstance(one, Traced):
-        return _matrix(step, one, other, None, other.value.T) if other.value.ndim == 2 else None
+        return matrix(step, one, other, None, other.value.T) if other.value.ndim == 2 else None
     if not isinstance(one, Traced) or not isinstance(other, Traced):
         return None
     if one.value.ndim != other.value.ndim or min(len(step.shape(x)) for x in (one, other)) < 2:

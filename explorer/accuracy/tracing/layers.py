@@ -102,11 +102,11 @@ def _conv_transpose2d(
 
 
 def _linear(step: Step, x: Traced, weight: Weight, bias: Weight | None = None) -> Traced | None:
-    return _matrix(step, x, weight, bias, weight.value)
+    return matrix(step, x, weight, bias, weight.value)
 
 
-def _matrix(
-    step: Step, x: Traced, weight: Weight, bias: Weight | None, matrix: Tensor
+def matrix(
+    step: Step, x: Traced, weight: Weight, bias: Weight | None, rows: Tensor
 ) -> Traced | None:
     """A linear layer; torch copies inputs whose rows it cannot see as one matrix."""
     if not is_own(weight, bias) or x.batch_axis:
@@ -119,15 +119,15 @@ def _matrix(
     made = step.layer(
         "linear", [x], step.value, name=name, axis=len(sample) - 1, has_bias=bias is not None
     )
-    step.keep(name, weight=matrix, bias=bias)
+    step.keep(name, weight=rows, bias=bias)
     return made
 
 
-def _addmm(step: Step, bias: Weight, x: Traced, weight: Weight) -> Traced | None:
+def _addmm(step: Step, bias: Any, x: Traced, weight: Any) -> Traced | None:
     """GPT-2's linear layers have their inputs in front."""
     if not isinstance(bias, Weight) or not isinstance(weight, Weight):
         return None
-    return _matrix(step, x, weight, bias, weight.value.T)
+    return matrix(step, x, weight, bias, weight.value.T)
 
 
 def _embedding(
@@ -213,7 +213,7 @@ def _layer_norm(
     weight: Any = None,
     bias: Any = None,
     eps: float = EPSILON,
-    *rest: Any,
+    *_: Any,
 ) -> Traced | None:
     if len(shape) != 1 or weight is None or not is_own(weight, bias) or x.batch_axis:
         return None

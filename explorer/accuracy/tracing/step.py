@@ -154,6 +154,7 @@ class Step:
 
 
 def same_memory(one: Tensor, other: Tensor) -> bool:
+    """Whether one tensor is a view of the other, or both of a third."""
     return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
@@ -178,6 +179,7 @@ def constant(step: Step, value: Tensor) -> str:
 
 
 def stem(weight: Weight) -> str:
+    """The path of the module that owns a weight."""
     return weight.path.rpartition(".")[0]
 
 
@@ -189,5 +191,6 @@ def is_own(*weights: Any) -> bool:
 
 
 def pair(value: Any) -> tuple[int, int] | None:
+    """A number for rows and one for columns, of one or two; None for more."""
     numbers = [value] if isinstance(value, int) else list(value)
     return (numbers[0], numbers[-1]) if len(numbers) <= 2 else None

@@ -2,27 +2,40 @@
 
 The exported operators (aten) are walked in order on real tensors: what depends on no input is
 computed once, what is a view is told by its memory. layers.py, arithmetic.py and shapes.py
-say which operator becomes which layer. Layers with weights are named by their module's path, so `explorer.apply_policy` finds
-them in the module itself. Operators without a counterpart are listed all at once.
+say which operator becomes which layer. Layers with weights are named by their module's path,
+so `explorer.apply_policy` finds them in the module itself. Operators without a counterpart
+are listed all at once.
 """
 
 import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from explorer.accuracy.torch_bridge import GraphModule, build_module
+from explorer.accuracy.torch_bridge import (
+    GraphModule,
+    build_module,
+    save_weights,
+    write_whole,
+)
 from explorer.accuracy.tracing import arithmetic, layers, shapes
 from explorer.accuracy.tracing.step import Step, Traced, Weight
-from explorer.errors import SpecError, UnsupportedOpError
+from explorer.errors import SpecError, UnsupportedOpError, is_whole
 from explorer.graph import INPUT, LayerSpec, ModelGraph
+from explorer.network import NetworkDocument, is_network_path
+from explorer.paths import check_writable
 from explorer.provenance import Kind, Source
 
 HANDLERS = {**layers.HANDLERS, **arithmetic.HANDLERS, **shapes.HANDLERS}
+ANY_BATCH_AXIS = (  # the samples may be on another axis than the first
+    *("permute", "transpose", "slice", "select", "split", "split_with_sizes", "chunk", "unbind"),
+    *("contiguous", "clone", "dropout", "relu", "sigmoid", "tanh", "silu", "alias", "detach"),
+)
 SAMPLES = 2  # of the example: one alone would look like an axis of size 1
 
 
@@ -36,6 +49,15 @@ class Trace:
     graph: ModelGraph
     module: GraphModule
     unused: tuple[str, ...]
+
+    def save(self, path: str | Path) -> None:
+        """Write the graph as JSON, a model path anywhere, and its weights beside it."""
+        place = Path(path)
+        if not is_network_path(place.name):
+            raise SpecError.of("path of a network", str(place), "a name that ends in .json")
+        check_writable(place)
+        save_weights(self.module, place.with_suffix(".safetensors"))
+        write_whole(place, NetworkDocument.of(self.graph).to_json().encode())
 
 
 def trace(module: nn.Module, example: Tensor | Sequence[int], name: str = "") -> Trace:
@@ -78,7 +100,7 @@ def _plain(module: nn.Module) -> nn.Module:
 def _batch(example: Tensor | Sequence[int]) -> Tensor:
     if not isinstance(example, Tensor):
         sizes = tuple(example)
-        if not sizes or any(not isinstance(size, int) or size < 1 for size in sizes):
+        if not sizes or not all(is_whole(size) and size > 0 for size in sizes):
             raise SpecError.of("example", sizes, "the sizes of one sample")
         return torch.randn(SAMPLES, *sizes)
     if example.ndim < 2:
@@ -131,14 +153,15 @@ class _Walk:
             for value in stored.values()
             if isinstance(value, Tensor)
         }
-        output = next(node for node in program.graph.nodes if node.op == "output")
-        wanted = _needed(output.args[0][0])
+        first = signature.user_outputs[0]
+        output = next(node for node in program.graph.nodes if node.name == first)
+        wanted = _needed(output)
         for node in program.graph.nodes:
             if node.op == "placeholder":
                 self.values[node] = self._placeholder(node, paths, stored, signature)
             elif node in wanted:
                 self.values[node] = self._call(node)
-        last = self.values[output.args[0][0]]
+        last = self.values[output]
         if not isinstance(last, Traced) or last.name != self.layers[-1].name:
             raise SpecError("trace: the first output must come from the last operator")
 
@@ -170,7 +193,8 @@ class _Walk:
             return self._of_weights(node, op, args, kwargs)
         value = node.target(*_bare(args), **_bare(kwargs))  # type: ignore[operator]
         step = Step(self, op, _module_path(node), value, len(self.batch))
-        handler = HANDLERS.get(op)
+        turned = any(isinstance(one, Traced) and one.batch_axis for one in known)
+        handler = HANDLERS.get(op) if not turned or op in ANY_BATCH_AXIS else None
         made = None if handler is None else handler(step, *args, **kwargs)
         return self._unknown(step, known) if made is None else made
 
