@@ -38,7 +38,7 @@ class LayerRecord(Document):
     role: str = ""
     axis: Whole = 0
     dilation: tuple[Size, Size] = (1, 1)
-    args: tuple[float, ...] = ()
+    args: tuple[int | float, ...] = ()
 
     def layer(self) -> LayerSpec:
         """The operator; SpecError when its fields do not fit together."""

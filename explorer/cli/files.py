@@ -76,7 +76,7 @@ def _policy_in(source: Path, which: str, model: str | None) -> PolicyDocument:
     candidate = pick(document, which)
     asked = Session(
         model=model or document.model.name,
-        task=document.task,
+        task=document.task or None,
         norm=candidate.setup.norm,
         policy="none",
     )

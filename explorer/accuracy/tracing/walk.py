@@ -181,8 +181,8 @@ class _Walk:
         return Traced(name=INPUT, value=self.batch)
 
     def _call(self, node: fx.Node) -> Any:
-        args = fx.map_arg(node.args, self.values.__getitem__)
-        kwargs = fx.map_arg(node.kwargs, self.values.__getitem__)
+        args: Any = fx.map_arg(node.args, self.values.__getitem__)
+        kwargs: Any = fx.map_arg(node.kwargs, self.values.__getitem__)
         known = _members([args, kwargs])
         op = _aten_name(node.target)
         if not any(isinstance(one, Traced | Weight) for one in known):
