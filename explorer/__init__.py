@@ -19,6 +19,7 @@ __all__ = [
     "check_applied",
     "load_policy",
     "measure",
+    "trace",
 ]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -41,4 +42,8 @@ def __getattr__(name: str) -> Any:
         from explorer.accuracy.finetune import measure
 
         return measure
+    if name == "trace":
+        from explorer.accuracy.tracing import trace
+
+        return trace
     raise AttributeError(f"module 'explorer' has no attribute {name!r}")

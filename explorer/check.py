@@ -102,8 +102,9 @@ def check_applied(
     own, designs = with_adapters(graph, designs)
     table = layer_table(own)
     trained = trained_counts(table, designs)
-    passes = table.gradient_passes(table.active_sites(designs))
-    input_grad, weight_grad = table.macs(passes, trained)
+    active = table.active_sites(designs)
+    input_grad = table.input_grad_macs(table.gradient_passes(active), active)
+    weight_grad = table.weight_grad_macs(trained)
     whole = (designs.slices > 0) @ table.forward_macs
     phases, saved_bytes = counted_step(module, batch)
     per_sample = {phase: count / len(batch) for phase, count in phases.items()}

@@ -282,11 +282,16 @@ def policy_of_candidate(
 
 
 def schema_kind(path: Path, text: str) -> str:
-    """Which document a file claims to be: device (TOML), tiny-training (YAML), front or policy."""
+    """Which document a file claims to be.
+
+    device (TOML), tiny-training (YAML), or in JSON network, front or policy.
+    """
     if path.suffix == ".toml":
         return "device"
     if path.suffix in (".yaml", ".yml"):
         return "tiny-training"
+    if '"input_shape"' in text:
+        return "network"
     return "front" if '"candidates"' in text else "policy"
 
 

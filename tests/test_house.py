@@ -54,7 +54,7 @@ PURE_NUMBERS = {
     "top", "size", "opacity",
     "per_episode_accuracy", "per_episode_accuracy_before", "offset", "score_bound",
     "hypervolume_limit", "hypervolume_before", "hypervolume_after", "score_before",
-    "tuning_episodes", "least_episodes",
+    "least_episodes",
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from explorer.accuracy.convolution import Convolution, Slices
 from explorer.accuracy.scores import ScoreTable
-from explorer.accuracy.torch_bridge import slice_mask
+from explorer.accuracy.slices import LayerWeights, layer_weights
 from explorer.adapters import trained_parts
 from explorer.design import UpdatePolicy
 from explorer.document import LayerChoice, PolicyDocument, choices_of
@@ -68,7 +68,7 @@ def apply_choices(
     With `slice_gradients` our own convolutions compute no more than a policy trains.
     """
     for choice in choices:
-        _check_size(_submodule(module, choice.name), choice)
+        _check_size(layer_weights(module, choice.name), choice)
     for handle in _HOOKS.pop(module, []):
         handle.remove()
     for part in module.modules():
@@ -78,7 +78,7 @@ def apply_choices(
     module.requires_grad_(False)
     groups: list[dict[str, object]] = []
     for choice in choices:
-        layer = _submodule(module, choice.name)
+        layer = layer_weights(module, choice.name)
         norm = _norm_behind(module, choice.name, graph)
         channels = chosen_channels(choice, scores)
         trained = _free(layer, norm, choice, channels, handles, slice_gradients)
@@ -132,10 +132,9 @@ def apply_to_copy(
     )
 
 
-def _check_size(layer: nn.Module, choice: LayerChoice) -> None:
+def _check_size(layer: LayerWeights, choice: LayerChoice) -> None:
     """SpecError when a layer does not have the slices a document counts."""
-    axis = "channels" if isinstance(layer, nn.Conv2d) else "features"
-    whole = getattr(layer, f"{choice.channel_axis}_{axis}", None)
+    whole = layer.slice_count(choice.channel_axis)
     if choice.slices and whole != choice.slice_count:
         raise SpecError.of(
             f"{choice.name}.slice_count",
@@ -145,7 +144,7 @@ def _check_size(layer: nn.Module, choice: LayerChoice) -> None:
 
 
 def _free(
-    layer: nn.Module,
+    layer: LayerWeights,
     norm: nn.Module | None,
     choice: LayerChoice,
     channels: tuple[int, ...],
@@ -154,31 +153,29 @@ def _free(
 ) -> list[nn.Parameter]:
     trained: list[nn.Parameter] = []
     if choice.slices:
-        weight = _parameter(layer, "weight", choice.name)
-        trained.append(weight)
+        trained += [_trained(weight, f"{choice.name}.weight") for weight in layer.tensors]
         is_partial = choice.slices < choice.slice_count
-        if slice_gradients and isinstance(layer, Convolution) and layer.can_slice:
-            index = torch.as_tensor(channels, device=weight.device) if is_partial else None
-            layer.trained = Slices(choice.channel_axis, index)
+        owner = layer.owner if slice_gradients else None
+        if isinstance(owner, Convolution) and owner.can_slice:
+            index = torch.as_tensor(channels, device=owner.weight.device) if is_partial else None
+            owner.trained = Slices(choice.channel_axis, index)
         elif is_partial:
-            groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
-            mask = slice_mask(weight, groups, choice.channel_axis, channels)
-            handles.append(weight.register_hook(_masking(mask)))  # type: ignore[no-untyped-call]
+            mask = layer.mask(choice.channel_axis, channels)
+            handles.append(layer.tensors[0].register_hook(_masking(mask)))  # type: ignore[no-untyped-call]
     if choice.update_bias:
-        own = getattr(layer, "bias", None) is not None
-        trained.append(_parameter(layer if own or norm is None else norm, "bias", choice.name))
+        bias = getattr(norm, "bias", None) if layer.bias is None else layer.bias
+        trained.append(_trained(bias, f"{choice.name}.bias"))
     if choice.update_norm:
         if norm is None:
             raise SpecError.of(f"{choice.name}.update_norm", True, "false, no norm follows it")
-        trained.append(_parameter(norm, "weight", choice.name))
+        trained.append(_trained(getattr(norm, "weight", None), f"{choice.name} norm scale"))
     return trained
 
 
-def _parameter(owner: nn.Module, field: str, name: str) -> nn.Parameter:
-    """The weight or bias of a submodule, set to train."""
-    found = getattr(owner, field, None)
+def _trained(found: object, name: str) -> nn.Parameter:
+    """A weight or bias, set to train."""
     if not isinstance(found, nn.Parameter):
-        raise SpecError.of(f"{name}.{field}", found, "a parameter of the module")
+        raise SpecError.of(name, found, "a parameter of the module")
     found.requires_grad_(True)
     return found
 

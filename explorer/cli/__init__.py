@@ -10,11 +10,21 @@ from itertools import pairwise
 import typer
 from typer.exceptions import TyperException
 
-from explorer.cli import engines, fetching, files, listing, measuring, questions
+from explorer.cli import engines, fetching, files, listing, measuring, questions, tracing
 from explorer.cli.shared import WRONG_USE_EXIT, app
 from explorer.errors import ExplorerError
 
-__all__ = ["engines", "fetching", "files", "listing", "main", "measuring", "questions", "run"]
+__all__ = [
+    "engines",
+    "fetching",
+    "files",
+    "listing",
+    "main",
+    "measuring",
+    "questions",
+    "run",
+    "tracing",
+]
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from explorer.export import (
     policy_of_candidate,
     schema_kind,
 )
+from explorer.network import load_network
 from explorer.search.picks import PICKS
 from explorer.session import Session
 from explorer.tiny_training import Exported, config_of, read_config
@@ -75,7 +76,7 @@ def _policy_in(source: Path, which: str, model: str | None) -> PolicyDocument:
     candidate = pick(document, which)
     asked = Session(
         model=model or document.model.name,
-        task=document.task,
+        task=document.task or None,
         norm=candidate.setup.norm,
         policy="none",
     )
@@ -121,6 +122,7 @@ def _validate(path: Path) -> dict[str, Any]:
     readers: dict[str, Callable[[str], object]] = {
         "policy": lambda text: _check_adapters(parse_document(PolicyDocument, text, str(path))),
         "front": lambda text: parse_document(FrontDocument, text, str(path)),
+        "network": lambda _: load_network(path),
         "device": lambda text: DeviceProfile.from_toml(text, str(path)),
         TINY_TRAINING: lambda text: read_config(text, str(path)),
     }

@@ -24,7 +24,9 @@ console = Console(markup=False, emoji=False)  # names are anyone's text
 
 WRONG_USE_EXIT = 2
 
-Model = Annotated[str, typer.Argument(help="a model's name, with options as name:key=value")]
+Model = Annotated[
+    str, typer.Argument(help="a model's name[:key=value], or a path to a network JSON")
+]
 Device = Annotated[str, typer.Argument(help="a device's name, or a path to a TOML")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 Task = Annotated[

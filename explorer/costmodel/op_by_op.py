@@ -126,7 +126,7 @@ class _Walk:
                 stored[layer.name] = self._new((self._count(layer.name), 0, 0), self.always)
             self._use(stored[layer.name], self.always)
             if rule := RULES[layer.op].statistics:
-                count = STATISTICS_KEPT * rule(layer)
+                count = STATISTICS_KEPT * rule(self.graph, layer)
                 per_pass = RULES[layer.op].statistics_per_batch
                 elements = (0, 0, count) if per_pass else (count, 0, 0)
                 statistics[layer.name] = self._new(elements, self._needing(layer.name))

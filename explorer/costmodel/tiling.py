@@ -18,7 +18,8 @@ from explorer.costmodel.ops import RULES, kernel_kind
 from explorer.costmodel.tables import layer_table
 from explorer.design import DesignBatch
 from explorer.device import DeviceProfile
-from explorer.graph import NORM_OPS, WEIGHTED_OPS, WINDOW_OPS, LayerSpec, ModelGraph
+from explorer.graph import NORM_OPS, WEIGHTED_OPS, LayerSpec, ModelGraph
+from explorer.layer import WINDOWS
 from explorer.units import BITS_PER_BYTE
 
 BUFFERS = 2  # one is filled while the other is worked on
@@ -125,7 +126,7 @@ def _backward(graph: ModelGraph, layer: LayerSpec, form: Form) -> _Pass:
         return _rows(graph, layer, "backward", form.weight_bits, bits)
     kept = form.activation_bits if layer.op in NORM_OPS and rule.keeps_input else 0
     if rule.mask_bits is not None:
-        kept = rule.mask_bits(layer)
+        kept = rule.mask_bits(graph, layer)
     return _along(graph, layer, "backward", bits, bits + kept, _weight_bits(graph, layer, form))
 
 
@@ -144,7 +145,7 @@ def _along(
         column_elements = in_elements / sides[axis]
         halo = shared * column_elements * in_bits
         in_elements = column_elements * position_count * layer.stride
-    elif layer.op in WINDOW_OPS:
+    elif layer.op in WINDOWS:
         in_elements = prod(inputs[0]) * position_count * layer.kernel[axis] / sides[axis]
     moved_bits = in_elements * in_bits + layer.out_elements * out_bits
     return _Pass(

@@ -25,9 +25,10 @@ from explorer.design import DesignBatch, UpdatePolicy
 from explorer.errors import SpecError, check_whole
 from explorer.provenance import Kind
 from explorer.search.candidates import CandidateTable, Worth
-from explorer.search.front import ACCURACY, anchored, position_of
+from explorer.search.front import anchored
 from explorer.search.locks import FileLocks
 from explorer.search.problem import Problem
+from explorer.search.quantities import ACCURACY, SCORES
 
 if TYPE_CHECKING:
     from explorer.accuracy.torch_bridge import GraphModule
@@ -83,9 +84,8 @@ class MeasuredProblem(Problem):
         cancelled: Callable[[], bool] | None = None,
     ) -> "MeasuredProblem":
         """The same question with accuracy, from 0 to 1, for the score."""
-        objectives = list(problem.objectives)
         accuracy = anchored(ACCURACY, "1", "max", np.array([0.0, 1.0]))
-        objectives[position_of(problem.objectives, "1")] = accuracy
+        objectives = [accuracy if one.name in SCORES else one for one in problem.objectives]
         same = {field.name: getattr(problem, field.name) for field in fields(Problem)}
         return cls(
             **same | {"objectives": tuple(objectives)},
@@ -152,7 +152,8 @@ class MeasuredProblem(Problem):
             measured=accuracy,
             measured_error=error,
         )
-        return replace(super().screen(designs, labels), worth=worth)
+        table = super().screen(designs, labels)
+        return replace(table, worth=worth, violations=self._violations(table.costs, worth))
 
     def _ledger_runs(self) -> dict[RunKey, MeasuredRun]:
         return {run.key: run for run in Ledger(self.measuring.ledger).read()}

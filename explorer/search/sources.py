@@ -15,6 +15,7 @@ from explorer.device import DeviceProfile, load_device
 from explorer.errors import CalibrationError, ExplorerError, MissingDataError, SpecError
 from explorer.family import PolicyContext
 from explorer.graph import ModelGraph
+from explorer.network import is_network_path, load_network
 from explorer.paths import data_cache, kept_name, user_cache
 from explorer.search.criteria import Study, study
 from explorer.search.judge import Judge, calibrate_runs, measured_accuracies
@@ -23,9 +24,24 @@ from explorer.units import FloatArray
 MEASURED_FORMS = ("", ":resolution=84")
 
 
-@lru_cache(maxsize=32)
 def model_graph(spec: str) -> ModelGraph:
-    """A network from the catalogue by `name` or `name:key=value`, in its own norm."""
+    """A network from the catalogue by `name` or `name:key=value`, in its own norm.
+
+    A path to a network's JSON is read again when the file has changed.
+    """
+    if is_network_path(spec):
+        path = Path(spec).expanduser()
+        return _network(path, path.stat().st_mtime_ns if path.is_file() else 0)
+    return _entry(spec)
+
+
+@lru_cache(maxsize=32)
+def _network(path: Path, _changed_ns: int) -> ModelGraph:
+    return load_network(path)
+
+
+@lru_cache(maxsize=32)
+def _entry(spec: str) -> ModelGraph:
     name, options = catalog.split_spec(spec)
     module = catalog.load("model", name)
     for key in options:
@@ -37,7 +53,9 @@ def model_graph(spec: str) -> ModelGraph:
 
 
 def model_task(spec: str) -> str:
-    """The task a network is compared on unless another is asked for."""
+    """The task a network is compared on unless another is asked for; empty for a path's."""
+    if is_network_path(spec):
+        return ""
     return str(catalog.load("model", catalog.split_spec(spec)[0]).TASK)
 
 
@@ -49,7 +67,8 @@ def device_profile(name: str) -> DeviceProfile:
 
 def score_path(graph: ModelGraph, task: str) -> Path:
     """Where a network's score table lies; a form other than its entry's has its own file."""
-    own_form = graph.digest == model_graph(graph.name).digest
+    entry = _catalogued(graph)
+    own_form = entry is None or graph.digest == entry.digest
     form = "" if own_form else f"-{graph.digest}"
     return data_cache() / "fisher" / f"{kept_name(graph.name, task)}{form}.npz"
 
@@ -122,10 +141,15 @@ def own_weights(graph: ModelGraph) -> str:
 
     They are those of every form with as many parameters, such as other resolutions.
     """
-    usual = model_graph(graph.name)
-    entry = catalog.load("model", graph.name)
-    own_form = usual.parameter_count == graph.parameter_count
-    return str(getattr(entry, "WEIGHTS_DIGEST", "")) if own_form else ""
+    usual = _catalogued(graph)
+    if usual is None or usual.parameter_count != graph.parameter_count:
+        return ""
+    return str(getattr(catalog.load("model", graph.name), "WEIGHTS_DIGEST", ""))
+
+
+def _catalogued(graph: ModelGraph) -> ModelGraph | None:
+    """The catalogue's network of that name; None for a network from a file."""
+    return model_graph(graph.name) if graph.name in catalog.names("model") else None
 
 
 @lru_cache(maxsize=32)

@@ -42,7 +42,6 @@ class Chain:
         pads = [(0, 0) if valid else ((extent - 1) // 2, extent // 2) for extent in extents]
         sides = zip(self.shape[1:], extents, pads, strict=True)
         side = [(size + sum(pad) - extent) // stride + 1 for size, extent, pad in sides]
-        place = {"block": block, "role": role}
         self._append(
             LayerSpec(
                 name=name,
@@ -54,7 +53,8 @@ class Chain:
                 padding=_padding(*pads),
                 groups=groups,
                 has_bias=has_bias,
-                **place,
+                block=block,
+                role=role,
             )
         )
         if norm != "none":

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from explorer.accuracy.convolution import Convolution, Slices
-from tests.train.test_torch_macs import MacCounter
+from explorer.check import MacCounter
 
 pytestmark = pytest.mark.train
 

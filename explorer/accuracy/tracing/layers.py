@@ -1,0 +1,307 @@
+"""Exported operators with weights, norms and pools.
+
+A handler takes a `Step` and the operator's own arguments and returns what it made, or None
+where a form of the operator has no counterpart.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from explorer.accuracy.tracing.step import Step, Traced, Weight, is_own, pair, stem
+
+EPSILON = 1e-5
+
+
+def _conv2d(
+    step: Step,
+    x: Traced,
+    weight: Weight,
+    bias: Weight | None = None,
+    stride: Any = (1, 1),
+    padding: Any = (0, 0),
+    dilation: Any = (1, 1),
+    groups: int = 1,
+) -> Traced | None:
+    return _convolution(step, "conv2d", x, weight, bias, stride, padding, dilation, groups)
+
+
+def _convolution(
+    step: Step,
+    op: str,
+    x: Traced,
+    weight: Weight,
+    bias: Weight | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    **rest: Any,
+) -> Traced | None:
+    value = step.value
+    sides = tuple(weight.value.shape[2:])
+    strides, pads = pair(stride), _padding(padding, sides, dilation)
+    if step.merged(x) or not is_own(weight, bias) or strides is None or pads is None:
+        return None
+    flat = x.value.ndim == 3
+    if not flat and strides[0] != strides[1]:
+        return None
+    if flat:
+        channels, length = step.shape(x)
+        x_in = step.layer("reshape", [x], x.value, shape=(channels, 1, length))
+    else:
+        x_in = x
+    name = step.weighted(weight, stem(weight))
+    made = step.layer(
+        op,
+        [x_in],
+        value,
+        name=name,
+        shape=(value.shape[1], *(1,) * flat, *value.shape[2:]),
+        kernel=(1, *sides) if flat else sides,
+        stride=strides[0],
+        padding=(0, pads[0]) if flat else pads,
+        dilation=(1, pair(dilation)[0]) if flat else pair(dilation),  # type: ignore[index]
+        groups=groups,
+        has_bias=bias is not None,
+        **rest,
+    )
+    kernel = weight.value.unsqueeze(2) if flat else weight.value
+    step.keep(name, weight=kernel, bias=bias)
+    return step.layer("reshape", [made], value) if flat else made
+
+
+def _padding(padding: Any, sides: tuple[int, ...], dilation: Any) -> tuple[int, int] | None:
+    """Rows and columns around; `same` has a counterpart where both ends get as many."""
+    if padding == "valid":
+        return (0, 0)
+    if padding != "same":
+        return pair(padding)
+    reach = pair(dilation) or (1, 1)
+    around = [by * (side - 1) for by, side in zip((reach[0], reach[-1]), sides, strict=False)]
+    return None if any(both % 2 for both in around) else pair([both // 2 for both in around])
+
+
+def _conv_transpose2d(
+    step: Step,
+    x: Traced,
+    weight: Weight,
+    bias: Weight | None = None,
+    stride: Any = (1, 1),
+    padding: Any = (0, 0),
+    output_padding: Any = (0, 0),
+    groups: int = 1,
+    dilation: Any = (1, 1),
+) -> Traced | None:
+    more = pair(output_padding) or (0, 0)
+    args = (0, more[0]) if x.value.ndim == 3 else more
+    rest = (stride, padding, dilation, groups)
+    return _convolution(step, "conv_transpose2d", x, weight, bias, *rest, args=args)
+
+
+def _linear(step: Step, x: Traced, weight: Weight, bias: Weight | None = None) -> Traced | None:
+    return matrix(step, x, weight, bias, weight.value)
+
+
+def matrix(
+    step: Step, x: Traced, weight: Weight, bias: Weight | None, rows: Tensor
+) -> Traced | None:
+    """A linear layer; torch copies inputs whose rows it cannot see as one matrix."""
+    if not is_own(weight, bias) or x.batch_axis:
+        return None
+    x = step.copied(x, x.value.reshape(-1, x.value.shape[-1]))
+    name = step.weighted(weight, stem(weight))
+    sample = step.shape(step.value)
+    if not sample:
+        return None
+    made = step.layer(
+        "linear", [x], step.value, name=name, axis=len(sample) - 1, has_bias=bias is not None
+    )
+    step.keep(name, weight=rows, bias=bias)
+    return made
+
+
+def _addmm(step: Step, bias: Any, x: Traced, weight: Any) -> Traced | None:
+    """GPT-2's linear layers have their inputs in front."""
+    if not isinstance(bias, Weight) or not isinstance(weight, Weight):
+        return None
+    return matrix(step, x, weight, bias, weight.value.T)
+
+
+def _embedding(
+    step: Step, weight: Weight, indices: Any, *_rest: Any, **_options: Any
+) -> Traced | Weight | None:
+    value = step.value
+    if not isinstance(indices, Traced):
+        computed = not step.walk.stores(indices)
+        return replace(weight, value=value, index_count=indices.numel() * computed)
+    if indices.name != "input" or not is_own(weight):
+        return None
+    name = step.weighted(weight, stem(weight))
+    rank = len(step.shape(value))
+    step.keep(name, weight=weight)
+    return step.layer(
+        "embedding", [indices], value, name=name, axis=rank - 1, args=(len(weight.value),)
+    )
+
+
+def _recurrent(
+    step: Step, x: Traced, start: Any, params: list[Weight], biases: bool, depth: int, *rest: Any
+) -> Any:
+    _dropout, _train, both, first = rest
+    value = step.value
+    if not first or not is_own(*params) or len(step.shape(x)) != 2:
+        return None
+    hidden = params[0].value.shape[0] // {"gru": 3, "lstm": 4}[step.op]
+    name = step.weighted(params[0], stem(params[0]))
+    for weight in params:
+        part = weight.path.rpartition(".")[2]
+        step.keep(name, **{f"cells.{part}": weight})
+    args = (hidden, depth, 1 + bool(both), int(biases))
+    made = step.layer(step.op, [x], value[0], name=name, axis=1, args=args)
+    return [made]
+
+
+# norms
+
+
+def _epsilon(eps: float) -> tuple[float, ...]:
+    return () if eps == EPSILON else (eps,)
+
+
+def _batch_norm(
+    step: Step,
+    x: Traced,
+    weight: Any,
+    bias: Any,
+    mean: Any,
+    variance: Any,
+    training: bool,
+    momentum: float,
+    eps: float,
+    *rest: Any,
+) -> Traced | None:
+    if weight is None or bias is None or mean is None or not is_own(weight, bias) or step.merged(x):
+        return None
+    name = step.weighted(weight, stem(weight))
+    step.keep(name, weight=weight, bias=bias, running_mean=mean, running_var=variance)
+    return step.layer("batchnorm", [x], step.value, name=name, args=_epsilon(eps))
+
+
+def _group_norm(
+    step: Step,
+    x: Traced,
+    groups: int,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = EPSILON,
+    *rest: Any,
+) -> Traced | None:
+    if weight is None or bias is None or not is_own(weight, bias) or step.merged(x):
+        return None
+    name = step.weighted(weight, stem(weight))
+    step.keep(name, weight=weight, bias=bias)
+    return step.layer("groupnorm", [x], step.value, name=name, groups=groups, args=_epsilon(eps))
+
+
+def _layer_norm(
+    step: Step,
+    x: Traced,
+    shape: Sequence[int],
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = EPSILON,
+    *_: Any,
+) -> Traced | None:
+    if len(shape) != 1 or weight is None or not is_own(weight, bias) or x.batch_axis:
+        return None
+    name = step.weighted(weight, stem(weight))
+    step.keep(name, weight=weight, bias=bias)
+    axis = len(step.shape(x)) - 1
+    return step.layer(
+        "layernorm",
+        [x],
+        step.value,
+        name=name,
+        axis=axis,
+        has_bias=bias is not None,
+        args=_epsilon(eps),
+    )
+
+
+def _adaptive(step: Step, x: Traced, size: Any) -> Traced | None:
+    sizes = [size] if isinstance(size, int) else list(size)
+    if any(side != 1 for side in sizes) or step.merged(x):
+        return None
+    axes = tuple(range(1, len(step.shape(x))))
+    return step.layer("mean", [x], step.value, args=axes)
+
+
+def _mean(
+    step: Step, x: Traced, axes: Any = None, keepdim: bool = False, **options: Any
+) -> Traced | None:
+    if axes is None or options.get("dtype") is not None:
+        return None
+    taken = tuple(step.sample_axis(x, axis) for axis in axes)
+    return None if -1 in taken else step.layer("mean", [x], step.value, args=taken)
+
+
+def _avg_pool2d(
+    step: Step, x: Traced, kernel: Any, stride: Any = None, padding: Any = 0, *rest: Any
+) -> Traced | None:
+    sides, pads = pair(kernel), pair(padding)
+    strides = pair(stride) if stride else sides
+    if sides is not None and pads == (0, 0) and step.value.shape[2:] == (1, 1):
+        height, width = x.value.shape[2:]  # a larger window ends with the image
+        sides = strides = (min(sides[0], height), min(sides[1], width))
+        rest = ()
+    if strides != sides or pads != (0, 0) or any(rest[:1]) or step.merged(x):
+        return None
+    return step.layer("avgpool", [x], step.value, kernel=sides)
+
+
+def _max_pool2d(
+    step: Step,
+    x: Traced,
+    kernel: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+) -> Traced | None:
+    sides = pair(kernel)
+    strides = pair(stride) if stride else sides
+    if strides is None or strides[0] != strides[1] or ceil_mode or step.merged(x):
+        return None
+    return step.layer(
+        "maxpool",
+        [x],
+        step.value,
+        kernel=sides,
+        stride=strides[0],
+        padding=pair(padding),
+        dilation=pair(dilation),
+    )
+
+
+HANDLERS: dict[str, Callable[..., Any]] = {
+    "conv1d": _conv2d,
+    "conv2d": _conv2d,
+    "conv_transpose1d": _conv_transpose2d,
+    "conv_transpose2d": _conv_transpose2d,
+    "linear": _linear,
+    "addmm": _addmm,
+    "embedding": _embedding,
+    "gru": _recurrent,
+    "lstm": _recurrent,
+    "batch_norm": _batch_norm,
+    "group_norm": _group_norm,
+    "layer_norm": _layer_norm,
+    "adaptive_avg_pool1d": _adaptive,
+    "adaptive_avg_pool2d": _adaptive,
+    "mean": _mean,
+    "avg_pool2d": _avg_pool2d,
+    "max_pool2d": _max_pool2d,
+}

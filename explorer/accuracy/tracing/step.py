@@ -1,0 +1,196 @@
+"""One exported operator, what it reads and the layer it becomes.
+
+Views make no memory: whether an operator copies is told by the memory of what it returned.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from explorer.graph import LayerSpec
+
+EPSILON = 1e-5
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Traced:
+    """A tensor that depends on the input: the layer it comes from, and its value.
+
+    `batch_axis` is where torch has the samples; the first axis may hold several of a sample's
+    own axes' worth of rows behind each sample (`merged`).
+    """
+
+    name: str
+    value: Tensor
+    batch_axis: int = 0
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Weight:
+    """A parameter, or a view of one: `whole` is the parameter itself.
+
+    `index_count` indices of its rows were computed on the way, which torch then keeps.
+    """
+
+    path: str
+    value: Tensor
+    whole: Tensor
+    index_count: int = 0
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Step:
+    """One exported operator: where it is, and what it returned."""
+
+    walk: Any
+    op: str
+    path: str
+    value: Any
+    samples: int = 2
+
+    def shape(self, value: Traced | Tensor, batch_axis: int = 0) -> tuple[int, ...]:
+        """Shape of one sample; rows of a sample merged into the batch axis come first."""
+        tensor = value.value if isinstance(value, Traced) else value
+        axis = value.batch_axis if isinstance(value, Traced) else batch_axis
+        rows, rest = divmod(tensor.shape[axis], self.samples)
+        sizes = (*tensor.shape[:axis], *tensor.shape[axis + 1 :])
+        if rest:
+            return ()
+        return sizes if rows == 1 and sizes else (rows, *sizes)
+
+    def merged(self, value: Traced) -> bool:
+        """Whether the batch axis also holds rows of a sample."""
+        return value.value.shape[value.batch_axis] != self.samples
+
+    def sample_axis(self, value: Traced, axis: int) -> int:
+        """An axis of torch as one of the sample; -1 for the batch."""
+        axis = axis % value.value.ndim
+        if axis == value.batch_axis:
+            return 0 if self.merged(value) else -1
+        before = axis - (axis > value.batch_axis)
+        return before + self.merged(value)
+
+    def layer(
+        self,
+        op: str,
+        inputs: Sequence[Any],
+        value: Tensor,
+        *,
+        name: str = "",
+        shape: tuple[int, ...] | None = None,
+        batch_axis: int = 0,
+        **rest: Any,
+    ) -> Traced | None:
+        """Add a layer; its inputs may be weights and constants too."""
+        sample = self.shape(value, batch_axis) if shape is None else shape
+        if not sample:
+            return None
+        names = tuple(self._source(one) for one in inputs)
+        name = name or self.walk.free_name(self.path, op)
+        spec = LayerSpec(
+            name=name,
+            op=op,
+            out_shape=sample,
+            inputs=() if names == ("input",) else names,
+            **rest,
+        )
+        return Traced(name=self.walk.append(spec), value=value, batch_axis=batch_axis)
+
+    def _source(self, one: Any) -> str:
+        if isinstance(one, Traced):
+            return one.name
+        if isinstance(one, Weight):
+            return self.parameter(one)
+        return constant(self, one)
+
+    def parameter(self, weight: Weight) -> str:
+        """A layer that is a weight's values, one sample of them."""
+        value = _one_sample(self, weight.value)
+        key = f"{weight.path} {tuple(value.shape)} {value.storage_offset()}"
+        if key in self.walk.sources:
+            return str(self.walk.sources[key])
+        args: tuple[int, ...] = (weight.whole.numel(), weight.index_count)
+        if not weight.index_count:
+            args = () if value.numel() == args[0] else args[:1]
+        name = self.weighted(weight, weight.path)
+        self.walk.sources[key] = self.walk.append(
+            LayerSpec(name=name, op="parameter", out_shape=tuple(value.shape), args=args)
+        )
+        self.walk.state[f"{name}.weight"] = value
+        return name
+
+    def weighted(self, weight: Weight, name: str) -> str:
+        """The name of a layer with a weight; a weight used twice has no counterpart."""
+        if weight.path in self.walk.weighted_by:
+            first = self.walk.weighted_by[weight.path]
+            op = f"a second use of {weight.path} (as in {first})"
+            self.walk.unknown.setdefault(op, set()).add(self.path)
+            return str(self.walk.free_name(self.path, "again"))
+        self.walk.weighted_by[weight.path] = name
+        self.walk.used.append((weight.path,))
+        return name
+
+    def keep(self, name: str, **tensors: Weight | Tensor | None) -> None:
+        """Values of a layer's parameters and buffers."""
+        for part, tensor in tensors.items():
+            if isinstance(tensor, Weight):
+                self.walk.used.append((tensor.path,))
+            if tensor is not None:
+                value = tensor.value if isinstance(tensor, Weight) else tensor
+                self.walk.state[f"{name}.{part}"] = value
+
+    def view(self, source: Traced, value: Tensor, **to: Any) -> Traced | None:
+        """A reshape, behind a copy where torch makes one."""
+        return self.layer("reshape", [self.copied(source, value)], value, **to)
+
+    def copied(self, source: Traced, value: Tensor) -> Traced:
+        """The tensor itself, or a copy of it where `value` has memory of its own."""
+        if same_memory(source.value, value):
+            return source
+        made = self.layer("copy", [source], source.value, batch_axis=source.batch_axis)
+        return source if made is None else made
+
+
+def same_memory(one: Tensor, other: Tensor) -> bool:
+    """Whether one tensor is a view of the other, or both of a third."""
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+
+
+def _one_sample(step: Step, value: Tensor) -> Tensor:
+    """Values beside a batch as those of one sample, without the batch's own axis."""
+    result = step.value[0] if isinstance(step.value, list | tuple) else step.value
+    if value.ndim < result.ndim:
+        return value
+    if len(value) in (1, step.samples):
+        return value[0]
+    return value[: len(value) // step.samples] if len(value) == len(result) else value
+
+
+def constant(step: Step, value: Tensor) -> str:
+    """A layer of fixed values."""
+    value = _one_sample(step, value)
+    value = value.reshape(1) if value.ndim == 0 else value
+    name = step.walk.free_name(step.path, "constant")
+    step.walk.append(LayerSpec(name=name, op="constant", out_shape=tuple(value.shape)))
+    step.walk.state[f"{name}.values"] = value
+    return str(name)
+
+
+def stem(weight: Weight) -> str:
+    """The path of the module that owns a weight."""
+    return weight.path.rpartition(".")[0]
+
+
+def is_own(*weights: Any) -> bool:
+    """Whether these are whole parameters, or none."""
+    return all(
+        one is None or (isinstance(one, Weight) and one.value is one.whole) for one in weights
+    )
+
+
+def pair(value: Any) -> tuple[int, int] | None:
+    """A number for rows and one for columns, of one or two; None for more."""
+    numbers = [value] if isinstance(value, int) else list(value)
+    return (numbers[0], numbers[-1]) if len(numbers) <= 2 else None

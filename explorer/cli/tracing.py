@@ -1,0 +1,93 @@
+"""Anybody's network: a torch module becomes a model that every other command takes."""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from explorer.cli.shared import AsJson, app, print_rows
+from explorer.errors import SpecError
+
+
+@app.command()
+def trace(
+    module: Annotated[
+        str, typer.Argument(help="what makes the network: package.module:name or file.py:name")
+    ],
+    example: Annotated[str, typer.Option(help="sizes of one sample, such as 3,224,224")],
+    out: Annotated[Path, typer.Option(help="write the network JSON here, weights beside it")],
+    tokens: Annotated[
+        int | None, typer.Option(help="samples are token indices below this number")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Trace a torch module with torch.export into a model that every command takes by its path.
+
+    Runs the code that MODULE names.
+    """
+    import torch
+
+    from explorer.accuracy.tracing import trace as traced_of
+
+    sizes = _sizes(example)
+    if tokens is not None and tokens < 1:
+        raise SpecError.of("tokens", tokens, "at least 1")
+    batch = torch.randint(tokens, (2, *sizes)) if tokens else torch.randn(2, *sizes)
+    traced = traced_of(_made(module), batch, out.stem)
+    traced.save(out)
+    row = {
+        "model": str(out),
+        "digest": traced.graph.digest,
+        "operators": len(traced.graph.layers),
+        "layers": len(traced.graph.weighted),
+        "parameters": traced.graph.parameter_count,
+        "unused_parameters": list(traced.unused),
+    }
+    if as_json:
+        import json
+
+        print(json.dumps(row, indent=2))
+    else:
+        row["unused_parameters"] = ", ".join(traced.unused)
+        print_rows([{"": name.replace("_", " "), "value": value} for name, value in row.items()])
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise SpecError.of("example", text, "sizes of one sample, such as 3,224,224")
+    return tuple(int(part) for part in parts)
+
+
+def _made(where: str) -> Any:
+    """The module of `file.py:name` or `package.module:name`; a function is called without argument.
+
+    Whatever the named code raises is its own and passes.
+    """
+    import torch
+
+    place, colon, name = where.rpartition(":")
+    if not colon or not place or not name:
+        raise SpecError.of("module", where, "package.module:name or file.py:name")
+    if place.endswith(".py"):
+        spec = importlib.util.spec_from_file_location(Path(place).stem, place)
+        if spec is None or spec.loader is None or not Path(place).is_file():
+            raise SpecError(f"module: no file {place}")
+        code = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = code
+        spec.loader.exec_module(code)
+    else:
+        sys.path.insert(0, "")
+        try:
+            code = importlib.import_module(place)
+        except ModuleNotFoundError as error:
+            raise SpecError(f"module: {error}") from None
+    made = getattr(code, name, None)
+    if callable(made) and not isinstance(made, torch.nn.Module):
+        made = made()
+    if not isinstance(made, torch.nn.Module):
+        raise SpecError.of(f"module {where}", made, "a torch module, or what returns one")
+    return made

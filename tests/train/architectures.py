@@ -1,0 +1,176 @@
+"""Small versions of third-party networks, built from their configuration without weights."""
+
+import torch
+import transformers as hf
+from torch.nn.utils import parametrize
+
+IMAGE = (3, 32, 32)
+VISION = {"num_labels": 3, "image_size": 32}
+
+
+def _mobilenet_v1():
+    return hf.MobileNetV1ForImageClassification(
+        hf.MobileNetV1Config(depth_multiplier=0.25, min_depth=4, **VISION)
+    )
+
+
+def _mobilenet_v2():
+    return hf.MobileNetV2ForImageClassification(
+        hf.MobileNetV2Config(depth_multiplier=0.25, **VISION)
+    )
+
+
+def _mobilevit():
+    return hf.MobileViTForImageClassification(
+        hf.MobileViTConfig(
+            hidden_sizes=[8, 12, 16],
+            neck_hidden_sizes=[4, 8, 8, 12, 12, 16, 24],
+            num_attention_heads=2,
+            **VISION | {"image_size": 64},
+        )
+    )
+
+
+def _resnet():
+    return hf.ResNetForImageClassification(
+        hf.ResNetConfig(
+            embedding_size=8,
+            hidden_sizes=[8, 16],
+            depths=[1, 2],
+            layer_type="bottleneck",
+            num_labels=3,
+        )
+    )
+
+
+def _regnet():
+    return hf.RegNetForImageClassification(
+        hf.RegNetConfig(
+            embedding_size=8,
+            hidden_sizes=[8, 16],
+            depths=[1, 2],
+            groups_width=4,
+            layer_type="y",
+            num_labels=3,
+        )
+    )
+
+
+def _convnext():
+    return hf.ConvNextForImageClassification(
+        hf.ConvNextConfig(hidden_sizes=[8, 16], depths=[1, 2], num_stages=2, **VISION)
+    )
+
+
+def _efficientnet():
+    return hf.EfficientNetForImageClassification(
+        hf.EfficientNetConfig(
+            width_coefficient=0.25, depth_coefficient=0.5, hidden_dim=320, **VISION
+        )
+    )
+
+
+def _vit():
+    return hf.ViTForImageClassification(
+        hf.ViTConfig(
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            patch_size=8,
+            **VISION,
+        )
+    )
+
+
+def _swin():
+    return hf.SwinForImageClassification(
+        hf.SwinConfig(
+            embed_dim=8, depths=[2, 2], num_heads=[1, 2], window_size=4, patch_size=2, **VISION
+        )
+    )
+
+
+def _distilbert():
+    return hf.DistilBertForSequenceClassification(
+        hf.DistilBertConfig(
+            vocab_size=50,
+            max_position_embeddings=16,
+            dim=16,
+            n_layers=2,
+            n_heads=2,
+            hidden_dim=32,
+            num_labels=3,
+        )
+    )
+
+
+def _gpt2():
+    return hf.GPT2LMHeadModel(
+        hf.GPT2Config(
+            vocab_size=50,
+            n_positions=16,
+            n_embd=16,
+            n_layer=2,
+            n_head=2,
+            use_cache=False,
+            tie_word_embeddings=False,
+        )
+    )
+
+
+def _wav2vec2():
+    return hf.Wav2Vec2ForSequenceClassification(
+        hf.Wav2Vec2Config(
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            conv_dim=(8, 8),
+            conv_stride=(5, 2),
+            conv_kernel=(10, 3),
+            num_conv_pos_embeddings=4,
+            num_conv_pos_embedding_groups=2,
+            classifier_proj_size=8,
+            num_labels=3,
+            num_feat_extract_layers=2,
+        )
+    )
+
+
+ARCHITECTURES = {
+    "mobilenet-v1": (_mobilenet_v1, IMAGE),
+    "mobilenet-v2": (_mobilenet_v2, IMAGE),
+    "resnet": (_resnet, IMAGE),
+    "regnet": (_regnet, IMAGE),
+    "efficientnet": (_efficientnet, IMAGE),
+    "convnext": (_convnext, IMAGE),
+    "vit": (_vit, IMAGE),
+    "distilbert": (_distilbert, (6,)),
+    "gpt2": (_gpt2, (6,)),
+    "swin": (_swin, IMAGE),
+    "mobilevit": (_mobilevit, (3, 64, 64)),
+    "wav2vec2": (_wav2vec2, (400,)),
+}
+
+
+def built(name):
+    """The network with random weights and a batch of two samples, from a fixed seed.
+
+    Batch norms are in training mode, all else in evaluation; weight norms are folded.
+    """
+    make, shape = ARCHITECTURES[name]
+    torch.manual_seed(0)
+    module = make().eval()
+    for part in list(module.modules()):
+        if parametrize.is_parametrized(part):
+            parametrize.remove_parametrizations(part, "weight")
+    with torch.no_grad():
+        for parameter in module.parameters():
+            fan_in = max(1, parameter[0].numel()) if parameter.ndim > 1 else 1
+            parameter.normal_(std=fan_in**-0.5)
+            if parameter.ndim == 1:
+                parameter.uniform_(0.5, 1.5)
+    tokens = name in ("distilbert", "gpt2")
+    batch = torch.randint(2, 40, (2, *shape)) if tokens else torch.randn(2, *shape)
+    return module, batch
