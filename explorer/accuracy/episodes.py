@@ -13,6 +13,7 @@ evaluation very probably used.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -42,6 +43,18 @@ TUNING_STREAM = 1
 SCORE_STREAM = 2
 
 
+class Outcome(NamedTuple):
+    """What a test found: accuracy, and mean negative log-likelihood.
+
+    Lessons have further figures, of the tests and of the held-out part of the source.
+    """
+
+    accuracy: float
+    nll: float
+    metrics: Mapping[str, float | None] = {}
+    source: Mapping[str, float | None] = {}
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Episode:
     """One few-shot problem of S support and Q query images; labels count from 0 to ways - 1.
@@ -61,6 +74,19 @@ class Episode:
         """The same on a device."""
         names = ("support", "support_labels", "views", "queries", "query_labels")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
+    def cut(self, module: GraphModule, start: int) -> "Prefix":
+        """The episode with its images run up to layer `start`."""
+        return Prefix.of(module, self, start)
+
+    def scored(self) -> Tensor:
+        """Images that channel scores are taken on: the plain support and its first view."""
+        return torch.cat((self.support, self.views[0]))
+
+    def score_loss(self, embeddings: Tensor) -> tuple[Tensor, int]:
+        """Mean loss of the pseudo-queries among them, and how many it is a mean over."""
+        loss = pseudo_query_loss(embeddings, self.support_labels, self.ways)
+        return loss, len(self.support_labels)
 
 
 def sample_episode(
@@ -230,9 +256,9 @@ class Prefix:
         return cls(
             episode,
             start,
-            _run_below(module, episode.support, start),
-            tuple(_run_below(module, view, start) for view in views),
-            _run_below(module, episode.queries, start),
+            run_below(module, episode.support, start),
+            tuple(run_below(module, view, start) for view in views),
+            run_below(module, episode.queries, start),
         )
 
     def loss(self, module: GraphModule, view: int) -> Tensor:
@@ -240,7 +266,13 @@ class Prefix:
         embeddings = self._embeddings(module, self.views[view])
         return pseudo_query_loss(embeddings, self.episode.support_labels, self.episode.ways)
 
-    def test(self, module: GraphModule) -> tuple[float, float]:
+    def backward(self, module: GraphModule, step: int) -> float:
+        """Add the gradients of one step, whose view comes in turn; the loss."""
+        loss = self.loss(module, step % len(self.views))
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.item()
+
+    def test(self, module: GraphModule) -> Outcome:
         """Accuracy and mean negative log-likelihood of the queries."""
         episode = self.episode
         with torch.no_grad():
@@ -248,14 +280,16 @@ class Prefix:
             support, queries = embeddings.tensor_split([len(episode.support_labels)])
             logits = prototype_logits(support, episode.support_labels, episode.ways, queries)
             right = (logits.argmax(1) == episode.query_labels).double().mean()
-            return float(right), float(functional.cross_entropy(logits, episode.query_labels))
+            nll = float(functional.cross_entropy(logits, episode.query_labels))
+            return Outcome(float(right), nll)
 
     def _embeddings(self, module: GraphModule, others: Mapping[str, Tensor]) -> Tensor:
         both = {name: torch.cat((self.support[name], others[name])) for name in others}
         return module.run(both, start=self.start)[module.graph.layers[-1].name]
 
 
-def _run_below(module: GraphModule, images: Tensor, start: int) -> dict[str, Tensor]:
+def run_below(module: GraphModule, images: Tensor, start: int) -> dict[str, Tensor]:
+    """Tensors alive at layer `start` for some network inputs."""
     with torch.no_grad():
         parts = [
             module.run({INPUT: part}, stop=start) for part in torch.split(images, PREFIX_CHUNK)

@@ -2,27 +2,40 @@
 
 The only place that mints it. The rate is tuned per policy: about `0.3 / sum|g|`, because
 the first Adam step then promises 0.3 of loss; a common rate would rank rates, not policies.
+On a task of signals an episode is a repeat: a lesson (explorer.accuracy.lessons), tuned on
+parts of what the first repeats adapt on. One rate serves all repeats.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from pydantic import ValidationError
 
-from explorer.accuracy.episodes import TUNING_STREAM, protocol_episode
+from explorer.accuracy.episodes import (
+    MEASURED_STREAM,
+    TUNING_STREAM,
+    Episode,
+    Outcome,
+    protocol_episode,
+)
+from explorer.accuracy.lessons import LESSON_SETUP, Lesson, check_outputs, sample_lesson
 from explorer.accuracy.progress import Cancelled, Progress, Ticker
 from explorer.accuracy.records import (
     FIXED,
     VARYING_MOST,
     AccuracyCurve,
+    AnyProtocol,
     DesignRecord,
+    LessonProtocol,
     MeasuredRun,
+    Metric,
     Protocol,
     Tuning,
     standard_error,
 )
-from explorer.accuracy.tasks import SHOTS, TaskData, task_for
+from explorer.accuracy.tasks import SHOTS, SignalTask, Task, task_for
 from explorer.accuracy.torch_bridge import (
     GraphModule,
     model_module,
@@ -33,10 +46,11 @@ from explorer.accuracy.torch_bridge import (
     unseen_task,
 )
 from explorer.accuracy.trainer import (
+    EpisodeResult,
     adapted_to,
     finetune,
     first_trained_position,
-    gradient_l1,
+    loss_slope,
 )
 from explorer.design import Design, TrainingSetup, UpdatePolicy
 from explorer.device import first_problem
@@ -59,7 +73,8 @@ def measure(
     *,
     episodes: int = 10,
     seed: int = 0,
-    protocol: Protocol | None = None,
+    protocol: AnyProtocol | None = None,
+    setup: TrainingSetup | None = None,
     tuning_episodes: int = 4,
     module: GraphModule | None = None,
     device: str = "cpu",
@@ -71,7 +86,8 @@ def measure(
     `on_episode(done, total)` follows every fine-tuning, tuning ones included; a true
     `cancelled()` raises CancelledError. `module` None loads the network's own weights; of
     one that `explorer pretrain` made, only classes it never saw are measured. `device` is
-    cpu or cuda.
+    cpu or cuda. `setup` says batch, micro-batch and optimizer on a task of signals; episodes
+    of images have a setup of their own.
     """
     return accuracy_curve(
         graph,
@@ -81,6 +97,7 @@ def measure(
         episodes=episodes,
         seed=seed,
         protocol=protocol,
+        setup=setup,
         tuning_episodes=tuning_episodes,
         module=module,
         device=device,
@@ -97,7 +114,8 @@ def accuracy_curve(
     steps: Sequence[int] | None = None,
     episodes: int = 10,
     seed: int = 0,
-    protocol: Protocol | None = None,
+    protocol: AnyProtocol | None = None,
+    setup: TrainingSetup | None = None,
     tuning_episodes: int = 4,
     module: GraphModule | None = None,
     device: str = "cpu",
@@ -111,14 +129,16 @@ def accuracy_curve(
     if episodes < 1 or tuning_episodes < 1:
         raise SpecError.of("episodes, tuning episodes", (episodes, tuning_episodes), "from 1")
     began = time.perf_counter()
+    whole = task_for(task_name, graph.input_shape)
     network = placed(model_module(graph) if module is None else module, device)
-    task = unseen_task(task_for(task_name, graph.input_shape), network)
+    task = unseen_task(whole, network)
     rules = task_protocol(task) if protocol is None else protocol
     wanted = curve_steps(rules) if steps is None else tuple(steps)
     if any(not 0 <= step <= rules.steps for step in wanted):
         raise SpecError.of("steps of the curve", wanted, f"0 to {rules.steps}")
     weights_digest = state_digest(network)
-    design = DesignRecord.of(measured_design(policy, rules))
+    full_design = measured_design(policy, rules, setup)
+    course = _Course(network, task, rules, full_design.setup, seed)
     network, wide, policy = adapted_to(network, graph, policy)
     trains = first_trained_position(wide, policy) < len(wide.layers)
     total = episodes + trains * tuning_episodes * len(RATE_FACTORS)
@@ -127,22 +147,13 @@ def accuracy_curve(
         tuning = Tuning(episodes=0, rates=(), accuracies=())
         rate = 0.0
         if trains:
-            tuning = _tune(network, wide, policy, task, seed, tuning_episodes, rules, tick)
+            tuning = _tune(network, wide, policy, course, tuning_episodes, tick)
             rate = best_rate(dict(zip(tuning.rates, tuning.accuracies, strict=True)))
         results = []
         for index in range(episodes):
             tick.check()
-            episode = protocol_episode(task, rules, seed=seed, index=index)
-            result = finetune(
-                network,
-                wide,
-                policy,
-                episode,
-                learning_rate=rate,
-                steps=rules.steps,
-                test_at=wanted,
-            )
-            results.append(result)
+            episode = course.draw(index)
+            results.append(course.finetune(network, wide, policy, episode, rate, wanted))
             tick.done()
     before = np.array([result.accuracy_before for result in results])
     after = np.array([result.accuracy for result in results])
@@ -150,7 +161,7 @@ def accuracy_curve(
         model=Named(name=graph.name, digest=graph.digest),
         weights_digest=weights_digest,
         task=task_name,
-        design=design,
+        design=DesignRecord.of(full_design),
         seed=seed,
         episodes=episodes,
         protocol=rules,
@@ -167,21 +178,99 @@ def accuracy_curve(
         wall_time_s=time.perf_counter() - began,
         versions=software_versions(network),
         data_digest=task.digest,
+        metrics=_metrics(results, lambda tested: tested.metrics),
+        source=_metrics(results, lambda tested: tested.source),
     )
     curves = tuple(result.curve for result in results)
     return AccuracyCurve(run=run, steps=wanted, per_episode_accuracy=curves)
 
 
-def curve_steps(rules: Protocol) -> tuple[int, ...]:
+@dataclass(frozen=True, eq=False)
+class _Course:
+    """Draws what a run is measured on, and fine-tunes on it as its protocol says."""
+
+    module: GraphModule
+    task: Task
+    rules: AnyProtocol
+    setup: TrainingSetup
+    seed: int
+
+    def __post_init__(self) -> None:
+        if isinstance(self.task, SignalTask) != isinstance(self.rules, LessonProtocol):
+            kind = "lessons" if isinstance(self.task, SignalTask) else "episodes"
+            raise SpecError.of("protocol", self.rules.words, f"{kind}, as task {self.task.name} is")
+        if isinstance(self.task, SignalTask):
+            check_outputs(self.module, self.task)
+            if self.setup.norm not in (None, self.module.graph.norm):
+                raise SpecError.of(
+                    "norm", self.setup.norm, f"{self.module.graph.norm}, as the weights are"
+                )
+
+    def draw(self, index: int, stream: int = MEASURED_STREAM) -> Episode | Lesson:
+        if isinstance(self.task, SignalTask):
+            assert isinstance(self.rules, LessonProtocol)
+            return sample_lesson(
+                self.task, self.rules, self.setup, seed=self.seed, index=index, stream=stream
+            )
+        assert isinstance(self.rules, Protocol)
+        return protocol_episode(self.task, self.rules, seed=self.seed, index=index, stream=stream)
+
+    def finetune(
+        self,
+        module: GraphModule,
+        graph: ModelGraph,
+        policy: UpdatePolicy,
+        episode: Episode | Lesson,
+        rate: float,
+        test_at: Sequence[int] = (),
+    ) -> EpisodeResult:
+        rules = self.rules
+        return finetune(
+            module,
+            graph,
+            policy,
+            episode,
+            learning_rate=rate,
+            steps=rules.steps,
+            test_at=test_at,
+            optimizer=self.setup.optimizer,
+            schedule=rules.schedule if isinstance(rules, LessonProtocol) else "constant",
+        )
+
+
+def _metrics(
+    results: Sequence[EpisodeResult], of: Callable[[Outcome], Mapping[str, float | None]]
+) -> dict[str, Metric]:
+    """Means over repeats of each figure that is defined in one."""
+    found = {
+        name: Metric.of(
+            [of(result.before)[name] for result in results],
+            [of(result.after)[name] for result in results],
+        )
+        for name in of(results[0].before)
+    }
+    return {name: metric for name, metric in found.items() if metric is not None}
+
+
+def curve_steps(rules: AnyProtocol) -> tuple[int, ...]:
     """Steps of CURVE_STEPS that a protocol has."""
     return tuple(step for step in CURVE_STEPS if step <= rules.steps)
 
 
-def task_protocol(task: TaskData, sampler: str = FIXED, **changes: int | None) -> Protocol:
+def task_protocol(task: Task, sampler: str = FIXED, **changes: int | None) -> AnyProtocol:
     """What runs on a task use unless told otherwise, so that they can be paired.
 
-    `changes` replaces ways, shots or query_count where it is not None.
+    `changes` replaces ways, shots or query_count where it is not None, of images.
     """
+    if isinstance(task, SignalTask):
+        asked = {name: value for name, value in changes.items() if value is not None}
+        if asked or sampler != FIXED:
+            raise SpecError.of(
+                f"protocol of task {task.name}",
+                asked or sampler,
+                "none of ways, shots, queries and sampler, which are for images",
+            )
+        return LessonProtocol()
     usual = {"ways": task.ways, "shots": SHOTS, "query_count": task.query_count}
     usual = usual if sampler == FIXED else VARYING_MOST
     given = {name: value for name, value in changes.items() if value is not None}
@@ -191,40 +280,45 @@ def task_protocol(task: TaskData, sampler: str = FIXED, **changes: int | None) -
         raise SpecError(f"protocol: {first_problem(error)}") from None
 
 
-def measured_design(policy: UpdatePolicy, protocol: Protocol) -> Design:
-    """A policy with the setup a measurement runs under: support and view in one batch, Adam."""
+def measured_design(
+    policy: UpdatePolicy, protocol: AnyProtocol, setup: TrainingSetup | None = None
+) -> Design:
+    """A policy with the setup a measurement runs under.
+
+    Episodes: support and view in one batch, Adam. Lessons: `setup`, or a batch of eight and
+    SGD with momentum.
+    """
+    if isinstance(protocol, LessonProtocol):
+        return Design(policy=policy, setup=LESSON_SETUP if setup is None else setup)
     batch = 2 * protocol.support_count
-    setup = TrainingSetup(micro_batch=batch, optimizer="adam", update_timing="deferred")
-    return Design(policy=policy, setup=setup)
+    own = TrainingSetup(micro_batch=batch, optimizer="adam", update_timing="deferred")
+    return Design(policy=policy, setup=own)
 
 
 def _tune(
     module: GraphModule,
     graph: ModelGraph,
     policy: UpdatePolicy,
-    task: TaskData,
-    seed: int,
+    course: _Course,
     count: int,
-    rules: Protocol,
     tick: Ticker,
 ) -> Tuning:
     """Mean accuracy of each rate on tuning episodes, rates rising.
 
     Three rates around `0.3 / sum|g|`; while the best is at an end, up to two more beyond it.
     """
-    episodes = [
-        protocol_episode(task, rules, seed=seed, index=index, stream=TUNING_STREAM)
-        for index in range(count)
+    episodes = [course.draw(index, TUNING_STREAM) for index in range(count)]
+    optimizer = course.setup.optimizer
+    slopes = [
+        loss_slope(module, graph, policy, episode, optimizer=optimizer) for episode in episodes
     ]
-    slopes = [gradient_l1(module, graph, policy, episode) for episode in episodes]
     base = FIRST_STEP_LOSS / max(float(np.mean(slopes)), SMALLEST_SLOPE)
 
     def reached(rate: float) -> float:
         accuracies = []
         for episode in episodes:
             tick.check()
-            result = finetune(module, graph, policy, episode, learning_rate=rate, steps=rules.steps)
-            accuracies.append(result.accuracy)
+            accuracies.append(course.finetune(module, graph, policy, episode, rate).accuracy)
             tick.done()
         return float(np.mean(accuracies))
 

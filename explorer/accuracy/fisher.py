@@ -1,7 +1,8 @@
 """Channel scores of a network on a task: one forward and backward pass an episode.
 
 The batch is the plain support and its first view, N images; the loss is the mean
-cross-entropy of the Q = N/2 pseudo-queries. F1 (TinyTrain, Kwon et al., ICML 2024) of
+cross-entropy of the Q = N/2 pseudo-queries. On a task of signals it is what a repeat adapts
+on, Q = N, under the loss it is trained with. F1 (TinyTrain, Kwon et al., ICML 2024) of
 output channel o is `1/(2N) * sum_n (sum_d a*g)^2`, where `a` is the activation after the
 layer's norm and ReLU (before a residual add), d runs over positions, and `g` is the
 gradient of the summed loss, Q times that of the mean. Which activation is meant was not
@@ -9,20 +10,17 @@ published; ReLU's output or its input made 1 % of difference in our pilot. Gradi
 are of the mean loss, as training sees it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from explorer.accuracy.episodes import (
-    SCORE_STREAM,
-    Episode,
-    pseudo_query_loss,
-    sample_episode,
-)
+from explorer.accuracy.episodes import SCORE_STREAM, Episode, sample_episode
+from explorer.accuracy.lessons import LESSON_SETUP, Lesson, check_outputs, sample_lesson
+from explorer.accuracy.records import LessonProtocol
 from explorer.accuracy.scores import CHANNEL_COLUMNS, ScoreTable
-from explorer.accuracy.tasks import SHOTS, task_for
+from explorer.accuracy.tasks import SHOTS, SignalTask, task_for
 from explorer.accuracy.torch_bridge import (
     GraphModule,
     device_of,
@@ -43,7 +41,7 @@ ACTIVATION_OPS = ("relu", "relu6")
 def score_table(
     module: GraphModule,
     graph: ModelGraph,
-    episodes: Iterable[Episode],
+    episodes: Iterable[Episode | Lesson],
     meta: Mapping[str, object] | None = None,
 ) -> ScoreTable:
     """Mean scores over episodes; no weight is changed and no gradient is left behind.
@@ -72,21 +70,30 @@ def task_scores(
     module: GraphModule | None = None,
     device: str = "cpu",
 ) -> ScoreTable:
-    """Mean scores of a network on a task, 5-shot, from draws that no measurement uses.
+    """Mean scores of a network on a task, from draws that no measurement uses; images 5-shot.
 
     `module` and `device` are as in `explorer.measure`.
     """
     network = placed(model_module(graph) if module is None else module, device)
     task = unseen_task(task_for(task_name, graph.input_shape), network)
-    drawn = (
-        sample_episode(task, seed=seed, index=index, stream=SCORE_STREAM)
-        for index in range(episodes)
-    )
+    drawn: Iterator[Episode | Lesson]
+    if isinstance(task, SignalTask):
+        check_outputs(network, task)
+        rules, size = LessonProtocol(), {"classes": len(task.class_names)}
+        drawn = (
+            sample_lesson(task, rules, LESSON_SETUP, seed=seed, index=index, stream=SCORE_STREAM)
+            for index in range(episodes)
+        )
+    else:
+        images, size = task, {"ways": task.ways, "shots": SHOTS}
+        drawn = (
+            sample_episode(images, seed=seed, index=index, stream=SCORE_STREAM)
+            for index in range(episodes)
+        )
     meta = {
         "task": task_name,
         "seed": seed,
-        "ways": task.ways,
-        "shots": SHOTS,
+        **size,
         "weights_digest": state_digest(network),
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
     }
@@ -104,7 +111,7 @@ def activation_of(graph: ModelGraph, name: str) -> str:
 
 
 def _episode_scores(
-    module: GraphModule, graph: ModelGraph, episode: Episode
+    module: GraphModule, graph: ModelGraph, episode: Episode | Lesson
 ) -> dict[str, list[FloatArray]]:
     episode = episode.to(device_of(module))
     watched = [activation_of(graph, name) for name in graph.weighted]
@@ -113,15 +120,13 @@ def _episode_scores(
     before = [tensor.requires_grad for tensor in wanted]
     for tensor in wanted:
         tensor.requires_grad_(True)
-    images = torch.cat((episode.support, episode.views[0]))
     with torch.enable_grad():
-        live = module.run({INPUT: images}, keep=set(watched))
-        loss = pseudo_query_loss(live[graph.layers[-1].name], episode.support_labels, episode.ways)
+        live = module.run({INPUT: episode.scored()}, keep=set(watched))
+        loss, queries = episode.score_loss(live[graph.layers[-1].name])
         activations = [live[name] for name in watched]
         gradients = torch.autograd.grad(loss, [*activations, *wanted])
     for tensor, flag in zip(wanted, before, strict=True):
         tensor.requires_grad_(flag)
-    queries = len(episode.support_labels)
     rows: dict[str, list[FloatArray]] = {name: [] for name in CHANNEL_COLUMNS}
     remaining = iter(gradients[len(activations) :])
     for activation, slope, name, (weight, offset) in zip(

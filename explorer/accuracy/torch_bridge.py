@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,12 +25,14 @@ from torch import Tensor, nn
 
 from explorer.accuracy.downloads import fetched
 from explorer.accuracy.records import Pretraining
-from explorer.accuracy.tasks import TaskData
+from explorer.accuracy.tasks import SignalTask, TaskData
 from explorer.accuracy.upstream import float_weights
 from explorer.adapters import adapted, trained_parts
 from explorer.errors import MissingDataError, SpecError, UnsupportedOpError
 from explorer.graph import INPUT, LayerSpec, ModelGraph
 from explorer.paths import DATA_VARIABLE, data_cache, explorer_data
+
+T = TypeVar("T", bound=TaskData | SignalTask)
 
 ADAPTER_SEED = 0
 DEVICES = ("cpu", "cuda")
@@ -272,10 +275,10 @@ def loaded_module(graph: ModelGraph, path: Path) -> GraphModule:
     return module
 
 
-def unseen_task(task: TaskData, module: GraphModule) -> TaskData:
+def unseen_task(task: T, module: GraphModule) -> T:
     """A task with only those classes that a module was not meta-trained on."""
     record = module.pretraining
-    if record is None or record.task != task.name:
+    if record is None or record.task != task.name or not isinstance(task, TaskData):
         return task
     held_out = [i for i in task.held_out if task.class_names[i] in record.held_out_classes]
     return replace(task, held_out=tuple(held_out))
