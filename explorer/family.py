@@ -2,11 +2,13 @@
 
 A family is a file in `policies/`: SUMMARY, OPTIONS, `reason_against(context)`,
 `known(context)` (specs worth comparing) and `build(context, options)`; if it likes,
-`warnings(context, options)`, sentences to show beside what was built.
+`warnings(context, options)`, sentences to show beside what was built, and SETUP, fields of a
+question (batch, micro_batch, norm ...) it is published with.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -105,6 +107,13 @@ def build_policy(context: PolicyContext, spec: str) -> UpdatePolicy:
                 raise SpecError.of(key, options[key], ", ".join(allowed))
     policy: UpdatePolicy = module.build(context, options)
     return policy
+
+
+def policy_setup(spec: str) -> Mapping[str, Any]:
+    """The setup a family is published with, as fields of a question; mostly none."""
+    module = catalog.load("policy", catalog.split_spec(spec)[0])
+    setup: Mapping[str, Any] = getattr(module, "SETUP", {})
+    return setup
 
 
 def policy_warnings(context: PolicyContext, spec: str) -> list[str]:

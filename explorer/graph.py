@@ -17,8 +17,9 @@ from explorer.provenance import Source
 WEIGHTED_OPS = ("conv2d", "linear")
 NORM_OPS = ("batchnorm", "groupnorm", "frozen_batchnorm")
 NORM_OP_OF = {"bn": "batchnorm", "gn": "groupnorm", "frozen-bn": "frozen_batchnorm"}
-POOL_OPS = ("global_avgpool", "avgpool", "upsample")
-SHAPED_OPS = (*WEIGHTED_OPS, *NORM_OPS, "relu", "relu6", "add", *POOL_OPS)
+WINDOW_OPS = ("avgpool", "window_max")
+POOL_OPS = ("global_avgpool", *WINDOW_OPS, "upsample")
+SHAPED_OPS = (*WEIGHTED_OPS, *NORM_OPS, "relu", "relu6", "add", "reshape", *POOL_OPS)
 NORMS = (*NORM_OP_OF, "none")
 GROUPNORM_CHANNELS_PER_GROUP = 8
 INPUT = "input"
@@ -28,10 +29,12 @@ INPUT = "input"
 class LayerSpec:
     """One operator.
 
-    `inputs` names the producers, `()` means the network input. `groups` of a
-    groupnorm is its number of groups; windows of an avgpool lie side by side and
-    `kernel` is their size; an upsample is bilinear to any size. `block` and `role` label
-    the place in the network for block-wise policies and figures.
+    `inputs` names the producers, `()` means the network input. `padding` is (height, width)
+    or, where the two ends of a side differ, (top, bottom, left, right). `groups` of a
+    groupnorm is its number of groups; windows of an avgpool or window_max lie side
+    by side and `kernel` is their size; an upsample is bilinear to any size; a reshape keeps
+    the order of elements. `block` and `role` label the place in the network for block-wise
+    policies and figures.
     """
 
     name: str
@@ -40,7 +43,7 @@ class LayerSpec:
     inputs: tuple[str, ...] = ()
     kernel: tuple[int, int] = (1, 1)
     stride: int = 1
-    padding: tuple[int, int] = (0, 0)
+    padding: tuple[int, int] | tuple[int, int, int, int] = (0, 0)
     groups: int = 1
     has_bias: bool = False
     block: str = ""
@@ -53,6 +56,17 @@ class LayerSpec:
             raise SpecError.of(f"{self.name}.out_shape", self.out_shape, "positive sizes")
         if min(self.stride, self.groups, *self.kernel) < 1 or min(self.padding) < 0:
             raise SpecError.of(f"{self.name}", self, "stride, groups, kernel >= 1, padding >= 0")
+        if len(self.padding) == 4 and self.padding[::2] == self.padding[1::2]:
+            raise SpecError.of(f"{self.name}.padding", self.padding, "two numbers: both ends alike")
+
+    @property
+    def pads(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Padding before and after, of the height and of the width."""
+        if len(self.padding) == 2:
+            height, width = self.padding
+            return (height, height), (width, width)
+        top, bottom, left, right = self.padding
+        return (top, bottom), (left, right)
 
     @property
     def out_elements(self) -> int:
@@ -94,14 +108,16 @@ class ModelGraph:
                 raise SpecError.of(
                     f"{layer.name}.groups", layer.groups, "a divisor of the channels"
                 )
-            sides = zip(inputs[0][1:], layer.kernel, layer.padding, strict=True)
-            side = [(size + 2 * pad - kernel) // layer.stride + 1 for size, kernel, pad in sides]
+            sides = zip(inputs[0][1:], layer.kernel, layer.pads, strict=True)
+            side = [(size + sum(pad) - kernel) // layer.stride + 1 for size, kernel, pad in sides]
             expected = (layer.out_shape[0], *side)
         elif layer.op == "linear":
             expected = layer.out_shape if len(inputs[0]) == 1 else (0,)
+        elif layer.op == "reshape" and layer.out_elements == prod(inputs[0]):
+            expected = layer.out_shape
         elif layer.op == "global_avgpool":
             expected = inputs[0][:1]
-        elif layer.op == "avgpool" and len(inputs[0]) == 3:
+        elif layer.op in WINDOW_OPS and len(inputs[0]) == 3:
             windows = zip(inputs[0][1:], layer.kernel, strict=True)
             expected = (inputs[0][0], *(size // window for size, window in windows))
         elif layer.op == "upsample" and len(inputs[0]) == len(layer.out_shape) == 3:
@@ -186,8 +202,8 @@ class ModelGraph:
 def normalised(graph: ModelGraph, norm: str | None) -> ModelGraph:
     """The same network with every norm layer of one kind, or with none.
 
-    `none` folds norms into biases; a kind not there yet is put behind every
-    convolution, whose bias the norm's offset then replaces. None or the kind
+    Norms change where they stand; `none` folds them into biases. A network without any gets
+    them behind every convolution, whose bias the norm's offset then replaces. None or the kind
     the network has returns the graph itself.
     """
     if norm is not None and norm not in NORMS:
@@ -199,32 +215,40 @@ def normalised(graph: ModelGraph, norm: str | None) -> ModelGraph:
 def _renormed(graph: ModelGraph, norm: str) -> ModelGraph:
     renamed: dict[str, str] = {}
     layers: list[LayerSpec] = []
+    is_plain = graph.norm == "none"
     for layer in graph.layers:
         inputs = tuple(renamed.get(name, name) for name in layer.inputs)
+        moved = replace(layer, inputs=inputs)
         if layer.op in NORM_OPS:
-            renamed[layer.name] = inputs[0]
-            continue
-        if layer.op != "conv2d":
-            layers.append(replace(layer, inputs=inputs))
-            continue
-        layers.append(replace(layer, inputs=inputs, has_bias=norm == "none"))
-        if norm != "none":
+            if norm == "none":
+                renamed[layer.name] = inputs[0]
+            else:
+                layers.append(replace(moved, op=NORM_OP_OF[norm], groups=_groups(layer, norm)))
+        elif layer.op == "conv2d" and is_plain:
             behind = norm_behind(layer, norm)
-            layers.append(behind)
+            layers += [replace(moved, has_bias=False), behind]
             renamed[layer.name] = behind.name
+        else:
+            folds = norm == "none" and graph.norm_of(layer.name) is not None
+            layers.append(replace(moved, has_bias=layer.has_bias or folds))
     return replace(graph, layers=tuple(layers))
+
+
+def _groups(layer: LayerSpec, norm: str) -> int:
+    """Groups of statistics: one, or of a group norm about eight channels each."""
+    channels = layer.out_shape[0]
+    wanted = max(1, channels // GROUPNORM_CHANNELS_PER_GROUP)
+    return gcd(channels, wanted) if norm == "gn" else 1
 
 
 def norm_behind(layer: LayerSpec, norm: str) -> LayerSpec:
     """The norm layer (bn, gn or frozen-bn) that reads a layer, named `NAME_norm`."""
-    channels = layer.out_shape[0]
-    groups = gcd(channels, max(1, channels // GROUPNORM_CHANNELS_PER_GROUP))
     return LayerSpec(
         name=f"{layer.name}_norm",
         op=NORM_OP_OF[norm],
         inputs=(layer.name,),
         out_shape=layer.out_shape,
-        groups=groups if norm == "gn" else 1,
+        groups=_groups(layer, norm),
         block=layer.block,
         role="norm",
     )

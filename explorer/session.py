@@ -34,6 +34,7 @@ from explorer.family import (
     build_policy,
     families,
     known_specs,
+    policy_setup,
     policy_warnings,
 )
 from explorer.question import DEFAULT_POLICY, Question
@@ -83,11 +84,14 @@ class Session(Question):
     def with_policy(self, policy: str) -> "Session":
         """Another policy; SpecError or UnknownNameError when it cannot be built here.
 
-        A policy document brings its setup along, the precision only if the device has it.
+        A policy document brings its setup along, the precision only if the device has it; so
+        does a family that is published with one, such as biotrain-edge.
         """
         changed = replace(self, policy=policy)
         if changed.policy.endswith(".json"):
             changed = changed._with_setup(load_policy(policy).setup.setup())
+        elif not is_file(changed.policy):
+            changed = replace(changed, **policy_setup(changed.policy))
         changed.chosen_policy  # noqa: B018 - raises when it cannot be built
         return changed
 
@@ -105,8 +109,7 @@ class Session(Question):
 
     def warnings(self, policy: str) -> list[str]:
         """What a policy's family says against it here; a document says nothing."""
-        is_spec = not policy.endswith((".json", ".yaml", ".yml"))
-        return policy_warnings(self._context, policy) if is_spec else []
+        return [] if is_file(policy) else policy_warnings(self._context, policy)
 
     def against(
         self, other: "Session", table: CandidateTable | None = None, row: int = 0
@@ -134,7 +137,7 @@ class Session(Question):
 
     def chosen_with(self, scores: ScoreTable) -> UpdatePolicy:
         """What the chosen policy trains when other scores than the session's are asked."""
-        if self.policy.endswith((".json", ".yaml", ".yml")):
+        if is_file(self.policy):
             return self.chosen_policy
         return build_policy(self._context_of(scores), self.policy)
 
@@ -380,3 +383,8 @@ class Session(Question):
 
     def _repr_html_(self) -> str:
         return self.cost()._repr_html_()
+
+
+def is_file(policy: str) -> bool:
+    """Whether a policy is a path to a document or a tiny-training YAML, not a spec."""
+    return policy.endswith((".json", ".yaml", ".yml"))

@@ -23,6 +23,7 @@ from explorer.graph import INPUT, NORM_OP_OF, LayerSpec, ModelGraph
 from explorer.provenance import Kind, Source
 
 SOURCE = Source(kind=Kind.ASSUMED, cite="test")
+BIOSIGNALS = ("mi-bminet", "mi-bminet:form=m8-d2", "epidenet", "epidenet:form=valid")
 NORM_CHOICES = (*NORM_OP_OF, "none")
 
 
@@ -41,22 +42,30 @@ class Net:
         *,
         kernel=1,
         stride=1,
+        padding=None,
         groups=1,
         bias=True,
         norm="none",
         act="",
     ):
         """A convolution, then its norm and its activation; the last tensor's name."""
-        pad = (kernel - 1) // 2
-        sides = [(size + 2 * pad - kernel) // stride + 1 for size in self.shapes[source][1:]]
+        extents = (kernel, kernel) if isinstance(kernel, int) else kernel
+        padding = padding or tuple((extent - 1) // 2 for extent in extents)
+        pads = padding if len(padding) == 4 else (padding[0], padding[0], padding[1], padding[1])
+        sides = [
+            (size + before + after - extent) // stride + 1
+            for size, before, after, extent in zip(
+                self.shapes[source][1:], pads[::2], pads[1::2], extents, strict=True
+            )
+        ]
         tensor = self._append(
             "conv2d",
             name,
             (source,),
             (channels, *sides),
-            kernel=(kernel, kernel),
+            kernel=extents,
             stride=stride,
-            padding=(pad, pad),
+            padding=padding,
             groups=groups,
             has_bias=bias and norm == "none",
         )
@@ -73,6 +82,14 @@ class Net:
 
     def add(self, name, *sources):
         return self._append("add", name, sources, self.shapes[sources[0]])
+
+    def window(self, source, name, op, kernel):
+        channels, height, width = self.shapes[source]
+        shape = (channels, height // kernel[0], width // kernel[1])
+        return self._append(op, name, (source,), shape, kernel=kernel)
+
+    def reshape(self, source, name):
+        return self._append("reshape", name, (source,), (int(np.prod(self.shapes[source])),))
 
     def pool(self, source, name="pool"):
         return self._append("global_avgpool", name, (source,), self.shapes[source][:1])
@@ -154,6 +171,19 @@ def parallel_branches(norm: str = "none") -> ModelGraph:
     return net.graph(f"parallel-{norm}")
 
 
+def signal_net(norm: str = "none") -> ModelGraph:
+    """Filters in time with uneven padding, both kinds of windows, and a classifier of it all."""
+    net = Net(1, 2, 21)
+    end = net.conv(INPUT, "across", 6, kernel=(2, 1), padding=(0, 0), norm=norm)
+    end = net.conv(end, "in_time", 12, kernel=(1, 6), padding=(0, 0, 2, 3), groups=6, norm=norm)
+    end = net.window(net.act(end, "in_time_act", "relu"), "means", "avgpool", (1, 4))
+    end = net.conv(end, "depth", 12, kernel=(1, 4), padding=(0, 0, 1, 2), groups=12, bias=False)
+    end = net.conv(end, "mixed", 9, norm=norm, act="relu")
+    end = net.window(end, "maxima", "window_max", (1, 3))
+    net.linear(net.reshape(end, "flat"), "head", 3)
+    return net.graph(f"signal-{norm}")
+
+
 def preactivation_net() -> ModelGraph:
     """A tensor read by an activation and by a sum, so the activation cannot overwrite it."""
     net = Net(2, 6, 6)
@@ -217,7 +247,7 @@ def with_some_adapters(
 
 def small_graphs() -> tuple[ModelGraph, ...]:
     """Every small graph, those with norms in each kind of norm; one has adapters."""
-    makers = (residual_net, depthwise_net, two_consumers, parallel_branches)
+    makers = (residual_net, depthwise_net, two_consumers, parallel_branches, signal_net)
     made = [make(norm) for make in makers for norm in NORM_CHOICES]
     return (conv_chain(), preactivation_net(), adapted_nets("gn")[0], *made)
 

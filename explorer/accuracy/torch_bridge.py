@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -81,16 +81,27 @@ class GroupNorm(nn.GroupNorm):
         return super().forward(images)
 
 
+class UnevenConv2d(nn.Conv2d):
+    """Convolution that pads one end of a side more than the other, by a copy of its input.
+
+    As torch's own `same` does for an even kernel: the copy adds the difference only.
+    """
+
+    def __init__(self, pads: tuple[tuple[int, int], ...], *sizes: Any, **options: Any) -> None:
+        super().__init__(*sizes, padding=tuple(min(pad) for pad in pads), **options)
+        self.extra = [end - min(pad) for pad in reversed(pads) for end in pad]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Pad by the difference, then convolve."""
+        return super().forward(nn.functional.pad(images, self.extra))
+
+
 def _conv(graph: ModelGraph, layer: LayerSpec) -> nn.Module:
-    return nn.Conv2d(
-        graph.in_channels(layer),
-        layer.out_shape[0],
-        layer.kernel,
-        stride=layer.stride,
-        padding=layer.padding,
-        groups=layer.groups,
-        bias=layer.has_bias,
-    )
+    sizes = (graph.in_channels(layer), layer.out_shape[0], layer.kernel)
+    options = {"stride": layer.stride, "groups": layer.groups, "bias": layer.has_bias}
+    if len(layer.padding) == 4:
+        return UnevenConv2d(layer.pads, *sizes, **options)
+    return nn.Conv2d(*sizes, padding=layer.padding, **options)
 
 
 _OPERATORS: dict[str, Callable[[ModelGraph, LayerSpec], nn.Module]] = {
@@ -104,8 +115,10 @@ _OPERATORS: dict[str, Callable[[ModelGraph, LayerSpec], nn.Module]] = {
     "relu": lambda *_: nn.ReLU(),
     "relu6": lambda *_: nn.ReLU6(),
     "add": lambda *_: Add(),
+    "reshape": lambda _, layer: nn.Sequential(nn.Flatten(), nn.Unflatten(1, layer.out_shape)),
     "global_avgpool": lambda *_: GlobalAveragePool(),
     "avgpool": lambda _, layer: nn.AvgPool2d(layer.kernel),
+    "window_max": lambda _, layer: nn.MaxPool2d(layer.kernel),
     "upsample": lambda _, layer: nn.Upsample(layer.out_shape[1:], mode="bilinear"),
 }
 

@@ -144,6 +144,15 @@ class Controls:
         with self.writing():
             _offer(self.precision, _precisions(device))
 
+    def show_setup(self, session: Session) -> None:
+        """Show the setup that a policy brought along."""
+        with self.writing():
+            self.batch.value = session.batch
+            self.micro_batch.value = session.micro_batch or 0
+            self.norm.value = session.norm or ""
+            self.optimizer.value = session.optimizer
+            self.update_timing.value = session.update_timing
+
     def adapt_policies(
         self, families: Iterable[FamilyInfo], spec: str, known_specs: Iterable[str]
     ) -> None:

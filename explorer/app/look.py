@@ -13,7 +13,7 @@ from explorer.app.state import Settings
 from explorer.app.view import CHOICE, View, same_space
 from explorer.errors import ExplorerError
 from explorer.family import FamilyInfo
-from explorer.session import ALWAYS_APPLICABLE, Session
+from explorer.session import ALWAYS_APPLICABLE, Session, is_file
 
 
 def look(origin: Session, controls: Controls, view: View) -> tuple[View, str]:
@@ -28,7 +28,7 @@ def look(origin: Session, controls: Controls, view: View) -> tuple[View, str]:
     controls.adapt_policies(families, settings.policy, known.labels)
     spec, note = controls.read().policy_spec, ""
     try:
-        session = bare.with_policy(spec)
+        session = _with_policy(bare, spec, old.policy)
     except ExplorerError as error:
         if bare.model == old.model:
             raise
@@ -36,6 +36,10 @@ def look(origin: Session, controls: Controls, view: View) -> tuple[View, str]:
         session = bare.with_policy(substitute)
         controls.adapt_policies(families, substitute, known.labels)
         note = f"{error}; showing {substitute}"
+    if not same_space(session, bare):
+        is_same = same_space(session, old)
+        known = view.known if is_same else session.compare()
+        controls.show_setup(session)
     stays = is_same or view.selected_id.startswith("known:")
     stays &= session.policy == old.policy
     changed = replace(
@@ -58,10 +62,22 @@ def families_of(session: Session) -> list[FamilyInfo]:
     return known
 
 
+def _with_policy(bare: Session, spec: str, before: str) -> Session:
+    """The policy; a document always brings its setup along, a family when it is chosen."""
+    session = bare.with_policy(spec)
+    if is_file(spec) or _family(spec) != _family(before):
+        return session
+    return replace(bare, policy=session.policy)
+
+
+def _family(spec: str) -> str:
+    return spec.partition(":")[0]
+
+
 def _substitute(spec: str, known_specs: Iterable[str]) -> str:
     """A known policy of the same family, or one that applies to every network."""
-    family = spec.partition(":")[0]
-    return next((s for s in known_specs if s.partition(":")[0] == family), ALWAYS_APPLICABLE)
+    family = _family(spec)
+    return next((s for s in known_specs if _family(s) == family), ALWAYS_APPLICABLE)
 
 
 def _session_of(origin: Session, settings: Settings) -> Session:

@@ -118,8 +118,7 @@ def cost(
         steps=steps,
         samples=samples,
     )
-    if policy.endswith(".json"):
-        session = _with_document_setup(context, session)
+    session = _with_policy_setup(context, session)
     answer = session.cost()
     compared = None if against is None else session.against(session.with_policy(against))
     if as_json:
@@ -147,9 +146,9 @@ def cost(
         raise typer.Exit(MISFIT_EXIT)
 
 
-def _with_document_setup(context: typer.Context, session: Session) -> Session:
-    """The setup of a policy document, where the command line does not say otherwise."""
-    document = session.with_policy(session.policy)
+def _with_policy_setup(context: typer.Context, session: Session) -> Session:
+    """The setup a policy brings along, where the command line does not say otherwise."""
+    brought = session.with_policy(session.policy)
     given = {
         name: getattr(session, name)
         for name in SETUP_OPTIONS
@@ -157,7 +156,7 @@ def _with_document_setup(context: typer.Context, session: Session) -> Session:
     }
     if "batch" in given:
         given.setdefault("micro_batch", None)
-    return replace(document, **given)
+    return replace(brought, **given)
 
 
 @app.command()
@@ -192,8 +191,7 @@ def advise(
         reserve_bytes=reserve,
         flash_reserve_bytes=flash_reserve,
     )
-    if policy.endswith(".json"):
-        session = _with_document_setup(context, session)
+    session = _with_policy_setup(context, session)
     advice = session.advise()
     if as_json:
         print(json.dumps(advice.to_dict(), indent=2))

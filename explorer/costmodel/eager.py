@@ -2,12 +2,15 @@
 
 Autograd saves the whole input of a convolution or a norm whenever the output needs a
 gradient, also when only dX is taken or only some channels train; the input of ReLU6 and
-of an average pool and the output of ReLU in full; two statistics for every one a norm needs.
+of a pool over windows and the output of ReLU in full; two statistics for every one a norm
+needs. A convolution with uneven padding saves a copy of its input, padded by the difference;
+a maximum pool 64-bit positions, too.
 Read off torch 2.13's saved-tensor hooks, which a test compares with to the byte.
 A tensor saved by several operators counts once; parameters and buffers do not count.
 """
 
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 
@@ -15,12 +18,13 @@ from explorer.costmodel.forms import FORMS
 from explorer.costmodel.ops import RULES
 from explorer.costmodel.tables import LayerTable, layer_table
 from explorer.design import DesignBatch
-from explorer.graph import INPUT, NORM_OPS, ModelGraph
+from explorer.graph import INPUT, NORM_OPS, LayerSpec, ModelGraph
 from explorer.units import BITS_PER_BYTE, BoolArray, FloatArray
 
 STATISTICS_KEPT = 2  # mean and reciprocal deviation
+POSITION_WORDS = 2  # of 32 bits each
 SAVES_INPUT = ("conv2d", *NORM_OPS)
-SAVES_PASSED_INPUT = ("relu6", "avgpool")  # only where its input needs a gradient
+SAVES_PASSED_INPUT = ("relu6", "avgpool", "window_max")  # only where its input needs a gradient
 SAVES_OUTPUT = ("relu",)
 
 
@@ -52,34 +56,44 @@ def _saved_tensors(graph: ModelGraph) -> tuple[FloatArray, FloatArray, FloatArra
     layer_count = len(graph.weighted)
     tensors = [*(layer.name for layer in graph.layers), INPUT]
     row = {name: index for index, name in enumerate(tensors)}
+    for layer in graph.layers:
+        if layer.op == "reshape":  # the same memory
+            row[layer.name] = row[graph.producers(layer)[0]]
     saved_by = np.zeros((len(tensors), 4 * layer_count), dtype=bool)
-    extra = []
+    extra = []  # sites, elements of activations and of statistics a sample, of statistics a pass
     for op, layer in enumerate(graph.layers):
         source = row[graph.producers(layer)[0]]
         output = _padded(table, op)
-        if layer.op in SAVES_INPUT:
+        if len(layer.padding) == 4:
+            extra.append((output, _uneven_elements(graph, layer), 0, 0))
+        elif layer.op in SAVES_INPUT:
             saved_by[source] |= output
         elif layer.op in SAVES_PASSED_INPUT:
             saved_by[source] |= _padded(table, source)
+            if layer.op == "window_max":
+                extra.append((_padded(table, source), 0, POSITION_WORDS * layer.out_elements, 0))
         elif layer.op in SAVES_OUTPUT:
-            saved_by[op] |= _padded(table, source)
+            saved_by[row[layer.name]] |= _padded(table, source)
         elif layer.op == "linear":
             saved_by[source, 3 * layer_count + graph.weighted.index(layer.name)] = True
         rule = RULES[layer.op]
         if rule.statistics:
             count = STATISTICS_KEPT * rule.statistics(layer)
-            extra.append((output, count, rule.statistics_per_batch))
+            per_batch = rule.statistics_per_batch
+            extra.append((output, 0, 0 if per_batch else count, count if per_batch else 0))
     sizes = [float(np.prod(graph.shape(name))) for name in tensors]
-    needs = np.concatenate([saved_by, *(sites[None] for sites, _, _ in extra)]).T
-    per_sample = np.zeros((needs.shape[1], 2))
-    per_pass = np.zeros(needs.shape[1])
-    per_sample[: len(tensors), 0] = sizes
-    for column, (_, count, whole_batch) in enumerate(extra, start=len(tensors)):
-        if whole_batch:
-            per_pass[column] = count
-        else:
-            per_sample[column, 1] = count
-    return needs.astype(np.float64), per_sample, per_pass
+    needs = np.concatenate([saved_by, *(one[0][None] for one in extra)]).T
+    counts = np.zeros((needs.shape[1], 3))
+    counts[: len(tensors), 0] = sizes
+    counts[len(tensors) :] = [one[1:] for one in extra] or np.zeros((0, 3))
+    return needs.astype(np.float64), counts[:, :2], counts[:, 2]
+
+
+def _uneven_elements(graph: ModelGraph, layer: LayerSpec) -> int:
+    """Of a convolution's input with the difference of its uneven padding added."""
+    channels, *sides = graph.shape(graph.producers(layer)[0])
+    padded = [size + abs(a - b) for size, (a, b) in zip(sides, layer.pads, strict=True)]
+    return channels * prod(padded)
 
 
 def _padded(table: LayerTable, row: int) -> BoolArray:

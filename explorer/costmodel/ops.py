@@ -4,8 +4,9 @@ Pure functions of shapes. An operator without a row raises, it never counts as
 zero. Assumptions of the `device` accounting, which the planner relies on:
 
 * activations and norms overwrite their input; so do their gradients;
-* a ReLU-type activation keeps one bit per element for backward, a norm in
-  training mode its normalised input and one reciprocal deviation per statistic;
+* a ReLU-type activation keeps one bit per element for backward, a maximum which input
+  it was, a norm in training mode its normalised input and one reciprocal deviation per
+  statistic;
 * a residual add writes a new tensor; its gradient is shared by its inputs.
 """
 
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from math import prod
 
 from explorer.errors import UnsupportedOpError
-from explorer.graph import LayerSpec, ModelGraph
+from explorer.graph import WINDOW_OPS, LayerSpec, ModelGraph
 
 THIN_CHANNELS = 16
 LONG_KERNEL = 16
@@ -27,17 +28,18 @@ MacsRule = Callable[[ModelGraph, LayerSpec], int]
 class OpRule:
     """How an operator behaves in forward and backward.
 
-    `macs` per sample. `in_place` operators overwrite their input. `mask` operators
-    keep one bit per element while a gradient passes; `keeps_input` ones keep their
+    `macs` per sample. `in_place` operators overwrite their input. `mask_bits` per
+    output element are kept while a gradient passes; `keeps_input` ones keep their
     input while a gradient passes, with `statistics` reciprocal deviations per sample
     (`statistics_per_batch`: per micro-batch). `is_sum` shares one gradient.
-    `*_passes` count elementwise passes over the output; 0 forward for activations,
-    whose cost the fitted kernel rates include (assumed: other counts are by inspection).
+    `*_passes` count elementwise passes over the output, in a window each (`passes_of`); 0
+    forward for activations, whose cost the fitted kernel rates include (assumed: other counts
+    are by inspection).
     """
 
     macs: MacsRule | None = None
     in_place: bool = False
-    mask: bool = False
+    mask_bits: Callable[[LayerSpec], int] | None = None
     keeps_input: bool = False
     statistics: Callable[[LayerSpec], int] | None = None
     statistics_per_batch: bool = False
@@ -55,6 +57,15 @@ def _channels(layer: LayerSpec) -> int:
     return layer.out_shape[0]
 
 
+def _one_bit(_: LayerSpec) -> int:
+    return 1
+
+
+def _place_bits(layer: LayerSpec) -> int:
+    """Which input of its window an output is."""
+    return (prod(layer.kernel) - 1).bit_length()
+
+
 def _groups(layer: LayerSpec) -> int:
     return layer.groups
 
@@ -62,8 +73,8 @@ def _groups(layer: LayerSpec) -> int:
 RULES = {
     "conv2d": OpRule(macs=_weighted_macs),
     "linear": OpRule(macs=_weighted_macs),
-    "relu": OpRule(in_place=True, mask=True, backward_passes=1),
-    "relu6": OpRule(in_place=True, mask=True, backward_passes=1),
+    "relu": OpRule(in_place=True, mask_bits=_one_bit, backward_passes=1),
+    "relu6": OpRule(in_place=True, mask_bits=_one_bit, backward_passes=1),
     "frozen_batchnorm": OpRule(in_place=True, forward_passes=1, backward_passes=1),
     "groupnorm": OpRule(
         in_place=True, keeps_input=True, statistics=_groups, forward_passes=2, backward_passes=3
@@ -78,9 +89,18 @@ RULES = {
     ),
     "add": OpRule(is_sum=True, forward_passes=1),
     "global_avgpool": OpRule(forward_passes=1, backward_passes=1),
-    "avgpool": OpRule(forward_passes=4, backward_passes=4),  # four inputs an output
+    "avgpool": OpRule(forward_passes=1, backward_passes=1),  # for each input of a window
+    "window_max": OpRule(mask_bits=_place_bits, forward_passes=1, backward_passes=1),  # as that
+    "reshape": OpRule(in_place=True),
     "upsample": OpRule(forward_passes=4, backward_passes=4),  # four neighbours an output
 }
+
+
+def passes_of(layer: LayerSpec) -> tuple[int, int]:
+    """Elementwise passes over a layer's output, forward and backward; a window reads each input."""
+    rule = RULES[layer.op]
+    window = prod(layer.kernel) if layer.op in WINDOW_OPS else 1
+    return rule.forward_passes * window, rule.backward_passes * window
 
 
 def check_supported(graph: ModelGraph) -> None:

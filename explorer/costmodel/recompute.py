@@ -51,7 +51,7 @@ def _again(
     for op in reversed(inside):
         layer = graph.layers[op]
         rule = RULES[layer.op]
-        if rule.mask or rule.keeps_input:
+        if rule.mask_bits or rule.keeps_input:
             needed.add(op)
         if op in needed or layer.op in WEIGHTED_OPS:
             needed.update(source for source in producers[op] if source >= inside[0])

@@ -162,7 +162,7 @@ class _Builder:
         sites: frozenset[int] = frozenset()
         for op in segment.ops:
             rule = RULES[self.layers[op].op]
-            if rule.mask or rule.keeps_input:
+            if rule.mask_bits or rule.keeps_input:
                 sites |= self._trigger(self.producers[op][0])
             if rule.keeps_input:
                 sites |= self._scale_site(op)
@@ -245,7 +245,7 @@ class _Builder:
         rules = []
         for op, layer in enumerate(self.layers):
             rule = RULES[layer.op]
-            if not (rule.mask or rule.keeps_input):
+            if not (rule.mask_bits or rule.keeps_input):
                 continue
             trigger = self._trigger(self.producers[op][0])
             if rule.keeps_input:
@@ -253,7 +253,9 @@ class _Builder:
             if not trigger:
                 continue
             stages = ((Feature(trigger=trigger), self.dx_step[op] + 1),)
-            kept = [("mask" if rule.mask else "activation", layer.out_elements, True)]
+            kept = [("activation", layer.out_elements, True)]
+            if rule.mask_bits:
+                kept = [("mask", rule.mask_bits(layer) * layer.out_elements, True)]
             if rule.statistics:
                 kept.append(("statistic", rule.statistics(layer), not rule.statistics_per_batch))
             rules += [

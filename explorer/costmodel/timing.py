@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from explorer.costmodel.forms import FORMS
-from explorer.costmodel.ops import RULES
+from explorer.costmodel.ops import passes_of
 from explorer.costmodel.tables import LayerTable
 from explorer.design import OPTIMIZER_STATES, DesignBatch, TrainingSetup
 from explorer.device import DeviceProfile
@@ -75,12 +75,7 @@ def times_at(table: LayerTable, setup: TrainingSetup, rates: Rates, *, training:
     if "activation_bytes_per_s" in rate:
         work_s += 2 * activation_bytes[table.op_index] / rate["activation_bytes_per_s"]
     element_s = 1.0 / (rate["elements_per_cycle"] * cycles_per_s)
-    passes = np.array(
-        [
-            (RULES[layer.op].forward_passes, RULES[layer.op].backward_passes)
-            for layer in table.graph.layers
-        ]
-    )
+    passes = np.array([passes_of(layer) for layer in table.graph.layers])
     forward_s = batch * table.element_count * passes[:, 0] * element_s
     input_grad_s = batch * table.element_count * passes[:, 1] * element_s
     forward_s[..., table.op_index] += work_s + overhead_s

@@ -42,7 +42,8 @@ def scratch_of(graph: ModelGraph, layer: LayerSpec, workspace: str) -> Scratch:
     taps = prod(layer.kernel)
     positions = prod(layer.out_shape[1:])
     if kind == "depthwise":
-        padded = (height + 2 * layer.padding[0]) * (width + 2 * layer.padding[1])
+        above, beside = layer.pads
+        padded = (height + sum(above)) * (width + sum(beside))
         reach = (height + layer.kernel[0] - 1) * (width + layer.kernel[1] - 1)
         return Scratch(
             forward_bytes=2 * padded,

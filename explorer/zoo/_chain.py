@@ -1,13 +1,18 @@
 """A small vocabulary for writing networks down: a Chain remembers the last tensor."""
 
+from math import prod
+
 from explorer.graph import INPUT, NORM_OP_OF, LayerSpec, ModelGraph
 from explorer.provenance import Source
+
+POOLS = {"avg": "avgpool", "max": "window_max"}
 
 
 class Chain:
     """Collects layers; every method appends one operator and moves the end.
 
-    Convolutions pad by `(kernel - 1) // 2` on every side.
+    Convolutions pad to keep their input's size at stride 1, an even kernel by one more at the
+    far end; `valid` ones do not pad.
     """
 
     def __init__(self, input_shape: tuple[int, ...]) -> None:
@@ -21,9 +26,10 @@ class Chain:
         name: str,
         channels: int,
         *,
-        kernel: int = 1,
+        kernel: int | tuple[int, int] = 1,
         stride: int = 1,
         groups: int = 1,
+        valid: bool = False,
         block: str = "",
         role: str = "",
         has_bias: bool = True,
@@ -32,8 +38,10 @@ class Chain:
         act: str | None = "relu6",
     ) -> None:
         """Convolution, then its norm and its activation when named."""
-        padding = (kernel - 1) // 2
-        side = [(size + 2 * padding - kernel) // stride + 1 for size in self.shape[1:]]
+        extents = (kernel, kernel) if isinstance(kernel, int) else kernel
+        pads = [(0, 0) if valid else ((extent - 1) // 2, extent // 2) for extent in extents]
+        sides = zip(self.shape[1:], extents, pads, strict=True)
+        side = [(size + sum(pad) - extent) // stride + 1 for size, extent, pad in sides]
         place = {"block": block, "role": role}
         self._append(
             LayerSpec(
@@ -41,9 +49,9 @@ class Chain:
                 op="conv2d",
                 inputs=self._inputs(),
                 out_shape=(channels, *side),
-                kernel=(kernel, kernel),
+                kernel=extents,
                 stride=stride,
-                padding=(padding, padding),
+                padding=_padding(*pads),
                 groups=groups,
                 has_bias=has_bias,
                 **place,
@@ -60,6 +68,26 @@ class Chain:
             LayerSpec(
                 name=name, op="add", inputs=(other, self.end), out_shape=self.shape, block=block
             )
+        )
+
+    def pool(self, name: str, window: tuple[int, int], *, op: str = "avgpool") -> None:
+        """Windows side by side; what is left of a side is dropped."""
+        channels, *sides = self.shape
+        pooled = (size // extent for size, extent in zip(sides, window, strict=True))
+        self._append(
+            LayerSpec(
+                name=name,
+                op=op,
+                inputs=self._inputs(),
+                out_shape=(channels, *pooled),
+                kernel=window,
+            )
+        )
+
+    def flatten(self, name: str) -> None:
+        """(C, H, W) -> (C * H * W,)."""
+        self._append(
+            LayerSpec(name=name, op="reshape", inputs=self._inputs(), out_shape=(prod(self.shape),))
         )
 
     def average_pool(self, name: str) -> None:
@@ -107,3 +135,12 @@ class Chain:
     def _append(self, layer: LayerSpec) -> None:
         self._layers.append(layer)
         self.end, self.shape = layer.name, layer.out_shape
+
+
+def _padding(
+    height: tuple[int, int], width: tuple[int, int]
+) -> tuple[int, int] | tuple[int, int, int, int]:
+    """As a LayerSpec has it: one number a side where both its ends are alike."""
+    if height[0] == height[1] and width[0] == width[1]:
+        return height[0], width[0]
+    return *height, *width

@@ -4,10 +4,11 @@ Shares no code with `explorer.costmodel`. A buffer is alive while somebody holds
 a tensor still to be read, or a layer that needs a share of it for its weight gradient.
 The conventions, as the cost model states them:
 
-* a convolution, linear layer, pool or sum writes a new tensor; an activation or norm
-  overwrites its input when it is the only reader (never the network's input), and then
-  so does its gradient;
-* an activation keeps one bit an element if a gradient passes it, a norm in training mode
+* a convolution, linear layer, pool or sum writes a new tensor; an activation, norm or
+  reshape overwrites its input when it is the only reader (never the network's input), and
+  then so does its gradient;
+* an activation keeps one bit an element if a gradient passes it, a maximum as many bits an
+  output as tell the inputs of its window apart, a norm in training mode
   its normalised input and its reciprocal deviations, also when only its scale trains;
 * a layer whose weights train keeps the input channels it needs: its own slices along the
   in axis or in a depthwise layer (as many groups as outputs), else all; readers of one
@@ -30,7 +31,7 @@ The conventions, as the cost model states them:
 """
 
 from dataclasses import dataclass, field
-from math import ceil, prod
+from math import ceil, log2, prod
 
 from explorer.design import TrainingSetup, UpdatePolicy
 from explorer.graph import INPUT, LayerSpec, ModelGraph
@@ -41,6 +42,7 @@ STATISTIC_BITS = STATE_BITS = 32
 STATES = {"sgd": 0, "sgd-momentum": 1, "adam": 2}
 WEIGHTED = {"conv2d", "linear"}
 ACTIVATIONS = {"relu", "relu6"}
+MASKED = ACTIVATIONS | {"window_max"}
 NORMS = {"batchnorm", "groupnorm", "frozen_batchnorm"}
 
 
@@ -221,7 +223,8 @@ class _Run:
         outside, out_rows, out_columns = layer.out_shape
         high, wide = layer.kernel
         if layer.groups == outside and outside > 1:  # depthwise
-            plane = (rows + 2 * layer.padding[0]) * (columns + 2 * layer.padding[1])
+            (above, below), (left, right) = layer.pads
+            plane = (rows + above + below) * (columns + left + right)
             return {
                 "forward": 2 * plane,
                 "dW": 4 * plane + 4 * outside * out_rows * out_columns,
@@ -236,7 +239,7 @@ class _Run:
 
     def _overwrites(self, layer: LayerSpec) -> bool:
         (source, *others) = self.graph.producers(layer)
-        in_place = layer.op in ACTIVATIONS | NORMS and not others
+        in_place = layer.op in ACTIVATIONS | NORMS | {"reshape"} and not others
         return in_place and source != INPUT and self.readers[source] == [layer.name]
 
     # blocks that run again
@@ -265,9 +268,7 @@ class _Run:
 
     def _repeated(self, layers: list[LayerSpec]) -> list[str]:
         names = [layer.name for layer in layers]
-        wanted = {
-            layer.name for layer in layers if layer.op in ACTIVATIONS | {"batchnorm", "groupnorm"}
-        }
+        wanted = {layer.name for layer in layers if layer.op in MASKED | {"batchnorm", "groupnorm"}}
         wanted |= {self.graph.producers(layer)[0] for layer in layers if layer.op in WEIGHTED}
         wanted &= set(names)
         while True:
@@ -281,7 +282,7 @@ class _Run:
         for name in block.names:
             layer = self.graph[name]
             source = self.graph.producers(layer)[0]
-            if layer.op in ACTIVATIONS and self.has_gradient[source]:
+            if layer.op in MASKED and self.has_gradient[source]:
                 return True
             keeps = layer.op in ("batchnorm", "groupnorm")
             if keeps and (self.has_gradient[source] or name in self.trained.scales):
@@ -362,8 +363,9 @@ class _Run:
         passes = self.has_gradient[self.graph.producers(layer)[0]]
         count = prod(layer.out_shape)
         sizes: list[int] = []
-        if layer.op in ACTIVATIONS and passes:
-            sizes = [self._sample_bytes(count, 1)]
+        if layer.op in MASKED and passes:
+            window = prod(layer.kernel) if layer.op == "window_max" else 2
+            sizes = [self._sample_bytes(count * ceil(log2(window)), 1)]
         if layer.op in ("batchnorm", "groupnorm") and (passes or layer.name in self.trained.scales):
             sizes = [self._sample_bytes(count, self.bits[2])]
             if layer.op == "batchnorm":

@@ -9,7 +9,7 @@ from explorer.costmodel.eager import eager_saved_bytes
 from explorer.design import DesignBatch, LayerAxes, TrainingSetup, UpdatePolicy
 from explorer.graph import normalised
 from explorer.session import Session
-from tests.helpers import adapted_nets
+from tests.helpers import BIOSIGNALS, adapted_nets
 
 pytestmark = pytest.mark.train
 
@@ -60,7 +60,9 @@ def random_policies(axes, count, seed):
 
 
 @pytest.mark.parametrize("norm", [None, "bn", "frozen-bn", "none"])
-@pytest.mark.parametrize("model", ["digits-cnn", "mcunet-5fps:classes=5"])
+@pytest.mark.parametrize(
+    "model", ["digits-cnn", "mcunet-5fps:classes=5", *BIOSIGNALS, "epidenet:pool=max"]
+)
 def test_saved_bytes_equal_the_hooks(model, norm):
     assert_equal_hooks(normalised(Session(model=model, policy="none").graph, norm))
 

@@ -49,21 +49,22 @@ class Weighted(Function):
             ctx.save_for_backward(kept)
         if layer.op == "linear":
             return functional.linear(inputs, weight, bias)
-        return functional.conv2d(
-            inputs, weight, bias, layer.stride, layer.padding, groups=layer.groups
-        )
+        even = functional.pad(inputs, widened(layer))
+        return functional.conv2d(even, weight, bias, layer.stride, groups=layer.groups)
 
     @staticmethod
     def backward(ctx, gradient):
         layer, weight = ctx.layer, ctx.weight
         linear = layer.op == "linear"
-        how = {"stride": layer.stride, "padding": layer.padding, "groups": layer.groups}
+        how = {"stride": layer.stride, "groups": layer.groups}
         to_input = to_weight = to_bias = None
         if ctx.needs_input_grad[0]:
             if linear:
                 to_input = gradient @ weight
             else:
-                to_input = conv2d_input(ctx.shape, weight, gradient, **how)
+                around = functional.pad(torch.zeros(ctx.shape), widened(layer)).shape
+                whole = conv2d_input(around, weight, gradient, **how)
+                to_input = functional.pad(whole, [-end for end in widened(layer)])
         if ctx.needs_input_grad[2]:
             (kept,) = ctx.saved_tensors
             inputs = torch.zeros(ctx.shape)
@@ -71,7 +72,8 @@ class Weighted(Function):
             if linear:
                 to_weight = gradient.T @ inputs
             else:
-                to_weight = conv2d_weight(inputs, weight.shape, gradient.contiguous(), **how)
+                even = functional.pad(inputs, widened(layer))
+                to_weight = conv2d_weight(even, weight.shape, gradient.contiguous(), **how)
             to_weight = to_weight * ctx.mask
         if ctx.needs_input_grad[3]:
             to_bias = gradient.sum([axis for axis in range(gradient.ndim) if axis != 1])
@@ -155,6 +157,44 @@ class Pool(Function):
         return to_input, None
 
 
+class Maximum(Function):
+    """Largest of windows; keeps the place in its window, in as many bits as that needs."""
+
+    @staticmethod
+    def forward(ctx, inputs, window):
+        ctx.shape, ctx.window = inputs.shape, window
+        largest, place = _windows(inputs, window).max(dim=-1)
+        bit_count = (window[0] * window[1] - 1).bit_length()
+        bits = (place.reshape(len(inputs), -1, 1).numpy() >> np.arange(bit_count)) & 1
+        ctx.save_for_backward(torch.from_numpy(np.packbits(bits.reshape(len(inputs), -1), axis=1)))
+        return largest
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (kept,) = ctx.saved_tensors
+        size = ctx.window[0] * ctx.window[1]
+        bit_count = (size - 1).bit_length()
+        bits = np.unpackbits(kept.numpy(), axis=1, count=gradient[0].numel() * bit_count)
+        place = bits.reshape(*gradient.shape, bit_count) @ (1 << np.arange(bit_count))
+        to_input = torch.zeros(ctx.shape)
+        into = _windows(to_input, ctx.window)
+        chosen = torch.nn.functional.one_hot(torch.from_numpy(place), size) * gradient[..., None]
+        into += chosen.reshape(into.shape)
+        return to_input, None
+
+
+def _windows(tensor: Tensor, window: tuple[int, int]) -> Tensor:
+    """Windows side by side on a last axis of their own, a view [N, C, H, W, K]."""
+    height, width = window
+    assert height == 1
+    return tensor.unfold(3, width, width)
+
+
+def widened(layer: LayerSpec) -> list[int]:
+    """The padding as torch's pad takes it: width before and after, then height."""
+    return [end for pad in reversed(layer.pads) for end in pad]
+
+
 def _parts(tensor: Tensor, groups: int) -> tuple[Tensor, tuple[int, ...]]:
     """The tensor split into groups (0: batch norm), and the axes a statistic runs over."""
     if not groups:
@@ -229,6 +269,10 @@ class Frugal:
             return sum(inputs[1:], inputs[0])
         if layer.op == "avgpool":
             return Pool.apply(inputs[0], layer.kernel)
+        if layer.op == "window_max":
+            return Maximum.apply(inputs[0], layer.kernel)
+        if layer.op == "reshape":
+            return inputs[0].reshape(-1, *layer.out_shape)
         if layer.op == "upsample":
             return functional.interpolate(inputs[0], layer.out_shape[1:], mode="bilinear")
         assert layer.op == "global_avgpool"

@@ -16,7 +16,9 @@ from explorer import catalog
 from explorer.accuracy.torch_bridge import build_module
 from explorer.costmodel.evaluate import evaluate
 from explorer.graph import INPUT, ModelGraph, normalised
+from explorer.search.sources import model_graph
 from tests.helpers import (
+    BIOSIGNALS,
     Net,
     adapted_nets,
     batch_of,
@@ -32,7 +34,7 @@ from tests.helpers import (
 
 pytestmark = pytest.mark.train
 aten = torch.ops.aten
-BATCH = 2
+BATCH = 5  # no size of a weight, by which the two gradients of a linear layer are told apart
 FLOPS_PER_MAC = 2
 
 
@@ -132,6 +134,7 @@ CASES = [
     (two_consumers("none"), 8),
     (parallel_branches("gn"), 8),
     (network("digits-cnn", "gn"), 8),
+    *((model_graph(spec), 8) for spec in BIOSIGNALS),
     (network("mcunet-5fps", "none"), 12),
     (network("mbv2-w0.35-tinytrain", "bn"), 12),
 ]

@@ -11,7 +11,9 @@ from explorer.device import load_device
 from explorer.graph import LayerSpec, ModelGraph
 from tests.helpers import SOURCE, depthwise_net
 
-VISION = [name for name in catalog.names("model") if name != "digits-cnn"]
+VISION = [
+    name for name in catalog.names("model") if "resolution" in catalog.load("model", name).OPTIONS
+]
 
 
 def temporal(channels, out, kernel, groups=1, length=64):
