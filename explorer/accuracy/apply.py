@@ -124,8 +124,8 @@ def apply_to_copy(
 
 def _check_size(layer: nn.Module, choice: LayerChoice) -> None:
     """SpecError when a layer does not have the slices a document counts."""
-    axis = {"Conv2d": "channels", "Linear": "features"}.get(type(layer).__name__)
-    whole = getattr(layer, f"{choice.channel_axis}_{axis}", None)
+    what = "features" if isinstance(layer, nn.Linear) else "channels"
+    whole = getattr(layer, f"{choice.channel_axis}_{what}", None)
     if choice.slices and whole != choice.slice_count:
         raise SpecError.of(
             f"{choice.name}.slice_count",

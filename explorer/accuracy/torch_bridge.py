@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from explorer.accuracy.downloads import fetched
+from explorer.accuracy.operators import (
+    Add,
+    FrozenBatchNorm2d,
+    GlobalAveragePool,
+    GroupNorm,
+    UnevenConv2d,
+)
 from explorer.accuracy.records import Pretraining
 from explorer.accuracy.tasks import SignalTask, TaskData
 from explorer.accuracy.upstream import float_weights
@@ -36,64 +43,6 @@ T = TypeVar("T", bound=TaskData | SignalTask)
 
 ADAPTER_SEED = 0
 DEVICES = ("cpu", "cuda")
-
-
-class Add(nn.Module):
-    """Sum of all inputs (residual connection)."""
-
-    def forward(self, first: Tensor, *others: Tensor) -> Tensor:
-        """Element-wise sum."""
-        total = first
-        for other in others:
-            total = total + other
-        return total
-
-
-class GlobalAveragePool(nn.Module):
-    """Mean over positions: (N, C, H, W) -> (N, C)."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Mean over height and width."""
-        return images.mean(dim=(2, 3))
-
-
-class FrozenBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm that always uses its running statistics; scale and offset may train."""
-
-    def train(self, mode: bool = True) -> "FrozenBatchNorm2d":  # noqa: ARG002 - torch's signature
-        """Stay in evaluation mode whatever is asked."""
-        super().train(False)
-        return self
-
-
-class GroupNorm(nn.GroupNorm):
-    """Group norm whose parameters may train on an input that has no gradient.
-
-    Torch 2.13 crashes there (CPU, channels-last input), so such an input is copied to
-    the plain layout first, also one of a single position, which has both layouts.
-    """
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Normalise, scale and offset."""
-        trained = self.weight.requires_grad or self.bias.requires_grad
-        if torch.is_grad_enabled() and trained and not images.requires_grad:
-            images = images.clone(memory_format=torch.contiguous_format)
-        return super().forward(images)
-
-
-class UnevenConv2d(nn.Conv2d):
-    """Convolution that pads one end of a side more than the other, by a copy of its input.
-
-    As torch's own `same` does for an even kernel: the copy adds the difference only.
-    """
-
-    def __init__(self, pads: tuple[tuple[int, int], ...], *sizes: Any, **options: Any) -> None:
-        super().__init__(*sizes, padding=tuple(min(pad) for pad in pads), **options)
-        self.extra = [end - min(pad) for pad in reversed(pads) for end in pad]
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Pad by the difference, then convolve."""
-        return super().forward(nn.functional.pad(images, self.extra))
 
 
 def _conv(graph: ModelGraph, layer: LayerSpec) -> nn.Module:
@@ -321,10 +270,14 @@ def load_float_arrays(
 def model_module(graph: ModelGraph) -> GraphModule:
     """The network with its trained weights: shipped, fetched, or from EXPLORER_DATA.
 
-    Raises MissingDataError when none of these fit; never random weights.
+    A form other than the entry's, such as another norm, has a file of its own digest. Raises
+    MissingDataError when none of these fit; never random weights.
     """
     module = build_module(graph)
-    ours = data_cache() / "models" / f"{graph.name}.safetensors"
+    folder = data_cache() / "models"
+    ours = folder / f"{graph.name}-{graph.digest}.safetensors"
+    if not ours.is_file():
+        ours = folder / f"{graph.name}.safetensors"
     if ours.is_file():
         try:
             load_weights(module, ours)
@@ -338,8 +291,8 @@ def model_module(graph: ModelGraph) -> GraphModule:
     if paths := fetched(upstream):
         load_float_arrays(module, float_weights(paths[0]), paths[0].name)
         return module
-    folder = explorer_data()
-    converted = None if folder is None else folder / "models" / f"{upstream}.float32.npz"
+    own_data = explorer_data()
+    converted = None if own_data is None else own_data / "models" / f"{upstream}.float32.npz"
     if converted is None or not converted.is_file():
         raise MissingDataError(
             f"no weights for {graph.name}: explorer fetch {upstream} gets them, or "

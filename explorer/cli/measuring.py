@@ -32,6 +32,7 @@ from explorer.cli.shared import (
 )
 from explorer.design import TrainingSetup
 from explorer.errors import CalibrationError, SpecError, check_whole
+from explorer.family import policy_setup
 from explorer.graph import ModelGraph
 from explorer.paths import check_writable
 from explorer.search.loop import LARGEST_SEED
@@ -112,6 +113,7 @@ def measure(
     optimizer: Annotated[
         str | None, typer.Option(help="sgd, sgd-momentum or adam; signals only")
     ] = None,
+    tuning: Annotated[int, typer.Option(help="episodes that the rate is tuned on")] = 4,
     weights: Weights = None,
     device: Where = "cpu",
     board: Annotated[str, typer.Option(help="device of budgets and modelled seconds")] = "gap9",
@@ -129,6 +131,7 @@ def measure(
     from explorer.accuracy.torch_bridge import unseen_task
 
     check_whole("episodes", episodes, 1)
+    check_whole("tuning", tuning, 1)
     check_whole("seed", seed, 0, LARGEST_SEED)
     if ledger is not None:
         check_writable(ledger)
@@ -157,6 +160,7 @@ def measure(
             seed=seed,
             protocol=protocol,
             setup=setup,
+            tuning_episodes=tuning,
             module=module,
             device=device,
             on_episode=lambda done, total: progress.update(bar, completed=done, total=total),
@@ -332,7 +336,7 @@ def _lesson_setup(
     micro_batch: int | None,
     optimizer: str | None,
 ) -> TrainingSetup | None:
-    """What a task of signals is measured under: a document's setup, or what was asked for."""
+    """What a task of signals is measured under: what the policy brings, and what was asked for."""
     from explorer.accuracy.lessons import LESSON_SETUP
     from explorer.accuracy.tasks import SignalTask
 
@@ -342,12 +346,15 @@ def _lesson_setup(
             allowed = "nothing: episodes of images have a setup of their own"
             raise SpecError.of("batch, micro-batch, optimizer", asked, allowed)
         return None
-    if session.policy.endswith(".json") and asked == (None, None, None):
-        return session.designs.setup
+    brings = session.policy.endswith(".json") or policy_setup(session.policy)
+    usual = session.designs.setup if brings else LESSON_SETUP
+    if batch is None:
+        batch = usual.effective_batch
+        micro_batch = usual.micro_batch if micro_batch is None else micro_batch
     return TrainingSetup.of_batch(
-        LESSON_SETUP.effective_batch if batch is None else batch,
+        batch,
         micro_batch,
-        optimizer=optimizer or LESSON_SETUP.optimizer,
+        optimizer=optimizer or usual.optimizer,
         update_timing=LESSON_SETUP.update_timing,
     )
 

@@ -114,11 +114,12 @@ def _commonest(runs: tuple[MeasuredRun, ...]) -> tuple[MeasuredRun, ...]:
 def own_weights(graph: ModelGraph) -> str:
     """Digest of the weights that belong to a network; empty where its entry names none.
 
-    They are those of every form with as many parameters, such as other resolutions.
+    They are those of every form with as many parameters and the same norm, such as other
+    resolutions.
     """
     usual = model_graph(graph.name)
     entry = catalog.load("model", graph.name)
-    own_form = usual.parameter_count == graph.parameter_count
+    own_form = (usual.parameter_count, usual.norm) == (graph.parameter_count, graph.norm)
     return str(getattr(entry, "WEIGHTS_DIGEST", "")) if own_form else ""
 
 

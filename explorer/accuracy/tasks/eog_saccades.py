@@ -26,7 +26,7 @@ FS_HZ = 1250.0
 SAMPLES = 1000
 HALF_WINDOW = 33  # samples at 83.33 Hz on each side of the event
 GROUP_S = 20.0
-SCALE_MILLIVOLT = 1.0
+SCALE_MILLIVOLT = 0.02
 
 
 def load() -> SignalTask:
