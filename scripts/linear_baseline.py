@@ -5,6 +5,8 @@ regression; and for two classes common spatial patterns (three of each side, Ram
 2000) with linear discriminant analysis.
 """
 
+from itertools import pairwise
+
 import numpy as np
 from scipy.linalg import eigh
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -58,10 +60,7 @@ def _plain(task: SignalTask) -> FloatArray:
 def _features(signals: FloatArray) -> FloatArray:
     spectrum = np.abs(np.fft.rfft(signals - signals.mean(axis=2, keepdims=True))) ** 2
     edges = np.geomspace(1, spectrum.shape[2] // 4, BANDS + 1).round().astype(int)
-    bands = [
-        spectrum[:, :, low : max(high, low + 1)].sum(axis=2)
-        for low, high in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    bands = [spectrum[:, :, low : max(high, low + 1)].sum(axis=2) for low, high in pairwise(edges)]
     power = np.log(np.concatenate(bands, axis=1) + SMALLEST)
     length = signals.shape[2] // POINTS
     waves = signals[:, :, : length * POINTS].reshape(*signals.shape[:2], POINTS, length)

@@ -37,8 +37,8 @@ Graph digest `{graph}`, weight digest `{weights}`, data digest `{data}`.
 - **Data**: {summary}
 
   Trained on {trained} signals of the source; {held_out} of other groups are held out for good.
-- **Training**: {steps} steps of Adam at {rate:g} falling to 0 (cosine), batch {batch}, cross-entropy
-  with classes weighted alike, no augmentation.
+- **Training**: {steps} steps of Adam at {rate:g} falling to 0 (cosine), batch {batch},
+  cross-entropy with classes weighted alike, no augmentation.
 - **Licence of the weights**: that of this project; the data keep their own.
 
 | tested on | classifier, trained on the source | accuracy | macro F1 | macro AUROC |
