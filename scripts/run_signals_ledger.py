@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--task")
     parser.add_argument("--episodes", type=int, default=8)
     parser.add_argument("--tuning", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--policy", nargs="*", default=POLICIES)
     parser.add_argument("--bn-policy", nargs="*", default=BN_POLICIES)
@@ -41,13 +42,18 @@ def main() -> None:
     for norm, policies in (("gn", options.policy), ("bn", options.bn_policy)):
         for policy in policies:
             asked = Session(model=options.model, task=task, norm=norm).with_policy(policy)
-            key = (asked.graph.digest, asked.chosen_policy.family, options.seed, options.episodes)
-            done = {(r.model.digest, r.design.family, r.seed, r.episodes) for r in ledger.read()}
+            rules = (options.seed, options.episodes, options.steps)
+            key = (asked.graph.digest, asked.chosen_policy.family, *rules)
+            done = {
+                (r.model.digest, r.design.family, r.seed, r.episodes, r.protocol.steps)
+                for r in ledger.read()
+            }
             if key in done:
                 continue
             command = ["measure", options.model, task, "--policy", policy, "--norm", norm]
             command += ["--episodes", str(options.episodes), "--tuning", str(options.tuning)]
-            command += ["--seed", str(options.seed), "--ledger", str(ledger.path), "--json"]
+            command += ["--steps", str(options.steps), "--seed", str(options.seed)]
+            command += ["--ledger", str(ledger.path), "--json"]
             with contextlib.redirect_stdout(io.StringIO()):
                 code = run(command)
             if code:

@@ -260,21 +260,20 @@ def curve_steps(rules: AnyProtocol) -> tuple[int, ...]:
 def task_protocol(task: Task, sampler: str = FIXED, **changes: int | None) -> AnyProtocol:
     """What runs on a task use unless told otherwise, so that they can be paired.
 
-    `changes` replaces ways, shots or query_count where it is not None, of images.
+    `changes` replaces steps, and of images ways, shots or query_count, where it is not None.
     """
-    if isinstance(task, SignalTask):
-        asked = {name: value for name, value in changes.items() if value is not None}
-        if asked or sampler != FIXED:
-            raise SpecError.of(
-                f"protocol of task {task.name}",
-                asked or sampler,
-                "none of ways, shots, queries and sampler, which are for images",
-            )
-        return LessonProtocol()
-    usual = {"ways": task.ways, "shots": SHOTS, "query_count": task.query_count}
-    usual = usual if sampler == FIXED else VARYING_MOST
     given = {name: value for name, value in changes.items() if value is not None}
     try:
+        if isinstance(task, SignalTask):
+            if given.keys() - {"steps"} or sampler != FIXED:
+                raise SpecError.of(
+                    f"protocol of task {task.name}",
+                    given or sampler,
+                    "steps; ways, shots, queries and a sampler are for images",
+                )
+            return LessonProtocol.model_validate(given)
+        usual = {"ways": task.ways, "shots": SHOTS, "query_count": task.query_count}
+        usual = usual if sampler == FIXED else VARYING_MOST
         return Protocol.model_validate({**usual, **given, "sampler": sampler})
     except ValidationError as error:
         raise SpecError(f"protocol: {first_problem(error)}") from None

@@ -323,8 +323,12 @@ class LedgerContent:
         return frozenset(run.key for run in self.runs)
 
     def to_frame(self) -> "pd.DataFrame":
-        """One row a run; accuracies are shares, times seconds."""
+        """One row a run; accuracies are shares, times seconds; nan is no such figure."""
         import pandas as pd
+
+        def column(domain: str, name: str, when: str) -> list[float]:
+            found = (getattr(run, domain).get(name) for run in self.runs)
+            return [np.nan if metric is None else getattr(metric, when) for metric in found]
 
         return pd.DataFrame(
             {
@@ -342,6 +346,10 @@ class LedgerContent:
                 "nll_before": [run.nll_before for run in self.runs],
                 "nll": [run.nll for run in self.runs],
                 "wall_time_s": [run.wall_time_s for run in self.runs],
+                "macro_f1": column("metrics", "macro_f1", "after"),
+                "macro_auroc": column("metrics", "macro_auroc", "after"),
+                "source_accuracy_before": column("source", "accuracy", "before"),
+                "source_accuracy": column("source", "accuracy", "after"),
             }
         )
 

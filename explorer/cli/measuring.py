@@ -101,6 +101,7 @@ def measure(
     ways: Annotated[int | None, typer.Option(help="classes of an episode")] = None,
     shots: Annotated[int | None, typer.Option(help="support images of a class")] = None,
     queries: Annotated[int | None, typer.Option(help="query images of a class")] = None,
+    steps: Annotated[int | None, typer.Option(help="weight updates")] = None,
     sampler: Annotated[
         str, typer.Option(help=f"{FIXED}, or {VARYING}: drawn, up to what is given")
     ] = FIXED,
@@ -147,6 +148,7 @@ def measure(
         ways=ways,
         shots=shots,
         query_count=queries,
+        steps=steps,
     )
     setup = _lesson_setup(session, data, batch, micro_batch, optimizer)
     with Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress:

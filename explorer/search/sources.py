@@ -1,6 +1,7 @@
 """What a session works on: entries of the catalogue and what was measured of them, kept."""
 
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 
 from explorer import catalog
@@ -9,7 +10,7 @@ from explorer.accuracy.records import Ledger, MeasuredRun, comparable
 from explorer.accuracy.scores import ScoreTable
 from explorer.device import DeviceProfile, load_device
 from explorer.errors import CalibrationError, ExplorerError, MissingDataError, SpecError
-from explorer.graph import ModelGraph
+from explorer.graph import NORMS, ModelGraph, normalised
 from explorer.paths import data_cache, kept_name, user_cache
 from explorer.search.criteria import Study, study
 from explorer.search.judge import calibrate_runs
@@ -134,9 +135,9 @@ def calibration_of(graph: ModelGraph, task: str) -> Calibration | None:
 
 def measured_form(name: str, digest: str) -> ModelGraph | None:
     """The network of that name and digest, among the forms our ledgers were made with."""
-    for form in MEASURED_FORMS:
+    for form, norm in product(MEASURED_FORMS, (None, *NORMS)):
         try:
-            graph = model_graph(name + form)
+            graph = normalised(model_graph(name + form), norm)
         except ExplorerError:
             continue
         if graph.digest == digest:

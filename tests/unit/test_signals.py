@@ -358,6 +358,9 @@ def test_a_ledger_keeps_both_kinds_of_run(own, trained, tmp_path):
     ledger.append(run)
     (again,) = ledger.read()
     assert again == run
+    (row,) = ledger.read().to_frame().to_dict("records")
+    assert row["source_accuracy"] == run.source["accuracy"].after
+    assert row["macro_f1"] == run.metrics["macro_f1"].after
     assert isinstance(again.protocol, LessonProtocol)
     plain = run.model_copy(update={"protocol": Protocol(), "metrics": {}, "source": {}})
     ledger.append(plain)
@@ -537,8 +540,9 @@ def test_pretrain_and_measure_in_the_terminal(tmp_path, capsys, monkeypatch, tra
     assert row["design"]["setup"]["accumulation_steps"] == 2
     assert row["source"]["macro_f1"]["before"] == rows[1]["macro_f1"]
     assert MeasuredRun.model_validate_json(ledger.read_text()).task == own
-    assert run(["measure", "tiny", own, *asked]) == 0
+    assert run(["measure", "tiny", own, *asked, "--steps", "5", "--tuning", "1"]) == 0
     shown = capsys.readouterr().out
+    assert "5 steps" in shown
     assert "source accuracy, before and after" in shown
     assert run(["measure", "tiny", own, *asked, "--shots", "3"]) == 2
     assert "shots" in capsys.readouterr().err
