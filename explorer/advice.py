@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BATCH_NORM = "bn"
+SPLIT_NORM = "gn"  # whose micro-batches add up to the batch
 POLICIES = ("last-k:k=8", "last-k:k=4", "last-k:k=2", "last-layer", "bias-only:last=12")
 MICRO_BATCH = "micro_batch"
 ROUNDING_BYTES = 1024  # an arena's whole-byte buffers may be this much under the live bytes
@@ -196,6 +197,11 @@ class _Answer:
         return tuple(setting for setting in self.settings if _key(setting) != MICRO_BATCH)
 
     @property
+    def is_split(self) -> bool:
+        """Whether the batch is split in another way."""
+        return len(self.besides) < len(self.settings)
+
+    @property
     def needed_bytes(self) -> list[float]:
         """Bytes of each memory level, live ones of RAM."""
         levels = needs_and_limits(self.question.profile, self.costs, self.question.reserve_bytes)
@@ -228,11 +234,11 @@ def advise(question: Question) -> Advice:
     listed = fitting = _fitting(singles)
     if not fitting and not now.fits:
         listed = _fitting(_answers(_allowed(_second_changes(singles))))
-    smallest = min((one.setup.micro_batch for one in singles if not one.besides), default=0)
+    smallest = min((one.setup.micro_batch for one in singles if one.is_split), default=0)
     listed = listed + [
         one
         for one in singles
-        if one not in fitting and (one.besides or one.setup.micro_batch == smallest)
+        if one not in fitting and (not one.is_split or one.setup.micro_batch == smallest)
     ]
     tightest = int(violations(question.profile, placed, question.reserve_bytes)[0].argmax())
     changes = [_compare(now, then, tightest) for then in listed]
@@ -320,17 +326,21 @@ def _fitting_devices(question: Question) -> list[_Answer]:
 def _second_changes(singles: Iterable[_Answer]) -> Changes:
     """Each unordered pair of changes of different things."""
     for once in singles:
-        (first,) = once.settings
-        for (second,), change in _single_changes(once.question):
-            if _key(first) < _key(second):
-                yield (first, second), change
+        for then, change in _single_changes(once.question):
+            if len(once.settings) == len(then) == 1 and _key(once.settings[0]) < _key(then[0]):
+                yield (*once.settings, *then), change
 
 
 def _single_changes(question: Question) -> Changes:
     setup, norm = question.designs.setup, question.graph.norm
+    # statistics of a batch norm in training are of the micro-batch, so a split changes the norm
+    keeps = norm != BATCH_NORM or not question.designs.trains[0]
     for micro in _divisors(question.batch):
         if micro != setup.micro_batch:
-            yield (f"{MICRO_BATCH}={micro}",), partial(question.with_batch, question.batch, micro)
+            split = (f"{MICRO_BATCH}={micro}",)
+            whole = question if keeps else question.with_norm(SPLIT_NORM)
+            settings = split if keeps else (*split, f"norm={SPLIT_NORM}")
+            yield settings, partial(whole.with_batch, question.batch, micro)
     if norm != "none":
         for other in NORMS:
             if other not in (norm, "none", BATCH_NORM):

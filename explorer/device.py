@@ -101,6 +101,8 @@ class Kernels(_Document):
     `trainer_speed_ratio` that of training kernels relative to inference ones. A profile
     may give thin convolutions and wide depthwise ones (costmodel/ops.py says which) a rate
     of their own, and thin or depthwise layers one ratio of their own for both dX and dW.
+    `thin_overhead_cycles` are those of each pass of a thin layer, forward, dX or dW, with what
+    goes with it; without it that of any layer counts, slower in backward as its work is.
     `workspace` names the engine whose scratch the kernels need.
     """
 
@@ -117,6 +119,7 @@ class Kernels(_Document):
     thin_grad_speed_ratio: Ratio | None = None
     trainer_speed_ratio: Ratio = 1.0
     layer_overhead_cycles: Cycles
+    thin_overhead_cycles: Cycles | None = None
     weight_bytes_per_s: BytesPerSecond
     activation_bytes_per_s: BytesPerSecond | None = None
     active_power_w: Watt

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from explorer.accuracy.tasks import check_task
 from explorer.costmodel.adaptation import SAMPLES, Plan
+from explorer.costmodel.battery import Battery
 from explorer.costmodel.conventions import ACCOUNTINGS
 from explorer.design import TrainingSetup
 from explorer.device import LARGEST_BYTES, DeviceProfile
@@ -31,7 +32,8 @@ class Question:
     `flash_reserve_bytes` of flash belong to the application. An adaptation is `steps` weight
     updates over `samples` kept samples; None means 40 passes over them, rounded up to whole
     steps. `memory_objective` says what a search makes small: the peak, or what training needs
-    above inference.
+    above inference. `battery` is a cell such as `320mAh@3.7V`, whose sessions per charge the
+    cost then tells.
     """
 
     model: str = "mcunet-5fps"
@@ -52,6 +54,7 @@ class Question:
     update_timing: str = "fused"
     recompute: str = "none"
     memory_objective: str = "peak"
+    battery: str | None = None
 
     def __post_init__(self) -> None:
         for field in ("model", "device", "policy"):
@@ -72,6 +75,8 @@ class Question:
         model_graph(self.model)
         self._setup()
         self._plan()
+        if self.battery is not None:
+            Battery.of(self.battery)
         if self.task is not None:
             check_task(self.task)
 

@@ -17,6 +17,7 @@ from explorer.accuracy.records import AccuracyCurve
 from explorer.accuracy.scores import ScoreTable
 from explorer.advice import Advice, advise
 from explorer.costmodel.adaptation import Plan
+from explorer.costmodel.battery import Battery
 from explorer.costmodel.detail import report
 from explorer.costmodel.evaluate import evaluate
 from explorer.costmodel.memory_map import MemoryMap, memory_map
@@ -105,7 +106,8 @@ class Session(Question):
             self.accounting,
             self._plan(),
         )
-        return replace(cost, warnings=(*cost.warnings, *self.warnings(self.policy)))
+        cost = replace(cost, warnings=(*cost.warnings, *self.warnings(self.policy)))
+        return cost if self.battery is None else cost.with_battery(Battery.of(self.battery))
 
     def warnings(self, policy: str) -> list[str]:
         """What a policy's family says against it here; a document says nothing."""

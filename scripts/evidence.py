@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,13 +20,22 @@ from golden.reproduce import Golden, golden_rows  # noqa: E402 - the tests' own 
 from explorer.accuracy.published import PERCENT, published_accuracy  # noqa: E402
 from explorer.accuracy.ranking import NULL_MODELS, Interval  # noqa: E402
 from explorer.accuracy.records import Protocol  # noqa: E402
+from explorer.costmodel.op_by_op import op_by_op_bytes  # noqa: E402
 from explorer.search.criteria import TRIED, Study, leave_one_out  # noqa: E402
 from explorer.search.sources import shipped_runs, studies  # noqa: E402
 from explorer.session import Session  # noqa: E402
+from explorer.units import MEGA  # noqa: E402
 
 PAGES = (ROOT / "README.md", ROOT / "docs" / "evidence.md")
 RESULTS = ROOT / "benchmarks" / "results"
 WANTED_SHARE = 0.8
+SIGNAL_MODELS = (
+    "mi-bminet",
+    "mi-bminet:form=m8",
+    "mi-bminet:form=m8-d2",
+    "epidenet",
+    "epidenet:form=valid",
+)
 SECTION = re.compile(r"(<!-- evidence:(\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -72,6 +82,40 @@ def measured() -> str:
         head = ("policy", "accuracy, %", "gain, points (paired)", "learning rate", "episodes")
         parts.append(f"{title}\n\n{_table(head, rows)}")
     return "\n\n".join(parts)
+
+
+def biotrain() -> str:
+    """BioTrain's rows, and what its eightfold is made of, by form of the networks."""
+    head = (
+        "network", "Edge-FT, MB", "ReLU in place", "nothing reused", "allocator gain",
+        "device accounting", "batch norm, 8 at once", "over Edge-FT",
+    )  # fmt: skip
+    rows = [_eightfold(model) for model in SIGNAL_MODELS]
+    told = _golden_table([row for row in golden_rows() if row.name == "biotrain"])
+    return (
+        f"{told}\n\nMB are 1e6 bytes with weights and their accumulators, of one micro-batch.\n\n"
+        f"{_table(head, rows)}"
+    )
+
+
+def _eightfold(model: str) -> tuple[str, ...]:
+    session = Session(model=model, accounting="biotrain").with_policy("biotrain-edge")
+    memory = session.cost().memory
+    kept = memory["weight_bytes"] + memory["gradient_bytes"]
+    in_place = replace(session, accounting="biotrain-relu-in-place").cost().memory
+    own = replace(session, accounting="device").cost().memory
+    whole = session.with_policy("biotrain-full-bn").cost().memory
+    _, _, total = op_by_op_bytes(session.graph, session.designs, relu_in_place=False)
+    peak, without_reuse = memory["peak_live_bytes"], float(total[0]) + kept
+    sizes = (peak, in_place["peak_live_bytes"], without_reuse)
+    return (
+        model,
+        *(f"{size / MEGA:.3f}" for size in sizes),
+        f"{without_reuse / peak:.2f}",
+        f"{own['peak_live_bytes'] / MEGA:.3f}",
+        f"{whole['peak_live_bytes'] / MEGA:.2f}",
+        f"{whole['peak_live_bytes'] / peak:.2f}",
+    )
 
 
 def calibration() -> str:
@@ -188,6 +232,7 @@ def browser() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "golden": golden,
     "golden-all": golden_all,
+    "biotrain": biotrain,
     "measured": measured,
     "calibration": calibration,
     "proxies": proxies,

@@ -1,7 +1,5 @@
 """Operators that torch has not, or not as a model graph means them."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -50,15 +48,10 @@ class GroupNorm(nn.GroupNorm):
 
 
 class UnevenConv2d(nn.Conv2d):
-    """Convolution that pads one end of a side more than the other, by a copy of its input.
+    """Convolution of a copy padded by `extra` (left, right, top, bottom), as torch's `same`."""
 
-    As torch's own `same` does for an even kernel: the copy adds the difference only.
-    """
-
-    def __init__(self, pads: tuple[tuple[int, int], ...], *sizes: Any, **options: Any) -> None:
-        super().__init__(*sizes, padding=tuple(min(pad) for pad in pads), **options)
-        self.extra = [end - min(pad) for pad in reversed(pads) for end in pad]
+    extra: tuple[int, ...] = (0, 0, 0, 0)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pad by the difference, then convolve."""
+        """Pad, then convolve."""
         return super().forward(nn.functional.pad(images, self.extra))

@@ -46,11 +46,14 @@ DEVICES = ("cpu", "cuda")
 
 
 def _conv(graph: ModelGraph, layer: LayerSpec) -> nn.Module:
-    sizes = (graph.in_channels(layer), layer.out_shape[0], layer.kernel)
-    options = {"stride": layer.stride, "groups": layer.groups, "bias": layer.has_bias}
-    if len(layer.padding) == 4:
-        return UnevenConv2d(layer.pads, *sizes, **options)
-    return nn.Conv2d(*sizes, padding=layer.padding, **options)
+    height, width = layer.pads
+    sizes = (graph.in_channels(layer), layer.out_shape[0], layer.kernel, layer.stride)
+    even = (min(height), min(width))
+    kind = nn.Conv2d if len(layer.padding) == 2 else UnevenConv2d
+    made = kind(*sizes, padding=even, groups=layer.groups, bias=layer.has_bias)
+    if isinstance(made, UnevenConv2d):
+        made.extra = tuple(end - min(pad) for pad in (width, height) for end in pad)
+    return made
 
 
 _OPERATORS: dict[str, Callable[[ModelGraph, LayerSpec], nn.Module]] = {

@@ -10,11 +10,11 @@ from itertools import pairwise
 import typer
 from typer.exceptions import TyperException
 
-from explorer.cli import fetching, files, measuring, questions
+from explorer.cli import fetching, files, listing, measuring, questions
 from explorer.cli.shared import WRONG_USE_EXIT, app
 from explorer.errors import ExplorerError
 
-__all__ = ["fetching", "files", "main", "measuring", "questions", "run"]
+__all__ = ["fetching", "files", "listing", "main", "measuring", "questions", "run"]
 
 
 def main() -> None:

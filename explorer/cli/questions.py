@@ -1,4 +1,4 @@
-"""Questions: list, cost, compare, search."""
+"""Questions: cost, advise, compare, search."""
 
 import json
 from dataclasses import asdict, replace
@@ -10,11 +10,11 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from explorer import catalog
 from explorer.cli.shared import (
     Accounting,
     AsJson,
     Batch,
+    Cell,
     Device,
     FlashReserve,
     MicroBatch,
@@ -30,12 +30,10 @@ from explorer.cli.shared import (
     app,
     console,
     print_rows,
-    show,
     stopping,
     write,
 )
 from explorer.costmodel.adaptation import SAMPLES
-from explorer.device import load_device
 from explorer.errors import SpecError
 from explorer.search.candidates import MEMORY_OBJECTIVES, CandidateTable, ParetoFront
 from explorer.search.control import SearchControl
@@ -43,13 +41,6 @@ from explorer.search.exact import ExactFront, exact_share
 from explorer.session import Session
 from explorer.units import format_bytes, format_joules, format_seconds
 
-LISTS = {
-    "models": "model",
-    "devices": "device",
-    "policies": "policy",
-    "tasks": "task",
-    "samplers": "sampler",
-}
 MISFIT_EXIT = 3
 SETUP_OPTIONS = (
     "batch",
@@ -60,17 +51,6 @@ SETUP_OPTIONS = (
     "recompute",
     "precision",
 )
-
-
-@app.command("list")
-def list_entries(
-    kind: Annotated[str, typer.Argument(help=", ".join(LISTS))], as_json: AsJson = False
-) -> None:
-    """Names of models, devices, policies, tasks or samplers."""
-    if kind not in LISTS:
-        raise SpecError.of("kind", kind, ", ".join(LISTS))
-    rows = [{"name": name, "summary": _summary(kind, name)} for name in catalog.names(LISTS[kind])]
-    show(rows, as_json)
 
 
 @app.command()
@@ -94,6 +74,7 @@ def cost(
         int | None, typer.Option(help="weight updates of a session; else those of 40 passes")
     ] = None,
     samples: Annotated[int, typer.Option(help="samples kept for a session")] = SAMPLES,
+    battery: Cell = None,
     against: Annotated[str | None, typer.Option(help="another policy to compare with")] = None,
     layers: Annotated[bool, typer.Option(help="also one row per layer")] = False,
     fail_if_misfit: Annotated[bool, typer.Option(help="exit 3 when it does not fit")] = False,
@@ -117,6 +98,7 @@ def cost(
         flash_reserve_bytes=flash_reserve,
         steps=steps,
         samples=samples,
+        battery=battery,
     )
     session = _with_policy_setup(context, session)
     answer = session.cost()
@@ -244,7 +226,7 @@ def compare(
             row["warnings"] = session.warnings(spec)
         print(json.dumps(rows, indent=2))
     else:
-        print_table(table, f"{model} on {device}, {session.task_name}")
+        print_table(table, ", ".join(filter(None, (f"{model} on {device}", session.task_name))))
         for spec in table.labels:
             for warning in session.warnings(spec):
                 console.print(f"{spec}: {warning}", style="yellow")
@@ -345,12 +327,6 @@ def _optimum(session: Session, progress: Progress, control: SearchControl) -> Ex
         on_optimum=lambda done, total, *_: progress.update(bar, completed=done, total=total),
         control=control,
     )
-
-
-def _summary(kind: str, name: str) -> str:
-    if kind == "devices":
-        return load_device(name).summary
-    return str(catalog.load(LISTS[kind], name).SUMMARY)
 
 
 def print_table(table: CandidateTable, title: str) -> None:

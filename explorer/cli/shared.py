@@ -42,6 +42,9 @@ Update = Annotated[str, typer.Option("--update", help="fused (each gradient at o
 Recompute = Annotated[str, typer.Option(help="none, or blocks: run them again in backward")]
 Precision = Annotated[str | None, typer.Option(help="fp32, fp16 or int8; the device's default")]
 Accounting = Annotated[str, typer.Option(help=", ".join(ACCOUNTINGS))]
+Cell = Annotated[
+    str | None, typer.Option(help="a cell such as 320mAh@3.7V: sessions of one charge")
+]
 Reserve = Annotated[int, typer.Option(help="bytes of RAM the application keeps")]
 FlashReserve = Annotated[int, typer.Option(help="bytes of flash the application keeps")]
 

@@ -15,16 +15,23 @@ inputs and weights touched, a bit per output of each layer whose bias trains.
 `torch-eager` is plain PyTorch: everything autograd keeps, every gradient until the update,
 and weight gradients computed in full and then masked; the peak is their sum with weights
 and optimizer state, without the temporaries of operators.
+
+`biotrain` runs operator by operator, each into a tensor of its own (Wang et al., arXiv
+2604.13359; op_by_op.py): every weight, an accumulator for each that trains, and the peak of
+activations and their gradients. Absolute figures of that paper follow from no convention
+found, only their ratios do. `biotrain-relu-in-place` lets a ReLU overwrite its input.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from explorer.adapters import ROLE, by_adapters
 from explorer.costmodel.eager import eager_saved_bytes
 from explorer.costmodel.lifetimes import parameter_bytes, trained_counts
+from explorer.costmodel.op_by_op import op_by_op_bytes
 from explorer.costmodel.report import CostReport
 from explorer.costmodel.tables import LayerTable, layer_table
 from explorer.design import DesignBatch
@@ -118,6 +125,19 @@ def _torch_eager(table: LayerTable, designs: DesignBatch) -> Columns:
     }
 
 
+def _biotrain(table: LayerTable, designs: DesignBatch, *, relu_in_place: bool) -> Columns:
+    trained = trained_counts(table, designs)
+    saved, peak, _ = op_by_op_bytes(table.graph, designs, relu_in_place=relu_in_place)
+    passes = table.gradient_passes(table.active_sites(designs))
+    input_grad, weight_grad = table.macs(passes, trained)
+    return parameter_bytes(table, trained, designs.setup, weights_in_flash=False) | {
+        "input_grad_macs": input_grad,
+        "weight_grad_macs": weight_grad,
+        "saved_activation_bytes": saved,
+        "workspace_bytes": peak - saved,
+    }
+
+
 def _behind_first(trains: BoolArray) -> BoolArray:
     """Layers behind the first that trains [P, L]."""
     behind: BoolArray = np.greater(np.cumsum(trains, axis=1), trains)
@@ -155,6 +175,8 @@ CONVENTIONS: Mapping[str, Convention] = {
     "tinytrain": _tinytrain,
     "tiny-training": _tiny_training,
     "torch-eager": _torch_eager,
+    "biotrain": partial(_biotrain, relu_in_place=False),
+    "biotrain-relu-in-place": partial(_biotrain, relu_in_place=True),
 }
 ACCOUNTINGS = (DEVICE, *CONVENTIONS)
 _PARTS = (

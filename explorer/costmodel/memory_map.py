@@ -28,6 +28,7 @@ from explorer.costmodel.lifetimes import (
     run_again,
     trained_counts,
 )
+from explorer.costmodel.tiling import Tiling, tilings
 from explorer.design import DesignBatch
 from explorer.device import DeviceProfile, MemoryLevel
 from explorer.graph import ModelGraph
@@ -54,7 +55,8 @@ class MemoryMap:
 
     `placed`: offsets in bytes in one arena of the data level; `runtime_arena_bytes` is what
     an allocator in order of need takes for the same buffers. `level_of`, `level_offsets`
-    [B] and `levels`: the same buffers over the inner and the data level.
+    [B] and `levels`: the same buffers over the inner and the data level. `tilings` are the
+    step's passes where kernels tile through an inner level instead, none where there is none.
     """
 
     placed: tuple[tuple[Buffer, int], ...]
@@ -65,6 +67,7 @@ class MemoryMap:
     level_of: tuple[str, ...]
     level_offsets: IntArray
     levels: tuple[LevelUse, ...]
+    tilings: tuple[Tiling, ...]
 
     def to_frame(self) -> "pd.DataFrame":
         """One row a buffer: what it is, its lifetime in steps, where it sits."""
@@ -111,6 +114,7 @@ def memory_map(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -
         level_of=tuple(names["data" if out else "inner"] for out in rest),
         level_offsets=offsets,
         levels=levels,
+        tilings=tilings(graph, device, designs),
     )
 
 

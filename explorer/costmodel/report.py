@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.costmodel.battery import COUNTED, Battery
 from explorer.design import DesignBatch
 from explorer.units import (
     BoolArray,
@@ -149,6 +150,7 @@ class Cost:
     provenance: dict[str, Estimate]
     layer_rows: tuple[dict[str, Any], ...]
     warnings: tuple[str, ...] = ()
+    battery: Battery | None = None
 
     @property
     def fits_all(self) -> bool:
@@ -183,6 +185,8 @@ class Cost:
             "provenance": {path: entry.to_dict() for path, entry in self.provenance.items()},
             "warnings": list(self.warnings),
         }
+        if self.battery is not None:
+            data["battery"] = self.battery.to_dict(self.session["energy_j"])
         if layers:
             data["layers"] = [
                 {name: _plain(value) for name, value in row.items()} for row in self.layer_rows
@@ -226,7 +230,23 @@ class Cost:
                 f"{format_joules(self.session['energy_j'])}, "
                 f"{format_bytes(self.session['sample_bytes'])} of samples",
             ),
+            *self._charge_line(),
         ]
+
+    def with_battery(self, battery: Battery) -> "Cost":
+        """The same, with how many sessions one charge pays for."""
+        spent = self.provenance["session.energy_j"]
+        low, high = (battery.sessions(bound or 0.0) for bound in (spent.high, spent.low))
+        sessions = Estimate(kind=spent.kind, low=low, high=high, source=COUNTED)
+        provenance = self.provenance | {"battery.sessions_per_charge": sessions}
+        return replace(self, battery=battery, provenance=provenance)
+
+    def _charge_line(self) -> list[tuple[str, str]]:
+        if self.battery is None:
+            return []
+        sessions = self.battery.sessions(self.session["energy_j"])
+        text = "nothing is spent" if sessions is None else f"{sessions:,.1f}"
+        return [(f"sessions a charge of {self.battery.label}", text)]
 
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><td>{k}</td><td>{v}</td></tr>" for k, v in self.summary())

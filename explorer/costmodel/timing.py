@@ -3,7 +3,8 @@
 A layer's pass takes `max(MACs / rate, weight bytes / stream) + activation traffic +
 overhead`; dX and dW take the same, divided by the device's measured or judged speed
 ratio, dW in proportion to what trains. A rate is that of a layer's kind of kernel, or of
-special ones (ops.py) where a device has it; so is the ratio. Element operations (norms,
+special ones (ops.py) where a device has it; so are the ratio and the overhead, which is then
+the same in every pass. Element operations (norms,
 masks, optimizer) have their own rate. Energy is active power times time plus energy per MAC.
 """
 
@@ -71,7 +72,9 @@ def times_at(table: LayerTable, setup: TrainingSetup, rates: Rates, *, training:
         table.weight_count * form.weight_bits / BITS_PER_BYTE / rate["weight_bytes_per_s"],
     )
     activation_bytes = batch * table.element_count * form.activation_bits / BITS_PER_BYTE
-    overhead_s = rate["layer_overhead_cycles"] / rate["clock_hz"]
+    overhead_s = (
+        _by_kernel(table, rates, "overhead_cycles", "layer_overhead_cycles") / rate["clock_hz"]
+    )
     if "activation_bytes_per_s" in rate:
         work_s += 2 * activation_bytes[table.op_index] / rate["activation_bytes_per_s"]
     element_s = 1.0 / (rate["elements_per_cycle"] * cycles_per_s)
@@ -79,15 +82,16 @@ def times_at(table: LayerTable, setup: TrainingSetup, rates: Rates, *, training:
     forward_s = batch * table.element_count * passes[:, 0] * element_s
     input_grad_s = batch * table.element_count * passes[:, 1] * element_s
     forward_s[..., table.op_index] += work_s + overhead_s
-    input_grad_s[..., table.op_index] += (work_s + overhead_s) / _by_kernel(
-        table, rates, "grad_speed_ratio", "input_grad_speed_ratio"
-    )
+    input_grad_ratio = _by_kernel(table, rates, "grad_speed_ratio", "input_grad_speed_ratio")
     weight_grad_ratio = _by_kernel(table, rates, "grad_speed_ratio", "weight_grad_speed_ratio")
+    constant = [f"{special}_overhead_cycles" in rates for special in table.special]
+    input_grad_s[..., table.op_index] += work_s / input_grad_ratio
+    input_grad_s[..., table.op_index] += overhead_s / np.where(constant, 1, input_grad_ratio)
     return PassTimes(
         forward_s=forward_s,
         input_grad_s=input_grad_s,
         weight_grad_s=work_s / weight_grad_ratio,
-        overhead_s=overhead_s / weight_grad_ratio,
+        overhead_s=overhead_s / np.where(constant, 1, weight_grad_ratio),
         element_s=element_s,
     )
 

@@ -26,7 +26,7 @@ SOURCE = Source(
 )
 ELECTRODES, SAMPLES, CLASSES = 8, 1900, 2
 POOL = (1, 8)
-SEPARABLE_TAPS = 16
+SEPARABLE = (1, 16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,18 +54,37 @@ def build(form: str = "m32", pool: str = "avg") -> ModelGraph:
         raise SpecError.of("pool", pool, ", ".join(POOLS))
     size = FORMS[form]
     wide = size.filter_count * size.depth_count
-    taps, separable_taps, valid = (1, size.tap_count), (1, SEPARABLE_TAPS), not size.pads
+    valid = not size.pads
     chain = Chain((1, ELECTRODES, SAMPLES))
-    normed = {"has_bias": False, "norm": "gn", "valid": valid}
-    spatial = {"kernel": (ELECTRODES, 1), "has_bias": False, "norm": "gn", "valid": True}
-    chain.conv("spatial", size.filter_count, act=None, **spatial)
-    chain.conv("temporal", wide, kernel=taps, groups=size.filter_count, act="relu", **normed)
+    _conv(chain, "spatial", size.filter_count, (ELECTRODES, 1), valid=True, act=None)
+    _conv(chain, "temporal", wide, (1, size.tap_count), groups=size.filter_count, valid=valid)
     chain.pool("pool1", POOL, op=POOLS[pool])
-    chain.conv(
-        "depthwise", wide, kernel=separable_taps, groups=wide, valid=valid, has_bias=False, act=None
-    )
-    chain.conv("pointwise", wide, act="relu", **normed)
+    _conv(chain, "depthwise", wide, SEPARABLE, groups=wide, valid=valid, norm="none", act=None)
+    _conv(chain, "pointwise", wide, (1, 1), valid=True)
     chain.pool("pool2", POOL, op=POOLS[pool])
     chain.flatten("flatten")
     chain.linear("classifier", CLASSES)
     return chain.graph("mi-bminet", SOURCE)
+
+
+def _conv(
+    chain: Chain,
+    name: str,
+    channels: int,
+    kernel: tuple[int, int],
+    *,
+    valid: bool,
+    groups: int = 1,
+    norm: str = "gn",
+    act: str | None = "relu",
+) -> None:
+    chain.conv(
+        name,
+        channels,
+        kernel=kernel,
+        groups=groups,
+        valid=valid,
+        has_bias=False,
+        norm=norm,
+        act=act,
+    )

@@ -72,11 +72,11 @@ TRAINED = {
 }
 PULP_MACS_PER_CYCLE = 3.11  # of the fp16 ResNet8 step, in the note of its row
 UNPUBLISHED = "only totals of this network are public to us, not its layers"
-# Forward and backward multiply-accumulates of networks along time, known only as totals.
-TOTALS = {
-    "BioTrain EEG last layer only (LP)": (8.70e6, 0.0),
-    "BioTrain EEG full fine-tuning (Edge-FT)": (8.70e6, 17.35e6),
-    "BioTrain EOG last layer only (LP)": (0.45e6, 0.0),
+# Networks along time, and the policies that bring their batch of eight along.
+SIGNALS = {
+    "BioTrain EEG last layer only (LP)": ("mi-bminet", "biotrain-last-layer"),
+    "BioTrain EEG full fine-tuning (Edge-FT)": ("mi-bminet", "biotrain-edge"),
+    "BioTrain EOG last layer only (LP)": ("epidenet", "biotrain-last-layer"),
 }
 UNCLEAR = "network and clock are not in the source"
 SWAP = "the run waits for swap, and the profile has no idle power"
@@ -206,8 +206,8 @@ def _time_model(
     if row.workload.startswith("ResNet8 fp16"):
         graph = NETWORKS["ResNet8 32"]()
         return "step MAC/cycle", PULP_MACS_PER_CYCLE, lambda device: _step_rate(graph, device)
-    if row.workload in TOTALS:
-        return "training step, totals", measured, lambda device: _thin_seconds(row, device)
+    if row.workload in SIGNALS:
+        return "training step", measured, lambda device: _signal_seconds(row, device)
     if row.workload in TRAINED:
         trainer = next(name for name in TRAINERS if name in row.note)
         return (
@@ -245,12 +245,13 @@ def _trainer_seconds(row: Measurement, trainer: str, device: DeviceProfile) -> f
     return forward * forward_s + backward * (step_s - forward_s)
 
 
-def _thin_seconds(row: Measurement, device: DeviceProfile) -> float:
-    """All work at the rates of thin convolutions, a whole-network check."""
-    forward, backward = TOTALS[row.workload]
-    kernels = device.kernels_for(row.precision)
-    cycles = (forward + backward / kernels.thin_grad_speed_ratio) / kernels.thin_macs_per_cycle
-    return cycles / device.clock_hz
+def _signal_seconds(row: Measurement, device: DeviceProfile) -> float:
+    """A sample's share of an update."""
+    model, policy = SIGNALS[row.workload]
+    session = Session(model=model).with_policy(policy)
+    setup = session.designs.setup
+    step_s = step_seconds(session.graph, device, lambda _: session.chosen_policy, setup)
+    return step_s / setup.effective_batch
 
 
 def _step_rate(graph: ModelGraph, device: DeviceProfile) -> float:

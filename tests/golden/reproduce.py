@@ -5,14 +5,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from golden.biotrain import QUANTITIES
 
 from explorer.costmodel.tables import layer_table
 from explorer.session import Session
 
 FOLDER = Path(__file__).parent
-FILES = ("networks", "tinytrain", "sparse_update", "engine")
+FILES = ("networks", "tinytrain", "sparse_update", "engine", "biotrain")
 WEIGHTS = "weights in RAM"
-UNITS = {"MiB": 2**20, "KiB": 2**10, "M": 1e6, "1": 1}
+UNITS = {
+    "MiB": 2**20,
+    "KiB": 2**10,
+    "MB": 1e6,
+    "M": 1e6,
+    "k": 1e3,
+    "ms": 1e-3,
+    "mJ": 1e-3,
+    "a second": 1,
+    "times": 1,
+    "1": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -50,9 +62,11 @@ def _reproduce(name: str, row: dict, table: dict) -> Golden:
         device=table.get("device", "gap9"),
         policy=policy,
         batch=row.get("batch", 1),
-        accounting=table.get("accounting", "device"),
+        accounting=row.get("accounting", table.get("accounting", "device")),
         update_timing=row.get("update_timing", "fused"),
     )
+    if table.get("setup") == "the policy's":
+        session = session.with_policy(policy)
     unit = row.get("unit", "1")
     value = _value(session, row) / UNITS[unit]
     published = str(row["published"])
@@ -71,6 +85,8 @@ def _reproduce(name: str, row: dict, table: dict) -> Golden:
 
 def _value(session: Session, row: dict) -> float:
     quantity = row["quantity"]
+    if quantity in QUANTITIES:
+        return QUANTITIES[quantity](session, row)
     if quantity == "backward_macs":
         macs = session.cost().macs
         return macs["input_grad"] + macs["weight_grad"]

@@ -284,3 +284,16 @@ def test_terminal_prints_the_advice(capsys):
     assert "smallest device" in printed
     assert "not even one sample at a time fits" in printed
     assert "single change" not in printed
+
+
+def test_a_batch_norm_is_split_only_together_with_another_norm():
+    """Its micro-batches do not add up to the batch; those of a group norm do."""
+    baseline = Session(model="mi-bminet").with_policy("biotrain-full-bn")
+    settings = [change.setting for change in baseline.advise().changes]
+    splits = [setting for setting in settings if "micro_batch" in setting]
+    assert splits
+    assert all("norm=gn" in setting for setting in splits)
+    assert len(splits) == len({setting.split(",")[0] for setting in splits}) <= 2
+    assert baseline.advise().largest_micro_batch_count == 0
+    inference = baseline.with_policy("none")
+    assert inference.advise().largest_micro_batch_count == 2

@@ -1,7 +1,10 @@
 """BioTrain's policies bring their setup along, and train what the public export trains."""
 
+import json
+
 import pytest
 
+from explorer.cli import run
 from explorer.session import Session
 
 EDGE, BASELINE, LAST = "biotrain-edge", "biotrain-full-bn", "biotrain-last-layer"
@@ -42,3 +45,24 @@ def test_they_are_known_where_the_network_filters_signals_in_time():
     assert EDGE in Session(model="mi-bminet").compare().labels
     assert BASELINE in Session(model="mi-bminet", norm="bn", batch=8).compare().labels
     assert EDGE not in Session(model="digits-cnn").compare().labels
+
+
+def test_the_terminal_takes_the_setup_where_it_says_nothing_else(capsys):
+    def setup_of(*options):
+        arguments = ("cost", "epidenet", "gap9", "--policy", EDGE, *options, "--json")
+        assert run(list(arguments)) == 0
+        return json.loads(capsys.readouterr().out)["setup"]
+
+    own, other = setup_of(), setup_of("--norm", "bn", "--batch", "4")
+    assert (own["norm"], own["batch"], own["micro_batch"]) == ("gn", 8, 1)
+    assert (other["norm"], other["batch"], other["micro_batch"]) == ("bn", 4, 4)
+
+
+@pytest.mark.parametrize("policy", SETUPS)
+def test_a_document_carries_what_the_policy_brought(policy, tmp_path):
+    session = Session(model="mi-bminet").with_policy(policy)
+    path = tmp_path / "policy.json"
+    path.write_text(session.export().to_json())
+    again = Session(model="mi-bminet", norm=SETUPS[policy][0]).with_policy(str(path))
+    assert again.cost().memory == session.cost().memory
+    assert again.cost().setup == session.cost().setup

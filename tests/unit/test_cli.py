@@ -45,6 +45,13 @@ def test_list_has_names_and_summaries(terminal, plural):
     assert all(row["summary"] for row in rows)
 
 
+def test_models_say_what_they_read_and_where_they_usually_run(terminal):
+    rows = {row["name"]: row for row in json.loads(terminal("list", "models", "--json")[1])}
+    read = {name: rows[name]["modality"] for name in ("mcunet-5fps", "mi-bminet", "epidenet")}
+    assert read == {"mcunet-5fps": "vision", "mi-bminet": "eeg", "epidenet": "eog"}
+    assert {row["device"] for row in rows.values()} <= set(catalog.names("device"))
+
+
 def test_cost_prints_the_promised_object(terminal):
     code, out, _ = terminal("cost", "mcunet-5fps", "gap9", "--policy", "full", "--layers", "--json")
     answer = json.loads(out)

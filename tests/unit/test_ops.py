@@ -3,10 +3,10 @@
 import pytest
 
 from explorer.costmodel.evaluate import evaluate
-from explorer.costmodel.ops import RULES, check_supported, kernel_kind
+from explorer.costmodel.ops import RULES, check_supported, kernel_kind, passes_of
 from explorer.costmodel.tables import layer_table
 from explorer.costmodel.workspace import Scratch, scratch_of
-from explorer.errors import UnsupportedOpError
+from explorer.errors import SpecError, UnsupportedOpError
 from explorer.graph import INPUT, LayerSpec, ModelGraph
 from explorer.zoo._chain import Chain
 from tests.helpers import SOURCE, Net, batch_of, device_for, policy_of, small_graphs
@@ -170,3 +170,28 @@ def test_a_linear_layer_needs_no_scratch():
     net.linear(INPUT, "head", 3)
     graph = net.graph()
     assert scratch_of(graph, graph["head"], "tiny-engine") == Scratch()
+
+
+@pytest.mark.parametrize("op", ["avgpool", "window_max"])
+@pytest.mark.parametrize("window", [(1, 3), (2, 2), (2, 7)])
+def test_a_window_reads_each_of_its_inputs(op, window):
+    net = Net(3, 4, 21)
+    net.window(net.conv(INPUT, "layer", 3), "pool", op, window)
+    layer = net.graph()["pool"]
+    assert layer.out_shape == (3, 4 // window[0], 21 // window[1])
+    assert passes_of(layer) == (window[0] * window[1],) * 2
+    assert passes_of(net.graph()["layer"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("padding", "width"), [((0, 0, 2, 3), 12), ((0, 0, 0, 5), 12), ((0, 1), 9), ((0, 0), 7)]
+)
+def test_ends_of_a_side_may_be_padded_differently(padding, width):
+    net = Net(1, 1, 12)
+    net.conv(INPUT, "layer", 2, kernel=(1, 6), padding=padding)
+    assert net.graph()["layer"].out_shape == (2, 1, width)
+
+
+def test_uneven_padding_is_written_only_where_it_is_uneven():
+    with pytest.raises(SpecError, match="padding"):
+        LayerSpec(name="layer", op="conv2d", out_shape=(1, 1, 4), padding=(0, 0, 1, 1))

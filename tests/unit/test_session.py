@@ -7,6 +7,7 @@ import pytest
 
 from explorer import apply_policy, load_policy
 from explorer.cli import run
+from explorer.costmodel.conventions import ACCOUNTINGS
 from explorer.errors import SpecError, UnknownNameError
 from explorer.session import ALWAYS_APPLICABLE, FIRST_POLICY, Session
 
@@ -141,7 +142,7 @@ def test_a_document_does_not_touch_a_module_of_other_sizes(document):
     assert before == after
 
 
-@pytest.mark.parametrize("accounting", ["tinytrain", "tiny-training", "torch-eager"])
+@pytest.mark.parametrize("accounting", [name for name in ACCOUNTINGS if name != "device"])
 def test_whether_it_fits_is_always_our_own_answer(accounting):
     own = Session(policy="last-layer", batch=100)
     other = Session(policy="last-layer", batch=100, accounting=accounting)

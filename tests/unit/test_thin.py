@@ -48,21 +48,22 @@ def test_no_layer_of_a_vision_network_is_thin(name):
     assert "thin" not in layer_table(catalog.load("model", name).build()).special
 
 
-@pytest.mark.parametrize(("precision", "rate"), [("fp32", 0.4), ("fp16", 0.64)])
+@pytest.mark.parametrize(("precision", "rate"), [("fp32", 0.57), ("fp16", 0.91)])
 @pytest.mark.parametrize("groups", [1, 32])
 def test_gap9_runs_thin_layers_at_their_own_rate(precision, rate, groups):
-    """0.4 MAC per cycle forward, 1.2 backward, in fp32."""
+    """0.57 MAC per cycle forward, 3.42 backward, in fp32; 260,000 cycles a pass."""
     gap9 = load_device("gap9")
     channels = 32 if groups == 32 else 4
     graph = temporal(channels, channels, (1, 20), groups)
     times = times_of(graph, gap9, precision)
-    overhead_s = gap9.kernels[precision].layer_overhead_cycles / gap9.clock_hz
+    overhead_s = 260_000 / gap9.clock_hz
     macs = layer_table(graph).forward_macs.sum()
     work_s = macs / (rate * gap9.clock_hz)
-    backward_s = macs / (3 * rate * gap9.clock_hz)
+    backward_s = macs / (6 * rate * gap9.clock_hz)
     assert times.forward_s == pytest.approx([work_s + overhead_s])
-    assert times.input_grad_s == pytest.approx([backward_s + overhead_s / 3])
+    assert times.input_grad_s == pytest.approx([backward_s + overhead_s])
     assert times.weight_grad_s == pytest.approx([backward_s])
+    assert times.overhead_s == pytest.approx([overhead_s])
 
 
 @pytest.mark.parametrize(("name", "precision"), [("gap9", "int8"), ("stm32f746", "int8")])
