@@ -46,12 +46,12 @@ def read(kind: str, name: str) -> str:
     return folder.joinpath(f"{_find(kind, name)}.toml").read_text("utf-8")
 
 
-def task_folder(name: str) -> Path | None:
-    """The folder of images a task is: any path or folder; None for an entry's plain name."""
+def task_path(name: str) -> Path | None:
+    """Where a user's own task lies: any path, folder or .npz; None for an entry's plain name."""
     if not name or name in _locate("task"):
         return None
     path = Path(name).expanduser()
-    return path if path.name != name or path.is_dir() else None
+    return path if path.name != name or path.is_dir() or path.suffix == ".npz" else None
 
 
 def split_spec(spec: str) -> tuple[str, dict[str, str]]:

@@ -16,10 +16,10 @@ from explorer.accuracy.calibrate import Calibration
 from explorer.accuracy.ranking import kendall_tau
 from explorer.accuracy.records import (
     FEWEST_PAIRED,
+    AnyProtocol,
     DesignRecord,
     Ledger,
     MeasuredRun,
-    Protocol,
     run_key,
 )
 from explorer.design import DesignBatch
@@ -57,7 +57,7 @@ class Measure:
     episodes: int | None = None
     tuning_episodes: int | None = None
     seed: int | None = None
-    protocol: Protocol | None = None
+    protocol: AnyProtocol | None = None
     ledger: Path | None = None
 
 
@@ -190,12 +190,12 @@ class _Plan:
     episodes: int
     tuning_episodes: int
     seed: int
-    protocol: Protocol
+    protocol: AnyProtocol
     ledger: Ledger
 
     @classmethod
     def of(cls, session: Session, how: Measure) -> "_Plan":
-        from explorer.accuracy.finetune import task_protocol
+        from explorer.accuracy.course import task_protocol
         from explorer.accuracy.tasks import task_for
         from explorer.accuracy.torch_bridge import model_module, state_digest
 
@@ -240,7 +240,8 @@ class _Plan:
         control: SearchControl | None,
     ) -> list[MeasuredRun]:
         """Runs of the chosen designs, from the ledger where it has them."""
-        from explorer.accuracy.finetune import measure, measured_design
+        from explorer.accuracy.course import measured_design
+        from explorer.accuracy.finetune import measure
 
         graph, task = self.session.graph, self.session.task_name
         known = {run.key: run for run in self.ledger.read()}

@@ -19,6 +19,7 @@ from golden.reproduce import Golden, golden_rows  # noqa: E402 - the tests' own 
 
 from explorer.accuracy.published import PERCENT, published_accuracy  # noqa: E402
 from explorer.accuracy.ranking import NULL_MODELS, Interval  # noqa: E402
+from explorer.accuracy.records import Protocol  # noqa: E402
 from explorer.costmodel.op_by_op import op_by_op_bytes  # noqa: E402
 from explorer.search.criteria import TRIED, Study, leave_one_out  # noqa: E402
 from explorer.search.sources import shipped_runs, studies  # noqa: E402
@@ -73,11 +74,10 @@ def measured() -> str:
             if run.design.family in known
         ]
         rows.sort(key=lambda row: float(row[1].split()[0]))
-        protocol = runs[0].protocol
+        unit = "px" if isinstance(runs[0].protocol, Protocol) else "samples"
         title = (
-            f"`{graph.name}` at {graph.input_shape[-1]} px on `{runs[0].task}`: "
-            f"{len(runs)} designs measured, {protocol.ways}-way {protocol.shots}-shot, "
-            f"{protocol.query_count} queries a class; the known policies among them:"
+            f"`{graph.name}` at {graph.input_shape[-1]} {unit} on `{runs[0].task}`: {len(runs)} "
+            f"designs measured, {runs[0].protocol.words}; the known policies among them:"
         )
         head = ("policy", "accuracy, %", "gain, points (paired)", "learning rate", "episodes")
         parts.append(f"{title}\n\n{_table(head, rows)}")
@@ -165,7 +165,7 @@ def beside() -> str:
     ledgers = {
         f"{runs[0].task} at {graph.input_shape[-1]} px, {runs[0].protocol.ways}-way": runs
         for graph, runs in shipped_runs()
-        if graph.name == table.model
+        if graph.name == table.model and isinstance(runs[0].protocol, Protocol)
     }
     frame = table.beside(ledgers)
     rows = [

@@ -4,8 +4,9 @@ import time
 from collections.abc import Iterable
 from itertools import groupby
 
-from explorer.accuracy.finetune import accuracy_curves, measured_design
-from explorer.accuracy.records import DesignRecord, Ledger, Protocol, run_key
+from explorer.accuracy.course import measured_design
+from explorer.accuracy.finetune import accuracy_curves
+from explorer.accuracy.records import AnyProtocol, DesignRecord, Ledger, run_key
 from explorer.accuracy.torch_bridge import GraphModule, state_digest
 from explorer.design import UpdatePolicy
 from explorer.graph import ModelGraph
@@ -20,7 +21,7 @@ def sweep(
     task: str,
     plan: Iterable[tuple[UpdatePolicy, int]],
     *,
-    protocol: Protocol,
+    protocol: AnyProtocol,
     seed: int,
     tuning_episodes: int,
     limit: int | None = None,

@@ -17,7 +17,7 @@ import numpy as np
 from ledger_sweep import sweep
 
 from explorer import catalog
-from explorer.accuracy.finetune import task_protocol
+from explorer.accuracy.course import task_protocol
 from explorer.accuracy.fisher import task_scores
 from explorer.accuracy.records import Ledger
 from explorer.accuracy.tasks import task_for

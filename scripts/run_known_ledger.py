@@ -12,7 +12,7 @@ from pathlib import Path
 from ledger_sweep import sweep
 
 from explorer import Session
-from explorer.accuracy.finetune import task_protocol
+from explorer.accuracy.course import task_protocol
 from explorer.accuracy.records import Ledger
 from explorer.accuracy.tasks import task_for
 from explorer.accuracy.torch_bridge import model_module

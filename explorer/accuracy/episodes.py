@@ -11,8 +11,9 @@ Two samplers: fixed n-way k-shot, and the varying ways and imbalanced shots of M
 evaluation very probably used.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -42,6 +43,18 @@ TUNING_STREAM = 1
 SCORE_STREAM = 2
 
 
+class Outcome(NamedTuple):
+    """What a test found: accuracy, and mean negative log-likelihood.
+
+    Lessons have further figures, of the tests and of the held-out part of the source.
+    """
+
+    accuracy: float
+    nll: float
+    metrics: Mapping[str, float | None] = {}
+    source: Mapping[str, float | None] = {}
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Episode:
     """One few-shot problem of S support and Q query images; labels count from 0 to ways - 1.
@@ -62,6 +75,23 @@ class Episode:
         names = ("support", "support_labels", "views", "queries", "query_labels")
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
         return replace(self, **moved)
+
+    def cut(self, module: GraphModule, start: int) -> "Prefix":
+        """The episode with its images run up to layer `start`."""
+        return Prefix.of(module, self, start)
+
+    def first_step(self) -> "Episode":
+        """The same with no more than its first step and scores need."""
+        return replace(self, views=self.views[:1], queries=self.queries[:1])
+
+    def scored(self) -> Tensor:
+        """Images that channel scores are taken on: the plain support and its first view."""
+        return torch.cat((self.support, self.views[0]))
+
+    def score_loss(self, embeddings: Tensor) -> tuple[Tensor, int]:
+        """Mean loss of the pseudo-queries among them, and how many it is a mean over."""
+        loss = pseudo_query_loss(embeddings, self.support_labels, self.ways)
+        return loss, len(self.support_labels)
 
 
 def sample_episode(
@@ -236,25 +266,15 @@ class Prefix:
         """How many views of the support there are."""
         return len(self.episode.views)
 
-    @classmethod
-    def climb(
-        cls, module: GraphModule, episode: Episode, starts: Iterable[int]
-    ) -> "Iterator[Prefix]":
-        """The episode at each of `starts`, rising: layers run once for all who begin there."""
-        prefix = cls.of(module, episode, 0)
-        for start in sorted(set(starts)):
-            prefix = prefix.moved_to(module, start)
-            yield prefix
-
     def moved_to(self, module: GraphModule, start: int) -> "Prefix":
         """The same episode further up."""
         has_views = start < len(module.graph.layers)
         return Prefix(
             self.episode,
             start,
-            _run_between(module, self.support, self.start, start),
-            _run_between(module, self.views, self.start, start) if has_views else {},
-            _run_between(module, self.queries, self.start, start),
+            run_between(module, self.support, self.start, start),
+            run_between(module, self.views, self.start, start) if has_views else {},
+            run_between(module, self.queries, self.start, start),
         )
 
     def loss(self, module: GraphModule, view: int) -> Tensor:
@@ -266,7 +286,13 @@ class Prefix:
         embeddings = module.run(both, start=self.start)[module.graph.layers[-1].name]
         return pseudo_query_loss(embeddings, self.episode.support_labels, self.episode.ways)
 
-    def test(self, module: GraphModule) -> tuple[float, float]:
+    def backward(self, module: GraphModule, step: int) -> Tensor:
+        """Add the gradients of one step, whose view comes in turn; the loss."""
+        loss = self.loss(module, step % self.view_count)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def test(self, module: GraphModule) -> Outcome:
         """Accuracy and mean negative log-likelihood of the queries.
 
         Images run in the parts the prefix was made in, so the cut changes no digit.
@@ -274,18 +300,19 @@ class Prefix:
         episode, layers = self.episode, module.graph.layers
         with torch.no_grad():
             support, queries = (
-                _run_between(module, images, self.start, len(layers))[layers[-1].name]
+                run_between(module, images, self.start, len(layers))[layers[-1].name]
                 for images in (self.support, self.queries)
             )
             logits = prototype_logits(support, episode.support_labels, episode.ways, queries)
             right = (logits.argmax(1) == episode.query_labels).double().mean()
-            return float(right), float(functional.cross_entropy(logits, episode.query_labels))
+            nll = float(functional.cross_entropy(logits, episode.query_labels))
+            return Outcome(float(right), nll)
 
 
-def _run_between(
+def run_between(
     module: GraphModule, tensors: Mapping[str, Tensor], start: int, stop: int
 ) -> Mapping[str, Tensor]:
-    """Run layers `start` to `stop` in parts that suit the device."""
+    """Run layers `start` to `stop` in parts that suit the device, without gradients."""
     if start == stop:
         return tensors
     names = list(tensors)

@@ -2,33 +2,29 @@
 
 The only place that mints it. The rate is tuned per policy: about `0.3 / sum|g|`, because
 the first Adam step then promises 0.3 of loss; a common rate would rank rates, not policies.
+On a task of signals an episode is a repeat: a lesson (explorer.accuracy.lessons), tuned on
+parts of what the first repeats adapt on. One rate serves all repeats.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from pydantic import ValidationError
 
-from explorer.accuracy.episodes import (
-    MEASURED_STREAM,
-    TUNING_STREAM,
-    Episode,
-    protocol_episode,
-)
+from explorer.accuracy.course import Course, measured_design, measured_setup, task_protocol
+from explorer.accuracy.episodes import TUNING_STREAM, Outcome
 from explorer.accuracy.group import RATE_FACTORS, best_rate, train_all, trainees_of, tune_all
 from explorer.accuracy.progress import Cancelled, Progress, Ticker
 from explorer.accuracy.records import (
-    FIXED,
-    VARYING_MOST,
     AccuracyCurve,
+    AnyProtocol,
     DesignRecord,
     MeasuredRun,
-    Protocol,
+    Metric,
     Tuning,
     standard_error,
 )
-from explorer.accuracy.tasks import SHOTS, TaskData, task_for
+from explorer.accuracy.tasks import task_for
 from explorer.accuracy.torch_bridge import (
     GraphModule,
     model_module,
@@ -38,8 +34,8 @@ from explorer.accuracy.torch_bridge import (
     state_digest,
     unseen_task,
 )
-from explorer.design import Design, TrainingSetup, UpdatePolicy
-from explorer.device import first_problem
+from explorer.accuracy.trainer import EpisodeResult
+from explorer.design import TrainingSetup, UpdatePolicy
 from explorer.document import Named
 from explorer.errors import SpecError
 from explorer.graph import ModelGraph
@@ -54,7 +50,8 @@ def measure(
     *,
     episodes: int = 10,
     seed: int = 0,
-    protocol: Protocol | None = None,
+    protocol: AnyProtocol | None = None,
+    setup: TrainingSetup | None = None,
     tuning_episodes: int = 4,
     module: GraphModule | None = None,
     device: str = "cpu",
@@ -66,7 +63,8 @@ def measure(
     `on_episode(done, total)` follows every fine-tuning, tuning ones included; a true
     `cancelled()` raises CancelledError. `module` None loads the network's own weights; of
     one that `explorer pretrain` made, only classes it never saw are measured. `device` is
-    cpu or cuda.
+    cpu or cuda. `setup` says batch, micro-batch and optimizer on a task of signals; episodes
+    of images have a setup of their own.
     """
     return accuracy_curve(
         graph,
@@ -76,6 +74,7 @@ def measure(
         episodes=episodes,
         seed=seed,
         protocol=protocol,
+        setup=setup,
         tuning_episodes=tuning_episodes,
         module=module,
         device=device,
@@ -92,7 +91,8 @@ def accuracy_curve(
     steps: Sequence[int] | None = None,
     episodes: int = 10,
     seed: int = 0,
-    protocol: Protocol | None = None,
+    protocol: AnyProtocol | None = None,
+    setup: TrainingSetup | None = None,
     tuning_episodes: int = 4,
     module: GraphModule | None = None,
     device: str = "cpu",
@@ -111,6 +111,7 @@ def accuracy_curve(
         episodes=episodes,
         seed=seed,
         protocol=protocol,
+        setup=setup,
         tuning_episodes=tuning_episodes,
         module=module,
         device=device,
@@ -128,7 +129,8 @@ def accuracy_curves(
     steps: Sequence[int] | None = None,
     episodes: int = 10,
     seed: int = 0,
-    protocol: Protocol | None = None,
+    protocol: AnyProtocol | None = None,
+    setup: TrainingSetup | None = None,
     tuning_episodes: int = 4,
     module: GraphModule | None = None,
     device: str = "cpu",
@@ -142,34 +144,35 @@ def accuracy_curves(
     if episodes < 1 or tuning_episodes < 1:
         raise SpecError.of("episodes, tuning episodes", (episodes, tuning_episodes), "from 1")
     began = time.perf_counter()
+    whole = task_for(task_name, graph.input_shape)
     network = placed(model_module(graph) if module is None else module, device)
-    task = unseen_task(task_for(task_name, graph.input_shape), network)
+    task = unseen_task(whole, network)
     rules = task_protocol(task) if protocol is None else protocol
     wanted = curve_steps(rules) if steps is None else tuple(steps)
     if any(not 0 <= step <= rules.steps for step in wanted):
         raise SpecError.of("steps of the curve", wanted, f"0 to {rules.steps}")
-    designs = [DesignRecord.of(measured_design(policy, rules)) for policy in policies]
+    designs = [DesignRecord.of(measured_design(policy, rules, setup)) for policy in policies]
+    course = Course(network, task, rules, measured_setup(rules, setup), seed)
     trainees = trainees_of(network, graph, policies)
     tuned = tuning_episodes * len(RATE_FACTORS) * sum(trainee.trains for trainee in trainees)
     tick = Ticker("fine-tunings", episodes * len(trainees) + tuned, on_episode, cancelled)
-
-    def episode(index: int, stream: int) -> Episode:
-        return protocol_episode(task, rules, seed=seed, index=index, stream=stream)
-
     with one_thread():
-        drawn = [episode(index, TUNING_STREAM) for index in range(tuning_episodes)] if tuned else []
-        tunings = tune_all(trainees, drawn, rules, tick)
+        count = tuning_episodes if tuned else 0
+        drawn = [course.draw(index, TUNING_STREAM) for index in range(count)]
+        tunings = tune_all(trainees, drawn, course, tick)
         drawn.clear()
         rates = [_chosen_rate(tuning) for tuning in tunings]
         single = [(rate,) for rate in rates]
         reached = [
             train_all(
                 trainees,
-                episode(index, MEASURED_STREAM),
+                course.draw(index),
                 single,
                 tick,
                 steps=rules.steps,
                 test_at=wanted,
+                optimizer=course.setup.optimizer,
+                schedule=course.schedule,
             )
             for index in range(episodes)
         ]
@@ -201,36 +204,31 @@ def accuracy_curves(
             wall_time_s=trainee.spent_s + shared_s / len(trainees),
             versions=versions,
             data_digest=task.digest,
+            metrics=_metrics(results, lambda tested: tested.metrics),
+            source=_metrics(results, lambda tested: tested.source),
         )
         curve = tuple(result.curve for result in results)
         curves.append(AccuracyCurve(run=run, steps=wanted, per_episode_accuracy=curve))
     return tuple(curves)
 
 
-def curve_steps(rules: Protocol) -> tuple[int, ...]:
+def _metrics(
+    results: Sequence[EpisodeResult], of: Callable[[Outcome], Mapping[str, float | None]]
+) -> dict[str, Metric]:
+    """Means over repeats of each figure that is defined in one."""
+    found = {
+        name: Metric.of(
+            [of(result.before)[name] for result in results],
+            [of(result.after)[name] for result in results],
+        )
+        for name in of(results[0].before)
+    }
+    return {name: metric for name, metric in found.items() if metric is not None}
+
+
+def curve_steps(rules: AnyProtocol) -> tuple[int, ...]:
     """Steps of CURVE_STEPS that a protocol has."""
     return tuple(step for step in CURVE_STEPS if step <= rules.steps)
-
-
-def task_protocol(task: TaskData, sampler: str = FIXED, **changes: int | None) -> Protocol:
-    """What runs on a task use unless told otherwise, so that they can be paired.
-
-    `changes` replaces ways, shots or query_count where it is not None.
-    """
-    usual = {"ways": task.ways, "shots": SHOTS, "query_count": task.query_count}
-    usual = usual if sampler == FIXED else VARYING_MOST
-    given = {name: value for name, value in changes.items() if value is not None}
-    try:
-        return Protocol.model_validate({**usual, **given, "sampler": sampler})
-    except ValidationError as error:
-        raise SpecError(f"protocol: {first_problem(error)}") from None
-
-
-def measured_design(policy: UpdatePolicy, protocol: Protocol) -> Design:
-    """A policy with the setup a measurement runs under: support and view in one batch, Adam."""
-    batch = 2 * protocol.support_count
-    setup = TrainingSetup(micro_batch=batch, optimizer="adam", update_timing="deferred")
-    return Design(policy=policy, setup=setup)
 
 
 def _chosen_rate(tuning: Tuning) -> float:

@@ -1,7 +1,8 @@
 """Channel scores of a network on a task: one forward and backward pass an episode.
 
 The batch is the plain support and its first view, N images; the loss is the mean
-cross-entropy of the Q = N/2 pseudo-queries. F1 (TinyTrain, Kwon et al., ICML 2024) of
+cross-entropy of the Q = N/2 pseudo-queries. On a task of signals it is what a repeat adapts
+on, Q = N, under the loss it is trained with. F1 (TinyTrain, Kwon et al., ICML 2024) of
 output channel o is `1/(2N) * sum_n (sum_d a*g)^2`, where `a` is the activation after the
 layer's norm and ReLU (before a residual add), d runs over positions, and `g` is the
 gradient of the summed loss, Q times that of the mean. Which activation is meant was not
@@ -16,16 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from explorer.accuracy.episodes import (
-    SCORE_STREAM,
-    Episode,
-    protocol_episode,
-    pseudo_query_loss,
-)
-from explorer.accuracy.records import Protocol
+from explorer.accuracy.course import Course, task_protocol
+from explorer.accuracy.episodes import SCORE_STREAM, Episode
+from explorer.accuracy.lessons import LESSON_SETUP, Lesson
+from explorer.accuracy.records import AnyProtocol, Protocol
 from explorer.accuracy.scores import CHANNEL_COLUMNS, ScoreTable
 from explorer.accuracy.slices import LayerWeights, layer_weights
-from explorer.accuracy.tasks import SHOTS, task_for
+from explorer.accuracy.tasks import task_for
 from explorer.accuracy.torch_bridge import (
     GraphModule,
     device_of,
@@ -44,7 +42,7 @@ from explorer.units import FloatArray
 def score_table(
     module: GraphModule,
     graph: ModelGraph,
-    episodes: Iterable[Episode],
+    episodes: Iterable[Episode | Lesson],
     meta: Mapping[str, object] | None = None,
 ) -> ScoreTable:
     """Mean scores over episodes; no weight is changed and no gradient is left behind.
@@ -70,29 +68,28 @@ def task_scores(
     *,
     episodes: int = 20,
     seed: int = 0,
-    protocol: Protocol | None = None,
+    protocol: AnyProtocol | None = None,
     module: GraphModule | None = None,
     device: str = "cpu",
 ) -> ScoreTable:
     """Mean scores of a network on a task, from draws that no measurement uses.
 
-    `protocol` None means the task's usual ways, 5-shot; its queries and steps are not used.
+    `protocol` None means the task's usual one, of images 5-shot; queries and steps are not used.
     `module` and `device` are as in `explorer.measure`.
     """
     network = placed(model_module(graph) if module is None else module, device)
     task = unseen_task(task_for(task_name, graph.input_shape), network)
-    usual = Protocol(ways=task.ways, shots=SHOTS, query_count=task.query_count)
-    rules = usual if protocol is None else protocol
-    drawn = (
-        protocol_episode(task, rules, seed=seed, index=index, stream=SCORE_STREAM)
-        for index in range(episodes)
-    )
+    rules = task_protocol(task) if protocol is None else protocol
+    course = Course(network, task, rules, LESSON_SETUP, seed)
+    drawn = (course.draw(index, SCORE_STREAM) for index in range(episodes))
+    if isinstance(rules, Protocol):
+        size = {"ways": rules.ways, "shots": rules.shots, "sampler": rules.sampler}
+    else:
+        size = {"classes": len(task.class_names)}
     meta = {
         "task": task_name,
         "seed": seed,
-        "ways": rules.ways,
-        "shots": rules.shots,
-        "sampler": rules.sampler,
+        **size,
         "weights_digest": state_digest(network),
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
     }
@@ -110,7 +107,7 @@ def activation_of(graph: ModelGraph, name: str) -> str:
 
 
 def _episode_scores(
-    module: GraphModule, graph: ModelGraph, episode: Episode
+    module: GraphModule, graph: ModelGraph, episode: Episode | Lesson
 ) -> dict[str, list[FloatArray]]:
     episode = episode.to(device_of(module))
     watched = [activation_of(graph, name) for name in graph.weighted]
@@ -121,15 +118,13 @@ def _episode_scores(
     before = [tensor.requires_grad for tensor in wanted]
     for tensor in wanted:
         tensor.requires_grad_(True)
-    images = torch.cat((episode.support, episode.views[0]))
     with torch.enable_grad():
-        live = module.run({INPUT: images}, keep=set(watched))
-        loss = pseudo_query_loss(live[graph.layers[-1].name], episode.support_labels, episode.ways)
+        live = module.run({INPUT: episode.scored()}, keep=set(watched))
+        loss, queries = episode.score_loss(live[graph.layers[-1].name])
         activations = [live[name] for name in watched]
         gradients = torch.autograd.grad(loss, [*activations, *wanted])
     for tensor, flag in zip(wanted, before, strict=True):
         tensor.requires_grad_(flag)
-    queries = len(episode.support_labels)
     rows: dict[str, list[FloatArray]] = {name: [] for name in CHANNEL_COLUMNS}
     remaining = iter(gradients[len(activations) :])
     for activation, slope, name, part in zip(

@@ -1,28 +1,30 @@
-"""Policies that are fine-tuned on the same episode together, so that they share its work.
+"""Policies that are fine-tuned on the same episode or lesson together, so that they share its work.
 
-An episode climbs the network once: at the first trained layer of a policy that policy gets
+It climbs the network once: at the first trained layer of a policy that policy gets
 off and is trained from the tensors there, at each of its rates. Losses and accuracies are those
 of a policy alone.
 """
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from explorer.accuracy.apply import needs_scores
-from explorer.accuracy.episodes import Episode, Prefix
+from explorer.accuracy.course import Course
+from explorer.accuracy.episodes import Episode, Outcome, Prefix
 from explorer.accuracy.fisher import score_table
+from explorer.accuracy.lessons import Lesson, LessonPrefix
 from explorer.accuracy.progress import Ticker
-from explorer.accuracy.records import Protocol, Tuning
+from explorer.accuracy.records import Tuning
 from explorer.accuracy.scores import ScoreTable
 from explorer.accuracy.torch_bridge import GraphModule, adapted_module
 from explorer.accuracy.trainer import (
     EpisodeResult,
     finetune,
     first_trained_position,
-    gradient_l1,
+    loss_slope,
 )
 from explorer.adapters import policy_with_adapters
 from explorer.design import UpdatePolicy
@@ -68,16 +70,18 @@ def trainees_of(
 
 def train_all(
     trainees: Sequence[Trainee],
-    episode: Episode,
+    episode: Episode | Lesson,
     rates: Sequence[Sequence[float]],
     tick: Ticker,
     *,
     steps: int,
     test_at: Collection[int] = (),
+    optimizer: str = "adam",
+    schedule: str = "constant",
 ) -> list[list[EpisodeResult]]:
-    """What each trainee reaches on an episode at each of its rates."""
+    """What each trainee reaches on an episode or lesson at each of its rates."""
     results: list[list[EpisodeResult]] = [[] for _ in trainees]
-    before: dict[GraphModule, tuple[float, float]] = {}
+    before: dict[GraphModule, Outcome] = {}
     trained = [index for index, wanted in enumerate(rates) if wanted]
     for index, prefix, scores in _climbing(trainees, trained, episode):
         trainee = trainees[index]
@@ -93,10 +97,12 @@ def train_all(
                 learning_rate=rate,
                 steps=steps,
                 test_at=test_at,
+                optimizer=optimizer,
+                schedule=schedule,
                 prefix=prefix,
                 before=before.get(trainee.module),
             )
-            before[trainee.module] = (result.accuracy_before, result.nll_before)
+            before[trainee.module] = result.before
             results[index].append(result)
             trainee.spent_s += time.perf_counter() - began
             tick.done()
@@ -104,7 +110,10 @@ def train_all(
 
 
 def tune_all(
-    trainees: Sequence[Trainee], episodes: Sequence[Episode], rules: Protocol, tick: Ticker
+    trainees: Sequence[Trainee],
+    episodes: Sequence[Episode | Lesson],
+    course: Course,
+    tick: Ticker,
 ) -> list[Tuning]:
     """Mean accuracy of each rate on tuning episodes, rates rising; none where nothing trains.
 
@@ -112,7 +121,8 @@ def tune_all(
     """
     if not episodes:
         return [Tuning(episodes=0, rates=(), accuracies=())] * len(trainees)
-    slopes = np.mean([_slopes(trainees, episode) for episode in episodes], axis=0)
+    optimizer = course.setup.optimizer
+    slopes = np.mean([_slopes(trainees, episode, optimizer) for episode in episodes], axis=0)
     base = FIRST_STEP_LOSS / np.maximum(slopes, SMALLEST_SLOPE)
     tried: list[dict[float, float]] = [{} for _ in trainees]
     wanted = [
@@ -126,7 +136,16 @@ def tune_all(
         if not any(wanted):
             break
         reached = [
-            train_all(trainees, episode, wanted, tick, steps=rules.steps) for episode in episodes
+            train_all(
+                trainees,
+                episode,
+                wanted,
+                tick,
+                steps=course.rules.steps,
+                optimizer=optimizer,
+                schedule=course.schedule,
+            )
+            for episode in episodes
         ]
         for index, rates in enumerate(wanted):
             for number, rate in enumerate(rates):
@@ -157,22 +176,32 @@ def _beyond(tried: Mapping[float, float]) -> tuple[float, ...]:
     return (best * (RATE_FACTORS[0] if best == min(tried) else RATE_FACTORS[-1]),)
 
 
-def _slopes(trainees: Sequence[Trainee], episode: Episode) -> list[float]:
-    """Sum of absolute gradients of each policy's entries, on the first view."""
-    episode = replace(episode, views=episode.views[:1], queries=episode.queries[:1])
+def _slopes(trainees: Sequence[Trainee], episode: Episode | Lesson, optimizer: str) -> list[float]:
+    """How fast the loss of the first step falls with each policy's rate."""
+    episode = episode.first_step()
     slopes = [0.0] * len(trainees)
     trained = [index for index, trainee in enumerate(trainees) if trainee.trains]
     for index, prefix, scores in _climbing(trainees, trained, episode):
         trainee = trainees[index]
-        slopes[index] = gradient_l1(
-            trainee.module, trainee.graph, trainee.policy, episode, scores, prefix
+        slopes[index] = loss_slope(
+            trainee.module, trainee.graph, trainee.policy, episode, scores, prefix, optimizer
         )
     return slopes
 
 
+def climb(
+    module: GraphModule, episode: Episode | Lesson, starts: Iterable[int]
+) -> Iterator[Prefix | LessonPrefix]:
+    """An episode at each of `starts`, rising: layers run once for all who begin there."""
+    prefix = episode.cut(module, 0)
+    for start in sorted(set(starts)):
+        prefix = prefix.moved_to(module, start)
+        yield prefix
+
+
 def _climbing(
-    trainees: Sequence[Trainee], indices: Sequence[int], episode: Episode
-) -> Iterator[tuple[int, Prefix, ScoreTable | None]]:
+    trainees: Sequence[Trainee], indices: Sequence[int], episode: Episode | Lesson
+) -> Iterator[tuple[int, Prefix | LessonPrefix, ScoreTable | None]]:
     """Each of `indices` with the episode at its first trained layer, and scores if one needs them.
 
     Networks come one after the other; layers below and scores are run once for each.
@@ -184,7 +213,7 @@ def _climbing(
         if any(needs_scores(trainees[index].policy) for index in members):
             scores = score_table(network, network.graph, [episode])
         starts = [trainees[index].start for index in members]
-        for prefix in Prefix.climb(network, episode, starts):
+        for prefix in climb(network, episode, starts):
             for index in members:
                 if trainees[index].start == prefix.start:
                     yield index, prefix, scores

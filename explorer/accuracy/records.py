@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 RunKey = tuple[str, str, str, str, int, int, str]
 FIXED, VARYING = "fixed", "varying"
 LARGEST_SUPPORT = 500
+LESSON_SCORED = 64
 VARYING_MOST = {"ways": 50, "shots": 100, "query_count": 10}
 FEWEST_PAIRED = 4
 
@@ -78,6 +79,66 @@ class Protocol(Document):
         count = self.ways * self.shots
         return count if self.sampler == FIXED else min(LARGEST_SUPPORT, count)
 
+    @property
+    def words(self) -> str:
+        """`5-way 5-shot, 15 queries a class`; with `up to` where they vary."""
+        most = "up to " if self.sampler == VARYING else ""
+        return f"{most}{self.ways}-way {self.shots}-shot, {self.query_count} queries a class"
+
+
+class LessonProtocol(Document):
+    """How runs on a task of signals are made: `steps` weight updates, each repeat on one split.
+
+    An episode is then one repeat. The design's setup says the batch and the optimizer.
+    """
+
+    kind: Literal["lessons"] = "lessons"
+    steps: int = Field(default=60, ge=1)
+    schedule: Literal["cosine", "constant"] = "cosine"
+
+    @property
+    def words(self) -> str:
+        """`60 steps on three quarters of the target, tested on the rest`."""
+        return f"{self.steps} steps on three quarters of the target, tested on the rest"
+
+    @property
+    def support_count(self) -> int:
+        """Signals that channel scores are taken on, at most."""
+        return LESSON_SCORED
+
+
+class Metric(Document):
+    """A figure of merit, 0..1, before and after fine-tuning; means over repeats.
+
+    A repeat in which it is not defined (a class is missing) has None.
+    """
+
+    before: float
+    after: float
+    standard_error: float | None
+    standard_error_change: float | None
+    per_episode_before: tuple[float | None, ...]
+    per_episode_after: tuple[float | None, ...]
+
+    @classmethod
+    def of(cls, before: Sequence[float | None], after: Sequence[float | None]) -> "Metric | None":
+        """Collect one value a repeat; None where none is defined."""
+        pairs = zip(before, after, strict=True)
+        known = np.array([pair for pair in pairs if None not in pair], dtype=float).reshape(-1, 2)
+        if not len(known):
+            return None
+        return cls(
+            before=float(known[:, 0].mean()),
+            after=float(known[:, 1].mean()),
+            standard_error=standard_error(known[:, 1]),
+            standard_error_change=standard_error(known[:, 1] - known[:, 0]),
+            per_episode_before=tuple(before),
+            per_episode_after=tuple(after),
+        )
+
+
+AnyProtocol = Protocol | LessonProtocol
+
 
 class Tuning(Document):
     """The learning-rate budget: rates tried, and mean accuracy on the tuning episodes."""
@@ -92,7 +153,9 @@ class MeasuredRun(Document):
 
     `standard_error` is that of `accuracy` over episodes, `standard_error_gain` that of the
     paired gain. The `per_episode` columns pair runs of different designs. `data_digest` is of
-    the task's images; rows from before it was kept have none.
+    the task's images; rows from before it was kept have none. On a task of signals an episode
+    is a repeat, `metrics` are further figures of the target's tests, and `source` those of the
+    held-out part of the source domain: what fine-tuning forgot.
     """
 
     model: Named
@@ -101,7 +164,7 @@ class MeasuredRun(Document):
     design: DesignRecord
     seed: int
     episodes: int = Field(ge=1)
-    protocol: Protocol
+    protocol: AnyProtocol
     learning_rate: float = Field(ge=0)
     tuning: Tuning
     accuracy_before: float
@@ -115,6 +178,8 @@ class MeasuredRun(Document):
     wall_time_s: float
     versions: dict[str, str]
     data_digest: str = ""
+    metrics: dict[str, Metric] = Field(default_factory=dict)
+    source: dict[str, Metric] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_value_an_episode(self) -> "MeasuredRun":
@@ -144,7 +209,7 @@ def run_key(
     design: DesignRecord,
     seed: int,
     episodes: int,
-    protocol: Protocol,
+    protocol: AnyProtocol,
 ) -> RunKey:
     """Digests of network and weights, task, canonical design, seed, episodes and protocol."""
     return (digest, weights_digest, task, design.to_json(), seed, episodes, protocol.to_json())
@@ -216,7 +281,7 @@ def comparable(runs: Iterable[MeasuredRun]) -> tuple[tuple[MeasuredRun, ...], ..
 
     A group has one network with one set of weights, one task and one protocol.
     """
-    groups: dict[tuple[str, str, str, Protocol], list[MeasuredRun]] = {}
+    groups: dict[tuple[str, str, str, AnyProtocol], list[MeasuredRun]] = {}
     for run in runs:
         key = (run.model.digest, run.weights_digest, run.task, run.protocol)
         groups.setdefault(key, []).append(run)
@@ -258,8 +323,12 @@ class LedgerContent:
         return frozenset(run.key for run in self.runs)
 
     def to_frame(self) -> "pd.DataFrame":
-        """One row a run; accuracies are shares, times seconds."""
+        """One row a run; accuracies are shares, times seconds; nan is no such figure."""
         import pandas as pd
+
+        def column(domain: str, name: str, when: str) -> list[float]:
+            found = (getattr(run, domain).get(name) for run in self.runs)
+            return [np.nan if metric is None else getattr(metric, when) for metric in found]
 
         return pd.DataFrame(
             {
@@ -277,6 +346,10 @@ class LedgerContent:
                 "nll_before": [run.nll_before for run in self.runs],
                 "nll": [run.nll for run in self.runs],
                 "wall_time_s": [run.wall_time_s for run in self.runs],
+                "macro_f1": column("metrics", "macro_f1", "after"),
+                "macro_auroc": column("metrics", "macro_auroc", "after"),
+                "source_accuracy_before": column("source", "accuracy", "before"),
+                "source_accuracy": column("source", "accuracy", "after"),
             }
         )
 

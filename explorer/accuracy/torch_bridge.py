@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,12 +26,14 @@ from torch import Tensor, nn
 from explorer.accuracy.downloads import fetched
 from explorer.accuracy.modules import OPERATORS, check_runs
 from explorer.accuracy.records import Pretraining
-from explorer.accuracy.tasks import TaskData
+from explorer.accuracy.tasks import SignalTask, TaskData
 from explorer.accuracy.upstream import float_weights
 from explorer.adapters import adapted, trained_parts
 from explorer.errors import MissingDataError, SpecError
 from explorer.graph import INPUT, ModelGraph
 from explorer.paths import DATA_VARIABLE, data_cache, explorer_data
+
+T = TypeVar("T", bound=TaskData | SignalTask)
 
 ADAPTER_SEED = 0
 DEVICES = ("cpu", "cuda")
@@ -177,10 +180,10 @@ def loaded_module(graph: ModelGraph, path: Path) -> GraphModule:
     return module
 
 
-def unseen_task(task: TaskData, module: GraphModule) -> TaskData:
+def unseen_task(task: T, module: GraphModule) -> T:
     """A task with only those classes that a module was not meta-trained on."""
     record = module.pretraining
-    if record is None or record.task != task.name:
+    if record is None or record.task != task.name or not isinstance(task, TaskData):
         return task
     held_out = [i for i in task.held_out if task.class_names[i] in record.held_out_classes]
     return replace(task, held_out=tuple(held_out))
@@ -210,10 +213,11 @@ def load_float_arrays(
 def model_module(graph: ModelGraph) -> GraphModule:
     """The network with its trained weights: shipped, fetched, or from EXPLORER_DATA.
 
-    Raises MissingDataError when none of these fit; never random weights.
+    A form other than the entry's, such as another norm, has a file of its own digest. Raises
+    MissingDataError when none of these fit; never random weights.
     """
     module = build_module(graph)
-    ours = Path(graph.weights or data_cache() / "models" / f"{graph.name}.safetensors")
+    ours = Path(graph.weights) if graph.weights else _own_weights(graph)
     if graph.weights and not ours.is_file():
         raise MissingDataError(f"no weights for {graph.name}: {ours} does not exist")
     if ours.is_file():
@@ -229,8 +233,8 @@ def model_module(graph: ModelGraph) -> GraphModule:
     if paths := fetched(upstream):
         load_float_arrays(module, float_weights(paths[0]), paths[0].name)
         return module
-    folder = explorer_data()
-    converted = None if folder is None else folder / "models" / f"{upstream}.float32.npz"
+    own_data = explorer_data()
+    converted = None if own_data is None else own_data / "models" / f"{upstream}.float32.npz"
     if converted is None or not converted.is_file():
         raise MissingDataError(
             f"no weights for {graph.name}: explorer fetch {upstream} gets them, or "
@@ -239,6 +243,13 @@ def model_module(graph: ModelGraph) -> GraphModule:
     with np.load(converted, allow_pickle=False) as archive:
         load_float_arrays(module, archive, converted.name)
     return module
+
+
+def _own_weights(graph: ModelGraph) -> Path:
+    """Where our weights of a catalogue entry lie: those of this very form, else the entry's."""
+    folder = data_cache() / "models"
+    of_form = folder / f"{graph.name}-{graph.digest}.safetensors"
+    return of_form if of_form.is_file() else folder / f"{graph.name}.safetensors"
 
 
 def state_digest(module: nn.Module) -> str:

@@ -1,21 +1,24 @@
-"""The masked trainer: a policy really trained on an episode, for every family alike.
+"""The masked trainer: a policy really trained on an episode or lesson, for all families alike.
 
-Adam, constant rate, pseudo-queries in turn (the protocol of our pilot). Masks on
+Episodes: Adam, constant rate, pseudo-queries in turn (the protocol of our pilot). Lessons:
+the design's optimizer and micro-batches, and a rate that may fall along a cosine. Masks on
 the gradients keep every entry outside the policy bit-identical. Below the first trained
-layer nothing is differentiated, and since views are fixed its activations are computed
+layer nothing is differentiated, and since inputs are fixed its activations are computed
 once. Everything runs where the module is.
 """
 
 import copy
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from math import cos, pi
 
 import torch
 from torch import nn
 
 from explorer.accuracy.apply import apply_to_copy, needs_scores
-from explorer.accuracy.episodes import Episode, Prefix
+from explorer.accuracy.episodes import Episode, Outcome, Prefix
 from explorer.accuracy.fisher import score_table
+from explorer.accuracy.lessons import Lesson, LessonPrefix
 from explorer.accuracy.scores import ScoreTable
 from explorer.accuracy.torch_bridge import GraphModule, adapted_module
 from explorer.adapters import policy_with_adapters
@@ -23,37 +26,58 @@ from explorer.design import UpdatePolicy
 from explorer.graph import ModelGraph
 
 AfterStep = Callable[[int, GraphModule], None]
+MOMENTUM = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeResult:
-    """Query accuracy and negative log-likelihood before and after, and the training losses.
+    """The tests before and after, and the training losses.
 
     `curve` holds the accuracies at the steps that were asked for.
     """
 
-    accuracy_before: float
-    accuracy: float
-    nll_before: float
-    nll: float
+    before: Outcome
+    after: Outcome
     losses: tuple[float, ...]
     curve: tuple[float, ...] = ()
+
+    @property
+    def accuracy_before(self) -> float:
+        """Accuracy before any step."""
+        return self.before.accuracy
+
+    @property
+    def accuracy(self) -> float:
+        """Accuracy after the last step."""
+        return self.after.accuracy
+
+    @property
+    def nll_before(self) -> float:
+        """Mean negative log-likelihood before any step."""
+        return self.before.nll
+
+    @property
+    def nll(self) -> float:
+        """The same after the last step."""
+        return self.after.nll
 
 
 def finetune(
     module: GraphModule,
     graph: ModelGraph,
     policy: UpdatePolicy,
-    episode: Episode,
+    episode: Episode | Lesson,
     *,
     scores: ScoreTable | None = None,
     learning_rate: float,
     steps: int = 40,
     test_at: Collection[int] = (),
-    prefix: Prefix | None = None,
-    before: tuple[float, float] | None = None,
+    optimizer: str = "adam",
+    schedule: str = "constant",
+    prefix: Prefix | LessonPrefix | None = None,
+    before: Outcome | None = None,
 ) -> EpisodeResult:
-    """Fine-tune a copy of `module` on an episode and test it on the episode's queries.
+    """Fine-tune a copy of `module` on an episode or lesson and test it on what that holds out.
 
     It is also tested after each step of `test_at`, 0 to `steps`, for the result's `curve`.
 
@@ -63,14 +87,14 @@ def finetune(
     """
     module, graph, policy = adapted_to(module, graph, policy)
     start = first_trained_position(graph, policy)
-    prefix = Prefix.of(module, episode, start) if prefix is None else prefix
+    prefix = episode.cut(module, start) if prefix is None else prefix
     before = prefix.test(module) if before is None else before
-    reached = dict.fromkeys(test_at, before[0])
+    reached = dict.fromkeys(test_at, before.accuracy)
 
     def test(step: int, student: GraphModule) -> None:
         if step in reached:
             _set_mode(student, graph, 0, training=False)
-            reached[step] = prefix.test(student)[0]
+            reached[step] = prefix.test(student).accuracy
             _set_mode(student, graph, start, training=True)
 
     student, losses = train_copy(
@@ -83,13 +107,12 @@ def finetune(
         steps=steps,
         prefix=prefix,
         after_step=test,
+        optimizer=optimizer,
+        schedule=schedule,
     )
-    after = prefix.test(student) if losses else before
     return EpisodeResult(
-        accuracy_before=before[0],
-        accuracy=after[0],
-        nll_before=before[1],
-        nll=after[1],
+        before=before,
+        after=prefix.test(student) if losses else before,
         losses=losses,
         curve=tuple(reached[step] for step in test_at),
     )
@@ -99,55 +122,84 @@ def train_copy(
     module: GraphModule,
     graph: ModelGraph,
     policy: UpdatePolicy,
-    episode: Episode,
+    episode: Episode | Lesson,
     *,
     scores: ScoreTable | None = None,
     learning_rate: float,
     steps: int = 40,
-    prefix: Prefix | None = None,
+    prefix: Prefix | LessonPrefix | None = None,
     after_step: AfterStep | None = None,
+    optimizer: str = "adam",
+    schedule: str = "constant",
 ) -> tuple[GraphModule, tuple[float, ...]]:
     """A trained copy of `module`, in evaluation mode, and the loss of each step.
 
     Without `prefix` every step starts from the images; the losses are the same.
-    `after_step(number, student)` follows every step, from 1.
+    `after_step(number, student)` follows every step, from 1. `optimizer` is one of
+    explorer.design.OPTIMIZERS, `schedule` constant or cosine.
     """
     module, graph, policy = adapted_to(module, graph, policy)
     student, parameters = _student(module, graph, policy, episode, scores)
     if not parameters:
         return student, ()
-    cut = Prefix.of(module, episode, 0) if prefix is None else prefix
-    optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
+    cut = episode.cut(module, 0) if prefix is None else prefix
+    rule = make_optimizer(optimizer, parameters, learning_rate)
     losses = []
     _set_mode(student, graph, first_trained_position(graph, policy), training=True)
     for step in range(steps):
-        optimizer.zero_grad(set_to_none=True)
-        loss = cut.loss(student, step % cut.view_count)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        losses.append(loss.detach())
+        if schedule == "cosine":
+            set_rate(rule, learning_rate * (1 + cos(pi * step / steps)) / 2)
+        rule.zero_grad(set_to_none=True)
+        losses.append(cut.backward(student, step))
+        rule.step()
         if after_step is not None:
             after_step(step + 1, student)
     _set_mode(student, graph, 0, training=False)
     return student, tuple(torch.stack(losses).tolist())
 
 
-def gradient_l1(
+def make_optimizer(
+    name: str, parameters: list[nn.Parameter], learning_rate: float
+) -> torch.optim.Optimizer:
+    """sgd, sgd-momentum (0.9) or adam, without weight decay, as masks need."""
+    if name == "adam":
+        return torch.optim.Adam(parameters, lr=learning_rate, fused=True)
+    momentum = MOMENTUM if name == "sgd-momentum" else 0.0
+    return torch.optim.SGD(parameters, lr=learning_rate, momentum=momentum)
+
+
+def set_rate(rule: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Another rate for all parameters."""
+    for group in rule.param_groups:
+        group["lr"] = learning_rate
+
+
+def loss_slope(
     module: GraphModule,
     graph: ModelGraph,
     policy: UpdatePolicy,
-    episode: Episode,
+    episode: Episode | Lesson,
     scores: ScoreTable | None = None,
-    prefix: Prefix | None = None,
+    prefix: Prefix | LessonPrefix | None = None,
+    optimizer: str = "adam",
 ) -> float:
-    """Sum of absolute loss gradients over the entries a policy trains, before any step."""
+    """How fast the loss falls at first with the rate of an optimizer, over trained entries.
+
+    The first step of Adam is the rate times the sign of the gradient, so sum |g|. That of
+    gradient descent is the rate times the gradient, so sum g^2; momentum 0.9 makes steps ten
+    times as long before long.
+    """
     module, graph, policy = adapted_to(module, graph, policy)
     student, parameters = _student(module, graph, policy, episode, scores)
     if not parameters:
         return 0.0
-    cut = Prefix.of(module, episode, 0) if prefix is None else prefix
-    cut.loss(student, 0).backward()  # type: ignore[no-untyped-call]
-    return float(sum(p.grad.abs().sum() for p in parameters if p.grad is not None))
+    cut = episode.cut(module, 0) if prefix is None else prefix
+    cut.backward(student, 0)
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if optimizer == "adam":
+        return float(sum(gradient.abs().sum() for gradient in gradients))
+    longer = 1 / (1 - MOMENTUM) if optimizer == "sgd-momentum" else 1.0
+    return longer * float(sum(gradient.square().sum() for gradient in gradients))
 
 
 def first_trained_position(graph: ModelGraph, policy: UpdatePolicy) -> int:
@@ -179,7 +231,7 @@ def _student(
     module: GraphModule,
     graph: ModelGraph,
     policy: UpdatePolicy,
-    episode: Episode,
+    episode: Episode | Lesson,
     scores: ScoreTable | None,
 ) -> tuple[GraphModule, list[nn.Parameter]]:
     """A copy of a module that trains a policy, and its trained parameters."""

@@ -34,12 +34,12 @@ class Measured:
 
     @property
     def words(self) -> str:
-        """`last-layer: 75.1 % ± 3.1 % on digits (measured, 5 episodes, 5-way 5-shot)`."""
+        """`last-layer: 75.1 % ± 3.1 % on digits (measured, 5 episodes, 5-way 5-shot, ...)`."""
         run = self.run
         error = "" if run.standard_error is None else f" ± {run.standard_error:.1%}"
         return (
             f"{self.title}: {run.accuracy:.1%}{error} on {run.task} (measured, {run.episodes} "
-            f"episodes, {run.protocol.ways}-way {run.protocol.shots}-shot)"
+            f"episodes, {run.protocol.words})"
         )
 
 

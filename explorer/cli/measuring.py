@@ -11,9 +11,28 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from explorer.accuracy.records import FIXED, VARYING, AccuracyCurve, Ledger, standard_error
-from explorer.cli.shared import AsJson, Model, Policy, app, print_rows, show, stopping
+from explorer.accuracy.records import (
+    FIXED,
+    VARYING,
+    AccuracyCurve,
+    Ledger,
+    Metric,
+    standard_error,
+)
+from explorer.cli.shared import (
+    AsJson,
+    MicroBatch,
+    Model,
+    Norm,
+    Policy,
+    app,
+    print_rows,
+    show,
+    stopping,
+)
+from explorer.design import TrainingSetup
 from explorer.errors import CalibrationError, SpecError, check_whole
+from explorer.family import policy_setup
 from explorer.graph import ModelGraph
 from explorer.paths import check_writable
 from explorer.search.loop import LARGEST_SEED
@@ -22,9 +41,12 @@ from explorer.session import Session
 from explorer.units import format_seconds
 
 if TYPE_CHECKING:
+    from explorer.accuracy.tasks import SignalTask, Task
     from explorer.accuracy.torch_bridge import GraphModule
 
-TaskArgument = Annotated[str, typer.Argument(help="a task by name, or a folder of images")]
+TaskArgument = Annotated[
+    str, typer.Argument(help="a task by name, a folder of images, or signals: .npz, folder of CSV")
+]
 Seed = Annotated[int, typer.Option(help="the same seed gives the same episodes")]
 Weights = Annotated[
     Path | None, typer.Option(help="weights of `explorer pretrain`; the network's own if absent")
@@ -50,7 +72,7 @@ def fisher(
     as_json: AsJson = False,
 ) -> None:
     """Channel scores of a network on a task, from one backward pass an episode."""
-    from explorer.accuracy.finetune import task_protocol
+    from explorer.accuracy.course import task_protocol
     from explorer.accuracy.fisher import task_scores
     from explorer.accuracy.tasks import task_for
     from explorer.accuracy.torch_bridge import unseen_task
@@ -97,32 +119,51 @@ def measure(
     ways: Ways = None,
     shots: Shots = None,
     queries: Annotated[int | None, typer.Option(help="query images of a class")] = None,
+    steps: Annotated[int | None, typer.Option(help="weight updates")] = None,
     sampler: Sampler = FIXED,
     ledger: Annotated[Path | None, typer.Option(help="append the run to this ledger")] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="samples of a weight update; signals only")
+    ] = None,
+    micro_batch: MicroBatch = None,
+    norm: Norm = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="sgd, sgd-momentum or adam; signals only")
+    ] = None,
+    tuning: Annotated[int, typer.Option(help="episodes that the rate is tuned on")] = 4,
     weights: Weights = None,
     device: Where = "cpu",
     board: Annotated[str, typer.Option(help="device of budgets and modelled seconds")] = "gap9",
     curve: Annotated[bool, typer.Option(help="also the accuracy after some of the steps")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Really fine-tune a policy on episodes of a task, and report its accuracy."""
-    from explorer.accuracy.finetune import accuracy_curve, task_protocol
+    """Really fine-tune a policy on episodes of a task, and report its accuracy.
+
+    On signals an episode is a repeat on another split, with the batch and optimizer asked for;
+    the held-out part of the source domain then says what was forgotten.
+    """
+    from explorer.accuracy.course import task_protocol
+    from explorer.accuracy.finetune import accuracy_curve
     from explorer.accuracy.fisher import task_scores
     from explorer.accuracy.tasks import task_for
     from explorer.accuracy.torch_bridge import unseen_task
 
     check_whole("episodes", episodes, 1)
+    check_whole("tuning", tuning, 1)
     check_whole("seed", seed, 0, LARGEST_SEED)
     if ledger is not None:
         check_writable(ledger)
-    session = Session(model=model, task=task, device=board).with_policy(policy)
+    session = Session(model=model, task=task, device=board, norm=norm).with_policy(policy)
     module, chosen = _network(session.graph, weights), session.chosen_policy
     data = task_for(task, session.graph.input_shape)
     data = data if module is None else unseen_task(data, module)
-    protocol = task_protocol(data, sampler, ways=ways, shots=shots, query_count=queries)
+    protocol = task_protocol(
+        data, sampler, ways=ways, shots=shots, query_count=queries, steps=steps
+    )
     if module is not None:
         scores = task_scores(session.graph, task, protocol=protocol, module=module, device=device)
         chosen = session.chosen_with(scores)
+    setup = _lesson_setup(session, data, batch, micro_batch, optimizer)
     with Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress:
         bar = progress.add_task("fine-tuning", total=episodes)
         reached = accuracy_curve(
@@ -133,6 +174,8 @@ def measure(
             episodes=episodes,
             seed=seed,
             protocol=protocol,
+            setup=setup,
+            tuning_episodes=tuning,
             module=module,
             device=device,
             on_episode=lambda done, total: progress.update(bar, completed=done, total=total),
@@ -147,10 +190,12 @@ def measure(
     else:
         names = ("accuracy_before", "accuracy", "standard_error", "learning_rate", "wall_time_s")
         rows = [{"": name, "measured": getattr(run, name)} for name in names]
-        rules = run.protocol
-        most = "up to " if rules.sampler == VARYING else ""
-        size = f"{most}{rules.ways}-way {rules.shots}-shot, {rules.query_count} queries"
-        rows.append({"": "protocol", "measured": size})
+        rows += [
+            {"": f"{domain}{name}, before and after", "measured": _change(metric)}
+            for domain, metrics in (("", run.metrics), ("source ", run.source))
+            for name, metric in metrics.items()
+        ]
+        rows.append({"": "protocol", "measured": run.protocol.words})
         print_rows(rows, f"{model} on {task}, {policy}, {episodes} episodes, seed {seed}")
         if curve:
             rows = [row | {"time_s": format_seconds(row["time_s"])} for row in points]
@@ -162,7 +207,7 @@ def pretrain(
     model: Model,
     task: TaskArgument,
     out: Annotated[Path, typer.Option(help="write the weights here, as safetensors")],
-    episodes: Annotated[int, typer.Option(help="training episodes")] = 300,
+    episodes: Annotated[int, typer.Option(help="training episodes; of signals, steps")] = 300,
     ways: Ways = None,
     shots: Annotated[int, typer.Option(help="support images of a class")] = 5,
     queries: Annotated[int, typer.Option(help="query images of a class")] = 10,
@@ -176,10 +221,10 @@ def pretrain(
 ) -> None:
     """Meta-train a network on half of a task's classes, for `measure --weights` on the others.
 
-    Ctrl-C keeps a checkpoint beside OUT.
+    Ctrl-C keeps a checkpoint beside OUT. On signals: train it on the task's source domain.
     """
     from explorer.accuracy import pretrain as offline
-    from explorer.accuracy.tasks import task_for
+    from explorer.accuracy.tasks import SignalTask, task_for
     from explorer.accuracy.torch_bridge import model_module, placed, save_weights, unseen_task
 
     check_whole("seed", seed, 0, LARGEST_SEED)
@@ -191,6 +236,9 @@ def pretrain(
     data = task_for(task, graph.input_shape)
     before = offline.seeded_module(graph, seed) if scratch else model_module(graph)
     before = placed(before, device)
+    if isinstance(data, SignalTask):
+        _pretrain_on_signals(before, data, out, steps=episodes, lr=lr, seed=seed, as_json=as_json)
+        return
     rules = offline.recipe(
         before,
         data,
@@ -234,6 +282,46 @@ def pretrain(
         print_rows(rows, f"prototypes of {unseen_count} held-out classes, measured: {out}")
 
 
+def _pretrain_on_signals(
+    module: "GraphModule",
+    task: "SignalTask",
+    out: Path,
+    *,
+    steps: int,
+    lr: float,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Train on the source domain, keep the weights, and say how its held-out part fares."""
+    from explorer.accuracy.source import train_source
+    from explorer.accuracy.torch_bridge import save_weights
+
+    stop = threading.Event()
+    with (
+        stopping(stop.set),
+        Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress,
+    ):
+        bar = progress.add_task("training on the source", total=steps)
+        trained = train_source(
+            module,
+            task,
+            steps=steps,
+            learning_rate=lr,
+            seed=seed,
+            on_step=lambda done, _: progress.update(bar, completed=done),
+            cancelled=stop.is_set,
+        )
+    save_weights(trained.module, out)
+    rows = [
+        {"": name, **outcome.metrics}
+        for name, outcome in (("before", trained.before), ("after", trained.after))
+    ]
+    if as_json:
+        print(json.dumps({"file": str(out), "source_held_out": rows}, indent=2))
+    else:
+        print_rows(rows, f"{trained.held_out_count} held-out signals of the source: {out}")
+
+
 @app.command()
 def calibrate(model: Model, task: TaskArgument, as_json: AsJson = False) -> None:
     """How well accuracy can be predicted from the ledger, beside what must be beaten."""
@@ -254,6 +342,42 @@ def _network(graph: ModelGraph, weights: Path | None) -> "GraphModule | None":
     from explorer.accuracy.torch_bridge import loaded_module
 
     return loaded_module(graph, weights)
+
+
+def _lesson_setup(
+    session: Session,
+    task: "Task",
+    batch: int | None,
+    micro_batch: int | None,
+    optimizer: str | None,
+) -> TrainingSetup | None:
+    """What a task of signals is measured under: what the policy brings, and what was asked for."""
+    from explorer.accuracy.lessons import LESSON_SETUP
+    from explorer.accuracy.tasks import SignalTask
+
+    asked = (batch, micro_batch, optimizer)
+    if not isinstance(task, SignalTask):
+        if asked != (None, None, None):
+            allowed = "nothing: episodes of images have a setup of their own"
+            raise SpecError.of("batch, micro-batch, optimizer", asked, allowed)
+        return None
+    brings = session.policy.endswith(".json") or policy_setup(session.policy)
+    usual = session.designs.setup if brings else LESSON_SETUP
+    if batch is None:
+        batch = usual.effective_batch
+        micro_batch = usual.micro_batch if micro_batch is None else micro_batch
+    return TrainingSetup.of_batch(
+        batch,
+        micro_batch,
+        optimizer=optimizer or usual.optimizer,
+        update_timing=LESSON_SETUP.update_timing,
+    )
+
+
+def _change(metric: Metric) -> str:
+    """`0.612 -> 0.741 ± 0.020`."""
+    error = "" if metric.standard_error is None else f" ± {metric.standard_error:.3f}"
+    return f"{metric.before:.3f} -> {metric.after:.3f}{error}"
 
 
 def _points(session: Session, curve: AccuracyCurve) -> list[dict[str, Any]]:

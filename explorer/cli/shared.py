@@ -30,7 +30,8 @@ Model = Annotated[
 Device = Annotated[str, typer.Argument(help="a device's name, or a path to a TOML")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 Task = Annotated[
-    str | None, typer.Option(help="a task or a folder of images; the model's own if not given")
+    str | None,
+    typer.Option(help="a task, a folder of images, or signals; the model's own if not given"),
 ]
 Policy = Annotated[
     str, typer.Option(help="NAME[:key=value,...], a policy JSON, or a tiny-training YAML")

@@ -93,7 +93,7 @@ def study(graph: ModelGraph, runs: Sequence[MeasuredRun], table: ScoreTable | No
     return Study(
         model=f"{graph.name} at {graph.input_shape[-1]} px",
         task=runs[0].task if runs else "",
-        measured_with=_protocol(runs),
+        measured_with=runs[0].protocol.words if runs else "not measured",
         designs=designs,
         criteria=criteria,
         combinations=combinations,
@@ -211,10 +211,3 @@ def _standard_error(gains: FloatArray) -> FloatArray:
         return np.full(len(gains), np.nan)
     error: FloatArray = gains.std(axis=1, ddof=1) / episodes**0.5
     return error
-
-
-def _protocol(runs: Sequence[MeasuredRun]) -> str:
-    if not runs:
-        return "not measured"
-    rules = runs[0].protocol
-    return f"{rules.ways}-way {rules.shots}-shot, {rules.query_count} queries"

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from explorer.accuracy.records import (
+    AnyProtocol,
     DesignRecord,
     Ledger,
     MeasuredRun,
-    Protocol,
     RunKey,
     run_key,
 )
@@ -45,7 +45,7 @@ class Measuring:
     episodes: int = 10
     seed: int = 0
     tuning_episodes: int = 4
-    protocol: Protocol | None = None
+    protocol: AnyProtocol | None = None
 
     def __post_init__(self) -> None:
         check_whole("episodes", self.episodes, 1)
@@ -159,7 +159,7 @@ class MeasuredProblem(Problem):
         return {run.key: run for run in Ledger(self.measuring.ledger).read()}
 
     def _key(self, policy: UpdatePolicy) -> RunKey:
-        from explorer.accuracy.finetune import measured_design
+        from explorer.accuracy.course import measured_design
 
         return run_key(
             self.graph.digest,
@@ -172,8 +172,8 @@ class MeasuredProblem(Problem):
         )
 
     @cached_property
-    def _protocol(self) -> Protocol:
-        from explorer.accuracy.finetune import task_protocol
+    def _protocol(self) -> AnyProtocol:
+        from explorer.accuracy.course import task_protocol
         from explorer.accuracy.tasks import task_for
         from explorer.accuracy.torch_bridge import unseen_task
 

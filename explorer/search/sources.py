@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 
 from explorer import catalog
@@ -14,7 +15,7 @@ from explorer.design import DesignBatch, TrainingSetup, UpdatePolicy
 from explorer.device import DeviceProfile, load_device
 from explorer.errors import CalibrationError, ExplorerError, MissingDataError, SpecError
 from explorer.family import PolicyContext
-from explorer.graph import ModelGraph
+from explorer.graph import NORMS, ModelGraph, normalised
 from explorer.network import is_network_path, load_network
 from explorer.paths import data_cache, kept_name, user_cache
 from explorer.search.criteria import Study, study
@@ -139,12 +140,14 @@ def _commonest(runs: tuple[MeasuredRun, ...]) -> tuple[MeasuredRun, ...]:
 def own_weights(graph: ModelGraph) -> str:
     """Digest of the weights that belong to a network; empty where its entry names none.
 
-    They are those of every form with as many parameters, such as other resolutions.
+    They are those of every form with as many parameters and the same norm, such as other
+    resolutions.
     """
     usual = _catalogued(graph)
-    if usual is None or usual.parameter_count != graph.parameter_count:
+    if usual is None:
         return ""
-    return str(getattr(catalog.load("model", graph.name), "WEIGHTS_DIGEST", ""))
+    own_form = (usual.parameter_count, usual.norm) == (graph.parameter_count, graph.norm)
+    return str(getattr(catalog.load("model", graph.name), "WEIGHTS_DIGEST", "")) if own_form else ""
 
 
 def _catalogued(graph: ModelGraph) -> ModelGraph | None:
@@ -201,9 +204,9 @@ def judge_of(graph: ModelGraph, task: str, *, predicts: bool) -> Judge:
 
 def measured_form(name: str, digest: str) -> ModelGraph | None:
     """The network of that name and digest, among the forms our ledgers were made with."""
-    for form in MEASURED_FORMS:
+    for form, norm in product(MEASURED_FORMS, (None, *NORMS)):
         try:
-            graph = model_graph(name + form)
+            graph = normalised(model_graph(name + form), norm)
         except ExplorerError:
             continue
         if graph.digest == digest:

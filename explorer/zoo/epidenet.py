@@ -14,7 +14,8 @@ from explorer.zoo._chain import POOLS, Chain
 SUMMARY = "EpiDeNet, EOG: 2 signals x 1000 samples to 11 movements, 4,179 parameters"
 MODALITY = "eog"
 DEVICE = "gap9"
-TASK = ""
+TASK = "eog-saccades"
+WEIGHTS_DIGEST = "c65746622d77"
 OPTIONS = {"form": "same or valid: whether convolutions in time pad", "pool": "avg or max"}
 EXPECTED = {"forward_macs": 420_528, "weight_count": 4_032}
 SOURCE = Source(kind=Kind.PUBLISHED, cite="arXiv 2309.07135, widths of pulp-platform/Onnx4Deeploy")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from explorer.accuracy.episodes import Outcome
 from explorer.accuracy.published import published_accuracy
 from explorer.accuracy.trainer import EpisodeResult
 from explorer.errors import SpecError
@@ -47,9 +48,7 @@ def test_nothing_measured_is_still_drawn():
 
 
 def test_loss_curves_name_what_they_reached():
-    result = EpisodeResult(
-        accuracy_before=0.5, accuracy=0.75, nll_before=1, nll=1, losses=(2.0, 1.0)
-    )
+    result = EpisodeResult(before=Outcome(0.5, 1), after=Outcome(0.75, 1), losses=(2.0, 1.0))
     curves = losses.losses_data({"full": result})
     assert curves[0].title == "full: 50% to 75%"
     (line,) = losses.draw(curves).data

@@ -113,7 +113,7 @@ def test_training_nothing_changes_nothing(module, episode):
         (),
     )
     assert tr.first_trained_position(GRAPH, policy(0)) == len(GRAPH.layers)
-    assert tr.gradient_l1(module, GRAPH, policy(0), episode) == 0.0
+    assert tr.loss_slope(module, GRAPH, policy(0), episode) == 0.0
 
 
 def test_training_helps_and_leaves_the_module_alone(module, episode):
@@ -135,7 +135,7 @@ def test_gradient_sum_is_that_of_the_score_table(module, episode):
             + scores.columns["grad_l1_bias"][index].sum()
             for index, count in enumerate(chosen.slices)
         )
-        reached = tr.gradient_l1(module, GRAPH, chosen, episode, scores)
+        reached = tr.loss_slope(module, GRAPH, chosen, episode, scores)
         assert reached == pytest.approx(expected, rel=1e-4)
 
 

@@ -69,14 +69,14 @@ def test_a_group_can_be_stopped(module, policies):
 def test_climbing_changes_no_digit(module, episode):
     starts = [0, 3, 9, len(GRAPH.layers) - 1, len(GRAPH.layers)]
     tests = set()
-    for start, prefix in zip(starts, Prefix.climb(module, episode, starts[::-1]), strict=True):
+    for start, prefix in zip(starts, group.climb(module, episode, starts[::-1]), strict=True):
         assert prefix.start == start
         direct = Prefix.of(module, episode, start)
         for part in ("support", "views", "queries"):
             climbed, made = getattr(prefix, part), getattr(direct, part)
             assert climbed.keys() == made.keys()
             assert all(torch.equal(climbed[name], made[name]) for name in made)
-        tests.add(prefix.test(module))
+        tests.add(prefix.test(module)[:2])
     assert len(tests) == 1
     assert not prefix.views
 

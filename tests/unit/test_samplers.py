@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from explorer import paths
+from explorer.accuracy.course import measured_design, task_protocol
 from explorer.accuracy.episodes import (
     MEASURED_STREAM,
     TUNING_STREAM,
@@ -18,7 +19,6 @@ from explorer.accuracy.episodes import (
     sample_varying_episode,
     varying_shots,
 )
-from explorer.accuracy.finetune import measured_design, task_protocol
 from explorer.accuracy.records import LARGEST_SUPPORT, VARYING, Protocol
 from explorer.accuracy.tasks import TaskData, load_task
 from explorer.design import LayerAxes, nothing

@@ -1,4 +1,5 @@
 import os
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -10,7 +11,11 @@ from explorer.accuracy.episodes import prototype_logits, pseudo_query_loss, samp
 from explorer.accuracy.tasks import TaskData, load_task
 from explorer.errors import MissingDataError, SpecError
 
-VISION = [name for name in catalog.names("task") if name != "digits"]
+VISION = [
+    name
+    for name in catalog.names("task")
+    if "side" in signature(catalog.load("task", name).load).parameters
+]
 
 
 def tiny_task(**changes) -> TaskData:

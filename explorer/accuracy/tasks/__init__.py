@@ -1,8 +1,9 @@
-"""Entries: one task a file, `SUMMARY` and `load() -> TaskData`; and folders of images.
+"""Entries: one task a file, `SUMMARY` and `load() -> Task`; and a user's own data by path.
 
-An entry whose `load` takes a `side` makes images of any size; others have their own.
-A task is labelled images and the classes its episodes are drawn from. Images stay
-whole numbers until an episode asks for them, so a data set costs little memory.
+A task of images is labelled images and the classes its episodes are drawn from; an entry
+whose `load` takes a `side` makes images of any size, others have their own. Images stay
+whole numbers until an episode asks for them, so a data set costs little memory. A task of
+signals (`_signals.py`) is labelled windows of a source and a target domain.
 """
 
 import hashlib
@@ -14,7 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explorer import catalog
+from explorer.accuracy.tasks._own_signals import check_signals, is_signals, load_signals
+from explorer.accuracy.tasks._signals import SignalTask
 from explorer.errors import SpecError
+
+__all__ = ["SignalTask", "Task", "TaskData", "check_task", "load_task", "task_for"]
 
 Images = NDArray[np.float32]
 MAX_WAYS = 5
@@ -77,29 +82,36 @@ class TaskData:
         return (unit - np.float32(0.5)) / np.float32(0.5) if self.signed else unit
 
 
+Task = TaskData | SignalTask
+
+
 @lru_cache(maxsize=2)
-def load_task(name: str, side: int | None = None) -> TaskData:
-    """The task of that name, or of a folder's path; the last two stay in memory.
+def load_task(name: str, side: int | None = None) -> Task:
+    """The task of that name, or of a path to a user's own data; the last two stay in memory.
 
     `side` is asked of tasks that can be made at any; None means the task's own.
     """
-    folder = catalog.task_folder(name)
+    path = catalog.task_path(name)
     wanted = {} if side is None else {"side": side}
-    if folder is not None:
+    if path is not None and is_signals(path):
+        return load_signals(name, path)
+    if path is not None:
         from explorer.accuracy.tasks._folder import load_folder
 
-        return load_folder(name, folder, **wanted)
+        return load_folder(name, path, **wanted)
     load = catalog.load("task", name).load
-    task: TaskData = load(**wanted) if "side" in signature(load).parameters else load()
+    task: Task = load(**wanted) if "side" in signature(load).parameters else load()
     return task
 
 
-def task_for(name: str, input_shape: tuple[int, ...]) -> TaskData:
+def task_for(name: str, input_shape: tuple[int, ...]) -> Task:
     """A task as a network of that input reads it; SpecError when it does not fit.
 
     Line drawings, of one channel, fit networks of any number of channels.
     """
     task = load_task(name, input_shape[-1])
+    if isinstance(task, SignalTask):
+        return task.reshaped(input_shape)
     if task.pixels.shape[1] == 1:
         task = replace(task, channels=input_shape[0])
     if task.input_shape != input_shape:
@@ -108,11 +120,13 @@ def task_for(name: str, input_shape: tuple[int, ...]) -> TaskData:
 
 
 def check_task(name: str) -> None:
-    """Raise where no such task can be: an unknown name, or a folder without classes."""
-    folder = catalog.task_folder(name)
-    if folder is None:
+    """Raise where no such task can be: an unknown name, no such file, a folder without classes."""
+    path = catalog.task_path(name)
+    if path is None:
         catalog.load("task", name)
-        return
-    from explorer.accuracy.tasks._folder import class_files
+    elif is_signals(path):
+        check_signals(path)
+    else:
+        from explorer.accuracy.tasks._folder import class_files
 
-    class_files(folder)
+        class_files(path)

@@ -1,0 +1,101 @@
+"""What a run is measured on: episodes or lessons drawn under a protocol, and with which setup."""
+
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from explorer.accuracy.episodes import MEASURED_STREAM, Episode, protocol_episode
+from explorer.accuracy.lessons import LESSON_SETUP, Lesson, check_outputs, sample_lesson
+from explorer.accuracy.records import (
+    FIXED,
+    VARYING_MOST,
+    AnyProtocol,
+    LessonProtocol,
+    Protocol,
+)
+from explorer.accuracy.tasks import SHOTS, SignalTask, Task
+from explorer.accuracy.torch_bridge import GraphModule
+from explorer.design import Design, TrainingSetup, UpdatePolicy
+from explorer.device import first_problem
+from explorer.errors import SpecError
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """Draws what runs are measured on, and says how they train on it.
+
+    SpecError where the protocol is not of the task's kind, or the module not for the task.
+    """
+
+    module: GraphModule
+    task: Task
+    rules: AnyProtocol
+    setup: TrainingSetup
+    seed: int
+
+    def __post_init__(self) -> None:
+        if isinstance(self.task, SignalTask) != isinstance(self.rules, LessonProtocol):
+            kind = "lessons" if isinstance(self.task, SignalTask) else "episodes"
+            raise SpecError.of("protocol", self.rules.words, f"{kind}, as task {self.task.name} is")
+        if isinstance(self.task, SignalTask):
+            check_outputs(self.module, self.task)
+            if self.setup.norm not in (None, self.module.graph.norm):
+                raise SpecError.of(
+                    "norm", self.setup.norm, f"{self.module.graph.norm}, as the weights are"
+                )
+
+    @property
+    def schedule(self) -> str:
+        """How the rate goes: constant or cosine."""
+        return self.rules.schedule if isinstance(self.rules, LessonProtocol) else "constant"
+
+    def draw(self, index: int, stream: int = MEASURED_STREAM) -> Episode | Lesson:
+        """Episode or lesson `index`; streams never share a draw."""
+        if isinstance(self.task, SignalTask):
+            assert isinstance(self.rules, LessonProtocol)
+            return sample_lesson(
+                self.task, self.rules, self.setup, seed=self.seed, index=index, stream=stream
+            )
+        assert isinstance(self.rules, Protocol)
+        return protocol_episode(self.task, self.rules, seed=self.seed, index=index, stream=stream)
+
+
+def task_protocol(task: Task, sampler: str = FIXED, **changes: int | None) -> AnyProtocol:
+    """What runs on a task use unless told otherwise, so that they can be paired.
+
+    `changes` replaces steps, and of images ways, shots or query_count, where it is not None.
+    """
+    given = {name: value for name, value in changes.items() if value is not None}
+    try:
+        if isinstance(task, SignalTask):
+            if given.keys() - {"steps"} or sampler != FIXED:
+                raise SpecError.of(
+                    f"protocol of task {task.name}",
+                    given or sampler,
+                    "steps; ways, shots, queries and a sampler are for images",
+                )
+            return LessonProtocol.model_validate(given)
+        usual = {"ways": task.ways, "shots": SHOTS, "query_count": task.query_count}
+        usual = usual if sampler == FIXED else VARYING_MOST
+        return Protocol.model_validate({**usual, **given, "sampler": sampler})
+    except ValidationError as error:
+        raise SpecError(f"protocol: {first_problem(error)}") from None
+
+
+def measured_design(
+    policy: UpdatePolicy, protocol: AnyProtocol, setup: TrainingSetup | None = None
+) -> Design:
+    """A policy with the setup that a measurement of it runs under."""
+    return Design(policy=policy, setup=measured_setup(protocol, setup))
+
+
+def measured_setup(protocol: AnyProtocol, setup: TrainingSetup | None = None) -> TrainingSetup:
+    """The setup a measurement runs under.
+
+    Episodes: support and view in one batch, Adam. Lessons: `setup`, or a batch of eight and
+    SGD with momentum.
+    """
+    if isinstance(protocol, LessonProtocol):
+        return LESSON_SETUP if setup is None else setup
+    batch = 2 * protocol.support_count
+    return TrainingSetup(micro_batch=batch, optimizer="adam", update_timing="deferred")

@@ -1,0 +1,34 @@
+"""Figures of merit of a classifier beside its accuracy, from logits [N, K] and labels [N]."""
+
+import warnings
+
+import numpy as np
+
+from explorer.units import FloatArray, IntArray
+
+METRICS = ("accuracy", "macro_f1", "macro_auroc")
+
+
+def scores(logits: FloatArray, labels: IntArray) -> dict[str, float | None]:
+    """Accuracy, macro F1 and macro AUROC (each class against the rest), as shares.
+
+    Means are over the classes that the labels have; AUROC is None where they have one.
+    """
+    from sklearn.metrics import f1_score, roc_auc_score
+
+    present = np.unique(labels)
+    predicted = logits.argmax(axis=1)
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares = shifted / shifted.sum(axis=1, keepdims=True)
+    auroc = None
+    if len(present) > 1:
+        found = [roc_auc_score(labels == label, shares[:, label]) for label in present]
+        auroc = float(np.mean(found))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        f1 = f1_score(labels, predicted, labels=present, average="macro", zero_division=0)
+    return {
+        "accuracy": float((predicted == labels).mean()),
+        "macro_f1": float(f1),
+        "macro_auroc": auroc,
+    }

@@ -1,0 +1,154 @@
+"""Train a network on the source domain of a task of signals; weights and card to data_cache.
+
+    EXPLORER_DATA=... python scripts/train_signals.py mi-bminet --steps 100
+    EXPLORER_DATA=... python scripts/train_signals.py mi-bminet --steps 100 --norm bn
+
+Any network of the catalogue whose input the task has; its own task if none is named. The
+card holds the figures on the held-out part of the source and on the target before any
+fine-tuning, beside chance and linear baselines trained on the same signals.
+"""
+
+import argparse
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+import sklearn
+import torch
+from linear_baseline import Figures, logistic, spatial_patterns
+
+from explorer import Session
+from explorer.accuracy.lessons import LESSON_SETUP, make_lesson
+from explorer.accuracy.pretrain import seeded_module
+from explorer.accuracy.source import LEARNING_RATE, SOURCE_BATCH, SOURCE_STEPS, train_source
+from explorer.accuracy.tasks import SignalTask, task_for
+from explorer.accuracy.torch_bridge import GraphModule, save_weights, state_digest
+from explorer.paths import data_cache
+from explorer.search.sources import model_graph
+
+CARD = """# {name}
+
+{parameters} parameters, norm {norm}, trained by us on the source domain of `{task}`.
+Graph digest `{graph}`, weight digest `{weights}`, data digest `{data}`.
+
+- **Command**: `python scripts/train_signals.py {command}` ({seconds:.0f} s on one CPU core)
+- **Versions**: Python {python}, torch {torch}, numpy {numpy}, scikit-learn {sklearn}
+- **Data**: {summary}
+
+  Trained on {trained} signals of the source; {held_out} of other groups are held out for good.
+- **Training**: {steps} steps of Adam at {rate:g} falling to 0 (cosine), batch {batch},
+  cross-entropy with classes weighted alike, no augmentation.
+- **Licence of the weights**: that of this project; the data keep their own.
+
+| tested on | classifier, trained on the source | accuracy | macro F1 | macro AUROC |
+|---|---|---|---|---|
+{rows}
+
+Classes: {classes}. Figures of the target are before any fine-tuning, on all of its signals.
+"""
+
+
+def main() -> None:
+    """Train, test and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("--task")
+    parser.add_argument("--norm")
+    parser.add_argument("--steps", type=int, default=SOURCE_STEPS)
+    parser.add_argument("--batch", type=int, default=SOURCE_BATCH)
+    parser.add_argument("--lr", type=float, default=LEARNING_RATE)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=data_cache() / "models")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    session = Session(model=options.model, task=options.task, norm=options.norm, policy="none")
+    graph, task_name = session.graph, session.task_name
+    task = task_for(task_name, graph.input_shape)
+    if not isinstance(task, SignalTask):
+        parser.error(f"{task_name} is a task of images")
+    began = time.perf_counter()
+    trained = train_source(
+        seeded_module(graph, options.seed),
+        task,
+        steps=options.steps,
+        batch=options.batch,
+        learning_rate=options.lr,
+        seed=options.seed,
+    )
+    seconds = time.perf_counter() - began
+    own_form = graph.digest == model_graph(graph.name).digest
+    stem = graph.name if own_form else f"{graph.name}-{graph.digest}"
+    save_weights(trained.module, options.out / f"{stem}.safetensors")
+    card = CARD.format(
+        name=stem,
+        parameters=graph.parameter_count,
+        norm=graph.norm,
+        task=task_name,
+        graph=graph.digest,
+        weights=state_digest(trained.module),
+        data=task.digest,
+        command=_command(options),
+        seconds=seconds,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        numpy=np.__version__,
+        sklearn=sklearn.__version__,
+        summary=_about(task_name),
+        trained=trained.trained_count,
+        held_out=trained.held_out_count,
+        steps=options.steps,
+        rate=options.lr,
+        batch=options.batch,
+        rows="\n".join(_rows(trained.module, task)),
+        classes=", ".join(task.class_names),
+    )
+    (options.out / f"{stem}.md").write_text(card, "utf-8")
+    print(card)
+
+
+def _rows(module: GraphModule, task: SignalTask) -> list[str]:
+    """Of each domain's tests: chance, linear classifiers, the network."""
+    trained, held_out = task.source_split()
+    target = np.flatnonzero(task.is_target)
+    rows = []
+    for name, tested in (("source, held out", held_out), ("target", target)):
+        share = np.bincount(task.labels[tested]).max() / len(tested)
+        rows.append(f"| {name} ({len(tested)}) | the commonest class | {share:.3f} | | 0.5 |")
+        rows.append(_row(name, "logistic regression", logistic(task, trained, tested)))
+        if len(task.class_names) == 2:
+            figures = spatial_patterns(task, trained, tested)
+            rows.append(_row(name, "common spatial patterns", figures))
+        lesson = make_lesson(
+            task, trained, tested, setup=LESSON_SETUP, steps=1, rng=np.random.default_rng(0)
+        )
+        figures = dict(lesson.cut(module, 0).test(module).metrics)
+        rows.append(_row(name, "**the network**", figures))
+    return rows
+
+
+def _row(tested: str, classifier: str, figures: Figures) -> str:
+    values = " | ".join("" if value is None else f"{value:.3f}" for value in figures.values())
+    return f"| {tested} | {classifier} | {values} |"
+
+
+def _about(task_name: str) -> str:
+    """The first paragraphs of the task's own description, as one."""
+    from explorer import catalog
+
+    text = catalog.load("task", task_name).__doc__ or ""
+    return " ".join(text.split())
+
+
+def _command(options: argparse.Namespace) -> str:
+    usual = {"batch": SOURCE_BATCH, "lr": LEARNING_RATE, "seed": 0, "task": None, "norm": None}
+    given = {"steps": options.steps} | {
+        name: getattr(options, name)
+        for name in ("norm", "task", "batch", "lr", "seed")
+        if getattr(options, name) != usual[name]
+    }
+    return " ".join([options.model, *(f"--{name} {value}" for name, value in given.items())])
+
+
+if __name__ == "__main__":
+    main()
