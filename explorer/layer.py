@@ -64,7 +64,7 @@ class LayerSpec:
         if min(self.stride, self.groups, *self.kernel, *self.dilation) < 1 or min(self.padding) < 0:
             allowed = "stride, groups, kernel, dilation >= 1, padding >= 0"
             raise SpecError.of(f"{self.name}", self, allowed)
-        if self.axis < 0 or (self.op in SLICED_OPS and self.axis >= len(self.out_shape)):
+        if not 0 <= self.axis < len(self.out_shape):
             raise SpecError.of(f"{self.name}.axis", self.axis, f"0 to {len(self.out_shape) - 1}")
         if self.op in ARGUMENTS and len(self.args) not in ARGUMENTS[self.op][0]:
             raise SpecError.of(f"{self.name}.args", self.args, ARGUMENTS[self.op][1])
