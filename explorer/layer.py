@@ -94,6 +94,12 @@ def _exact(number: float) -> float:
 
 
 ANY_COUNT = range(1, 9)
+INPUT_COUNTS = {
+    **dict.fromkeys(SOURCES, range(1)),
+    **dict.fromkeys(("add", "shift", "concat"), range(1, 10_000)),
+    **dict.fromkeys(("mul", "matmul"), range(2, 3)),
+    "attention": range(3, 5),
+}
 ARGUMENTS = {
     "transpose": (ANY_COUNT, "the order of the sample's axes"),
     "mean": (ANY_COUNT, "the axes of the sample that are averaged"),
@@ -121,6 +127,10 @@ def check_shape(layer: LayerSpec, inputs: Sequence[Shape]) -> None:
     rule = _RULES.get(layer.op)
     if rule is None:
         return
+    allowed = INPUT_COUNTS.get(layer.op, range(1, 2))
+    if len(inputs) not in allowed:
+        counts = " or ".join(str(count) for count in allowed[:2])
+        raise SpecError.of(f"{layer.name}.inputs", len(inputs), f"{counts} of a {layer.op}")
     expected = rule(layer, inputs)
     if layer.out_shape != expected:
         raise SpecError.of(f"{layer.name}.out_shape", layer.out_shape, str(expected))
