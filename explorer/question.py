@@ -24,7 +24,7 @@ DEFAULT_POLICY = "default"
 class Question:
     """What is asked about, and under which setup.
 
-    `device` may be a path to a TOML, `policy` a spec or a path to a policy JSON or to a
+    `model` may be a path to a network JSON, `device` to a TOML, `policy` a spec or a path to a policy JSON or to a
     tiny-training YAML, `task` a folder whose subfolders are classes of images. `task`, `norm`,
     `precision` None mean the model's task, the network's own norm, the device's precision; the
     policy `default` is a published scheme where there is one. `reserve_bytes` of RAM and
