@@ -7,11 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from explorer import catalog
+from explorer.costmodel.detail import report
+from explorer.design import TrainingSetup
 from explorer.errors import ExplorerError, SpecError
 from explorer.network import NetworkDocument, load_network
 from explorer.session import Session
-from tests.helpers import small_graphs
-from tests.operator_nets import gated_net, wide_graphs
+from tests.helpers import batch_of, device_for, policy_of, small_graphs
+from tests.operator_nets import gated_net, product_net, wide_graphs
 
 NETWORKS = [
     *small_graphs(),
@@ -95,3 +97,39 @@ def test_any_damage_is_an_error_of_ours_or_a_network(data, tmp_path_factory):
 
 def vars_of(layer):
     return {"op": layer.op}
+
+
+@pytest.mark.parametrize("graph", wide_graphs(), ids=lambda graph: graph.name)
+def test_rows_of_layers_sum_to_the_step(graph, tmp_path):
+    path = tmp_path / "net.json"
+    path.write_text(NetworkDocument.of(graph).to_json())
+    cost = Session(model=str(path), device="gap9", policy="full").cost().to_dict(layers=True)
+    rows = cost["layers"]
+    for phase in ("forward", "input_grad", "weight_grad"):
+        total = sum(row[f"{phase}_macs"] for row in rows)
+        assert total == cost["macs"][phase]
+    assert sum(row["time_s"] for row in rows) == pytest.approx(cost["step"]["time_s"])
+    assert sum(row["saved_bytes"] for row in rows) == pytest.approx(
+        cost["memory"]["saved_activation_bytes"]
+    )
+
+
+def test_a_product_takes_the_time_of_a_linear_layer_of_as_many_macs():
+    """Scores of 4 x 6 by 6 x 4 are 96 MACs, as a linear layer from 6 to 16 features."""
+    linear = NetworkDocument.model_validate(
+        {
+            "name": "linear",
+            "input_shape": [6],
+            "layers": [{"name": "layer", "op": "linear", "out_shape": [16]}],
+            "cite": "test",
+        }
+    ).graph()
+    scores = next(row for row in inference_rows(product_net()) if row["name"] == "scores")
+    assert scores["forward_macs"] == 96
+    assert scores["time_s"] == pytest.approx(inference_rows(linear)[0]["time_s"])
+
+
+def inference_rows(graph):
+    setup = TrainingSetup(micro_batch=64)  # so that weights are not what takes the time
+    designs = batch_of(graph, policy_of(graph), setup=setup)
+    return report(graph, device_for("fp32"), designs).to_dict(layers=True)["layers"]
