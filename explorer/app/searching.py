@@ -84,8 +84,8 @@ class Searching:
             self.run, self._outdated = self._outdated, None
 
     def close(self, timeout_s: float) -> None:
-        """Stop, and wait for the thread."""
-        self.optimum.stop()
+        """Stop, and wait for the threads."""
+        self.optimum.close(timeout_s)
         if self._runner is not None:
             self._runner.stop()
             self._runner.join(timeout_s)
