@@ -59,6 +59,8 @@ class ModelGraph:
                     raise SpecError.of(f"{layer.name}.inputs", producer, "an earlier layer")
             seen.add(layer.name)
             check_shape(layer, [self.shape(name) for name in self.producers(layer)])
+            if layer.op in WEIGHTED_OPS and self.weight_elements(layer) < 1:
+                raise SpecError.of(f"{layer.name}", layer, "sizes that leave it a weight")
         if not self.weighted:
             raise SpecError.of(f"{self.name}.layers", "no layer with weights", "at least one")
 

@@ -71,7 +71,7 @@ class LayerSpec:
             raise SpecError.of(f"{self.name}.padding", self.padding, "two numbers: both ends alike")
         if len(self.padding) == 4 and self.op != "conv2d":
             raise SpecError.of(f"{self.name}.padding", self.padding, f"two numbers for a {self.op}")
-        if self.axis < 0 or (self.op in SLICED_OPS and self.axis >= len(self.out_shape)):
+        if not 0 <= self.axis < len(self.out_shape):
             raise SpecError.of(f"{self.name}.axis", self.axis, f"0 to {len(self.out_shape) - 1}")
         if self.op in ARGUMENTS and len(self.args) not in ARGUMENTS[self.op][0]:
             raise SpecError.of(f"{self.name}.args", self.args, ARGUMENTS[self.op][1])
@@ -110,6 +110,12 @@ def _exact(number: float) -> float:
 
 
 ANY_COUNT = range(1, 9)
+INPUT_COUNTS = {
+    **dict.fromkeys(SOURCES, range(1)),
+    **dict.fromkeys(("add", "shift", "concat"), range(1, 10_000)),
+    **dict.fromkeys(("mul", "matmul"), range(2, 3)),
+    "attention": range(3, 5),
+}
 ARGUMENTS = {
     "transpose": (ANY_COUNT, "the order of the sample's axes"),
     "mean": (ANY_COUNT, "the axes of the sample that are averaged"),
@@ -137,6 +143,10 @@ def check_shape(layer: LayerSpec, inputs: Sequence[Shape]) -> None:
     rule = _RULES.get(layer.op)
     if rule is None:
         return
+    allowed = INPUT_COUNTS.get(layer.op, range(1, 2))
+    if len(inputs) not in allowed:
+        counts = " or ".join(str(count) for count in allowed[:2])
+        raise SpecError.of(f"{layer.name}.inputs", len(inputs), f"{counts} of a {layer.op}")
     expected = rule(layer, inputs)
     if layer.out_shape != expected:
         raise SpecError.of(f"{layer.name}.out_shape", layer.out_shape, str(expected))

@@ -32,9 +32,10 @@ DEFAULT_POLICY = "default"
 class Question:
     """What is asked about, and under which setup.
 
-    `device` may be a path to a TOML, `policy` a spec or a path to a policy JSON or to a
-    tiny-training YAML, `task` a folder whose subfolders are classes of images. `task`, `norm`,
-    `precision` None mean the model's task, the network's own norm, the device's precision; the
+    `model` may be a path to a network JSON, `device` to a TOML, `policy` a spec or a path to a
+    policy JSON or to a tiny-training YAML, `task` a folder whose subfolders are classes of
+    images. `task`, `norm`, `precision` None mean the model's task (a path has none), the
+    network's own norm, the device's precision; the
     policy `default` is a published scheme where there is one. `reserve_bytes` of RAM and
     `flash_reserve_bytes` of flash belong to the application. An adaptation is `steps` weight
     updates over `samples` kept samples; None means 40 passes over them, rounded up to whole

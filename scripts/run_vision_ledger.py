@@ -21,7 +21,7 @@ from ledger_sweep import sweep
 from explorer import Session
 from explorer.accuracy.episodes import SHOTS
 from explorer.accuracy.records import Ledger, Protocol
-from explorer.accuracy.torch_bridge import model_module
+from explorer.accuracy.torch_bridge import loaded_module, model_module
 from explorer.design import LayerAxes, UpdatePolicy
 from explorer.paths import data_cache
 
@@ -43,6 +43,8 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=5)
     parser.add_argument("--known-episodes", type=int, default=20)
     parser.add_argument("--tuning-episodes", type=int, default=2)
+    parser.add_argument("--weights", type=Path, help="from `explorer pretrain`; else its own")
+    parser.add_argument("--limit", type=int, help="stop after so many new designs")
     parser.add_argument("--ledger", type=Path)
     options = parser.parse_args()
     session = Session(model=options.model, task=options.task, device=options.device)
@@ -51,12 +53,13 @@ def main() -> None:
     sweep(
         Ledger(options.ledger or data_cache() / "runs" / name),
         graph,
-        model_module(graph),
+        loaded_module(graph, options.weights) if options.weights else model_module(graph),
         options.task,
         planned(session, options.known_episodes, options.episodes),
         protocol=Protocol(ways=options.ways, shots=SHOTS, query_count=options.queries),
         seed=SEED,
         tuning_episodes=options.tuning_episodes,
+        limit=options.limit,
     )
 
 

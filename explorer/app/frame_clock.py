@@ -55,11 +55,11 @@ class FrameClock(anywidget.AnyWidget):
         if not self.is_attended:
             await asyncio.sleep(_UNATTENDED_PAUSE_S)
             return
-        painted = asyncio.Event()
+        painted, loop = asyncio.Event(), asyncio.get_running_loop()
 
         def wake(_: object) -> None:
-            if self.ack >= self.seq:
-                painted.set()
+            if self.ack >= self.seq:  # some kernels hear widgets in another thread
+                loop.call_soon_threadsafe(painted.set)
 
         self.observe(wake, "ack")
         try:

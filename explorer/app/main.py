@@ -335,8 +335,7 @@ class App:
             self.failure = news.error
             self.message.value = error_html(f"search failed: {news.error}")
         self._take_settings()
-        if self._is_search_old():
-            self.searching.outdate()
+        self.searching.age(is_old=self._is_search_old())
         self.searching.take_share()
         has_measured, error = self.measuring.take()
         if has_measured:

@@ -37,6 +37,13 @@ class Optimum:
             self._worker.stop()
         self._worker = None
 
+    def close(self, timeout_s: float) -> None:
+        """Give up and wait for the thread: a solver must not be cut off while it works."""
+        worker = self._worker
+        self.stop()
+        if worker is not None:
+            worker.join(timeout_s)
+
     @property
     def is_active(self) -> bool:
         """Whether an answer is awaited."""

@@ -18,6 +18,7 @@ from explorer.app.searching import Searching
 from explorer.app.view import Selection, View
 from explorer.costmodel.report import Cost
 from explorer.figures import arena, history, network, parallel, spending
+from explorer.search.candidates import CandidateTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +176,7 @@ class SearchPane:
         """Parallel coordinates of what was found, or of the known policies; the hypervolume."""
         found, searching = shown.view.found, shown.searching
         table = shown.view.known if found is None else found.table
-        row = shown.chosen.row if shown.chosen.table is table else None
+        row = _row_in(table, shown.chosen)
         self._lines.show(parallel.draw(parallel.parallel_data(table, row)))
         self.words.value = search_words(searching)
         if not searching.volumes:
@@ -186,6 +187,13 @@ class SearchPane:
             lines["optimum of the proxy"] = searching.volumes[-1][1] / searching.share
         runs = {f"{searching.sampler}, seed {searching.seed}": searching.volumes}
         self._volumes.show(history.draw(history.history_data(runs, lines)))
+
+
+def _row_in(table: CandidateTable, chosen: Selection) -> int | None:
+    """The row of a selection; known policies are among the candidates of a search by name."""
+    if chosen.table is table:
+        return chosen.row
+    return table.labels.index(chosen.label) if chosen.label in table.labels else None
 
 
 def search_words(searching: Searching) -> str:

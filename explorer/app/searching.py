@@ -34,6 +34,7 @@ class Searching:
         self._runner: Runner | None = None
         self.optimum = Optimum(wake)
         self.run = state.Run()
+        self._outdated: state.Run | None = None
         self.session: Session | None = None
         self.sampler = ""
         self.seed = 0
@@ -45,6 +46,7 @@ class Searching:
         bar = self._bar
         self.optimum.stop()
         self.front, self.volumes, self.session = None, [], session
+        self._outdated = None
         self.sampler, self.seed = bar.sampler.value, bar.seed.value
         self.run = state.reduce(self.run, state.Started(total=bar.trials.value))
         asked = (bar.trials.value, self.sampler, self.seed)
@@ -71,14 +73,19 @@ class Searching:
             self.run = state.reduce(self.run, state.StopAsked())
             self._wake()
 
-    def outdate(self) -> None:
-        """The controls ask about other designs now."""
-        self.optimum.stop()
-        self.run = state.reduce(self.run, state.Outdated())
+    def age(self, *, is_old: bool) -> None:
+        """Whether the controls ask about other designs now; undone, the run is shown again."""
+        if is_old:
+            self.optimum.stop()
+            if self.run.phase in (state.Phase.DONE, state.Phase.FAILED):
+                self._outdated = self.run
+            self.run = state.reduce(self.run, state.Outdated())
+        elif self._outdated is not None:
+            self.run, self._outdated = self._outdated, None
 
     def close(self, timeout_s: float) -> None:
-        """Stop, and wait for the thread."""
-        self.optimum.stop()
+        """Stop, and wait for the threads."""
+        self.optimum.close(timeout_s)
         if self._runner is not None:
             self._runner.stop()
             self._runner.join(timeout_s)

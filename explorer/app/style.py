@@ -65,7 +65,7 @@ STYLE = """
   border: 0; white-space: nowrap; font-weight: normal; color: var(--jp-ui-font-color1);
   background: transparent;}
 .explorer-details th {color: var(--jp-ui-font-color2); position: sticky; top: 0;
-  background: var(--jp-layout-color0);}
+  background: var(--jp-layout-color1);}
 .explorer-details .scroll table {table-layout: fixed; min-width: 380px;}
 .explorer-details td.layer {overflow: hidden; text-overflow: ellipsis;}
 .explorer-html td.number {text-align: right; font-variant-numeric: tabular-nums;}
@@ -109,6 +109,7 @@ STYLE = """
   :is(.xlines-above, .ylines-above, .xtick, .ytick, .ticks) {stroke: var(--line) !important;}
   :is(.xaxislayer-above, .yaxislayer-above) path {stroke: var(--line) !important;}
   :is(.point, .legendpoints path)[style*="stroke: rgb(0, 0, 0)"] {stroke: white !important;}
+  .legendpoints path[style*="stroke: rgb(51, 51, 51)"] {stroke: var(--ink) !important;}
   :is(.point, .legendpoints path)[style*="fill: rgb(51, 51, 51)"] {fill: var(--ink) !important;}
   .point[style*="stroke: rgb(255, 255, 255)"] {stroke: var(--paper) !important;}
   .hovertext path {fill: #2B2B2B !important;}

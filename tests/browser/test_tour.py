@@ -196,8 +196,8 @@ def test_tour(server: lab.Lab, page: Page) -> None:
     panels, answer = _box(page, ".explorer-panels"), _box(page, ".explorer-side")
     assert answer["x"] > panels["x"] + panels["width"] - 1
     assert abs(answer["y"] - panels["y"]) < 2
-    legend = _box(page, ".explorer-app .legend")
-    for title in page.locator(".explorer-app :is(.xtitle, .x2title, .x3title)").all():
+    legend = _box(page, ".explorer-panels .legend")
+    for title in page.locator(".explorer-panels :is(.xtitle, .x2title, .x3title)").all():
         place = title.bounding_box()
         assert place is not None
         assert place["y"] + place["height"] <= legend["y"]

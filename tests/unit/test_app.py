@@ -497,6 +497,24 @@ def test_a_question_can_be_undone_and_redone() -> None:
     driven(steps)
 
 
+def test_going_back_to_what_was_searched_shows_its_run_again() -> None:
+    async def steps(app: App) -> None:
+        app.search(trials=20)
+        await app.wait(60)
+        app.controls.batch.value = 2
+        await app.wait(30)
+        assert app.run.phase is Phase.IDLE
+        app.controls.undo.click()
+        await app.wait(30)
+        assert app.run.phase is Phase.DONE
+        assert "done</b> 20/20" in app.search_bar.status.value
+        app.controls.redo.click()
+        await app.wait(30)
+        assert app.run.phase is Phase.IDLE
+
+    driven(steps, Session(model="digits-cnn"))
+
+
 def test_tabs_describe_what_is_selected() -> None:
     async def steps(app: App) -> None:
         _, network, memory, spent, search, _, evidence = app.tabs.box.children

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from explorer.accuracy import episodes, group
 from explorer.accuracy import finetune as ft
-from explorer.accuracy import group
 from explorer.accuracy.episodes import Prefix, sample_episode
 from explorer.accuracy.progress import CancelledError, Ticker
 from explorer.accuracy.records import Protocol
@@ -79,6 +79,17 @@ def test_climbing_changes_no_digit(module, episode):
         tests.add(prefix.test(module)[:2])
     assert len(tests) == 1
     assert not prefix.views
+
+
+def test_larger_parts_of_another_device_change_only_the_last_digits(module, episode, monkeypatch):
+    start = len(GRAPH.layers) // 2
+    parts = Prefix.of(module, episode, start)
+    monkeypatch.setitem(episodes.PART_IMAGES, "cpu", episodes.PART_IMAGES["cuda"])
+    whole = Prefix.of(module, episode, start)
+    for name, kept in parts.views.items():
+        assert torch.allclose(whole.views[name], kept, atol=1e-5)
+    assert whole.test(module) == pytest.approx(parts.test(module), rel=1e-5)
+    assert torch.allclose(whole.loss(module, 9), parts.loss(module, 9), rtol=1e-5)
 
 
 def test_layers_below_run_once_for_all(module, policies, episode, monkeypatch):

@@ -1,0 +1,179 @@
+"""Modules of our own through the trace: every form of an operator, and what it refuses."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import explorer
+from explorer import catalog
+from explorer.accuracy.torch_bridge import build_module, loaded_module
+from explorer.accuracy.tracing import trace
+from explorer.cli import run
+from explorer.costmodel.evaluate import evaluate
+from explorer.errors import SpecError, UnsupportedOpError
+from explorer.network import load_network
+from tests.helpers import batch_of, device_for, policy_of
+
+pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore")]
+
+
+class Sound(nn.Module):
+    """Convolutions over time, gates, recurrent layers, a transposed convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv1d(2, 8, 5, stride=2, padding=2)
+        self.norm = nn.BatchNorm1d(8)
+        self.gate = nn.Conv1d(8, 16, 3, padding="same", dilation=2)
+        self.up = nn.ConvTranspose1d(8, 6, 4, stride=2, padding=1)
+        self.rows = nn.GRU(6, 5, num_layers=2, batch_first=True, bidirectional=True)
+        self.memory = nn.LSTM(10, 4, batch_first=True, bias=False)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, signal):
+        values = functional.leaky_relu(self.norm(self.stem(signal)), 0.2)
+        values = functional.glu(self.gate(values), dim=1)
+        left, right = values.chunk(2, dim=1)
+        values = torch.cat([right * torch.sigmoid(left), functional.elu(left)], dim=1)
+        values = self.up(values).transpose(1, 2)
+        values = self.memory(self.rows(values)[0])[0]
+        return self.head(values.mean(dim=1))
+
+
+class Look(nn.Module):
+    """Squeeze-and-excite, pools, attention with the samples on another axis for a while."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.norm = nn.GroupNorm(4, 8)
+        self.reduce, self.excite = nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1)
+        self.scale = nn.Parameter(torch.full((8, 1, 1), 0.5))
+        self.qkv, self.out = nn.Linear(8, 24), nn.Linear(8, 8)
+        self.before = nn.LayerNorm(8)
+        self.head = nn.Sequential(nn.Linear(8, 8), nn.GELU(approximate="tanh"), nn.Linear(8, 2))
+
+    def forward(self, images):
+        maps = functional.hardswish(self.norm(self.stem(images)))
+        squeezed = functional.adaptive_avg_pool2d(maps, 1)
+        maps = maps * functional.hardsigmoid(self.excite(functional.silu(self.reduce(squeezed))))
+        maps = functional.max_pool2d(maps, 3, stride=2, padding=1) * self.scale
+        maps = functional.avg_pool2d(maps, 2)
+        tokens = maps.flatten(2).transpose(1, 2)
+        samples, count, width = tokens.shape
+        parts = self.qkv(self.before(tokens)).reshape(samples, count, 3, 2, width // 2)
+        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        tokens = tokens + self.out(mixed.transpose(1, 2).reshape(samples, count, width))
+        scores = (query @ key.transpose(-2, -1) / 2).softmax(dim=-1) @ value
+        tokens = tokens - 0.1 * scores.permute(0, 2, 1, 3).flatten(2).roll(1, dims=1)
+        return self.head(torch.tanh(tokens[:, -1]) ** 2)
+
+
+class Odd(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(4, 4), nn.Softplus())
+        self.again = nn.Linear(4, 4)
+
+    def forward(self, values):
+        values = torch.cumsum(self.inner(values), dim=1)
+        return functional.linear(self.again(values), self.again.weight)
+
+
+@pytest.mark.parametrize(("make", "shape"), [(Sound, (2, 40)), (Look, (3, 16, 16))])
+def test_a_trace_computes_what_the_module_does(make, shape):
+    torch.manual_seed(0)
+    module = make().eval()
+    made = trace(module, shape)
+    batch = torch.randn(3, *shape)
+    with torch.no_grad():
+        torch.testing.assert_close(made.module(batch), module(batch))
+    assert made.graph.parameter_count == sum(one.numel() for one in module.parameters())
+    assert made.unused == ()
+    assert made.graph.weighted[0] == "stem"
+
+
+def test_a_trace_of_a_network_of_ours_costs_the_same():
+    graph = catalog.load("model", "digits-cnn").build()
+    made = trace(build_module(graph), graph.input_shape).graph
+    assert made.weighted == graph.weighted
+    policy = policy_of(graph, 0.5, bias=True)
+    mine, theirs = (
+        evaluate(one, device_for("int8"), batch_of(one, policy)) for one in (graph, made)
+    )
+    for field in ("peak_live_bytes", "saved_activation_bytes", "forward_macs", "weight_grad_macs"):
+        assert getattr(mine, field).tolist() == getattr(theirs, field).tolist()
+    assert mine.step_time_s.tolist() == pytest.approx(theirs.step_time_s.tolist())
+
+
+def test_all_unknown_operators_are_listed_with_their_modules():
+    with pytest.raises(UnsupportedOpError) as problem:
+        trace(Odd(), (3, 4))
+    text = str(problem.value)
+    for part in ("softplus in inner.1", "cumsum in the module itself", "again.weight"):
+        assert part in text
+
+
+class Branches(nn.Module):
+    def forward(self, values):
+        return values if values.sum() > 0 else -values
+
+
+@pytest.mark.parametrize(
+    ("module", "example", "words"),
+    [
+        (Branches(), (3,), "torch.export cannot trace it"),
+        (Odd(), (), "example"),
+        (Odd(), (0, 4), "example"),
+        (Odd(), torch.zeros(4), "a batch of samples"),
+    ],
+)
+def test_what_cannot_be_traced_is_said_in_one_sentence(module, example, words):
+    with pytest.raises(SpecError, match=words):
+        trace(module, example)
+
+
+def test_a_saved_trace_is_a_model_everywhere(tmp_path):
+    torch.manual_seed(0)
+    module = Look().eval()
+    path = tmp_path / "look.json"
+    trace(module, (3, 16, 16), "look").save(path)
+    session = explorer.Session(model=str(path), device="gap9", policy="last-k:k=3", batch=2)
+    assert session.cost().model == "look"
+    document = session.export()
+    groups = explorer.apply_policy(module, document, graph=session.graph)
+    names = [group["name"] for group in groups]
+    assert names == ["out", "head.0", "head.2"]
+    trained = {name for name, one in module.named_parameters() if one.requires_grad}
+    assert trained == {f"{name}.{part}" for name in names for part in ("weight", "bias")}
+    graph = load_network(path)
+    batch = torch.randn(2, 3, 16, 16)
+    again = loaded_module(graph, path.with_suffix(".safetensors"))
+    with torch.no_grad():
+        torch.testing.assert_close(again(batch), module(batch))
+
+
+def test_the_command_writes_a_model_that_the_others_read(tmp_path, capsys):
+    code = tmp_path / "nets.py"
+    code.write_text(
+        "from torch import nn\n"
+        "def small():\n"
+        "    return nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(20, 2))\n"
+    )
+    out = tmp_path / "small.json"
+    options = ["--example", "5", "--tokens", "9", "--out", str(out), "--json"]
+    assert run(["trace", f"{code}:small", *options]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert (row["layers"], row["parameters"]) == (2, 9 * 4 + 20 * 2 + 2)
+    assert run(["cost", str(out), "gap9", "--json"]) == 0
+    cost = json.loads(capsys.readouterr().out)
+    assert cost["macs"]["forward"] == 40
+    assert run(["validate", str(out)]) == 0
+    capsys.readouterr()
+    for wrong in (f"{code}:nothing", "nowhere", f"{tmp_path}/no.py:small", "no.such.package:net"):
+        assert run(["trace", wrong, *options]) == 2
+    assert run(["trace", f"{code}:small", "--example", "5,x", "--out", str(out)]) == 2
