@@ -86,14 +86,16 @@ def test_the_weight_gradient_costs_its_share():
     assert counter.phases == {"forward": whole, "weight_grad": whole / 4, "input_grad": 0}
 
 
-def test_wide_depthwise_kernels_skip_torchs_weight_gradient():
-    """The counter knows torch's gradient; sums over pairs of positions are no such call."""
-    ours, _, images, slope = pair(5, 1, FEATURES, (3, 3))
-    ours.trained = Slices("out", None)
-    with MacCounter() as counter:
-        ours(images).backward(slope)
-    assert counter.phases["weight_grad"] == 0
-    ours.trained = None
-    with MacCounter() as counter:
-        ours(images).backward(slope)
-    assert counter.phases["weight_grad"] == 3 * 9 * FEATURES * 25
+@pytest.mark.parametrize(("kernel", "wanted"), [(5, []), (3, [(False, True)])])
+def test_wide_depthwise_kernels_skip_torchs_weight_gradient(kernel, wanted, monkeypatch):
+    ours, _, images, slope = pair(kernel, 1, FEATURES, (3, 3))
+    ours.trained = Slices("out", torch.tensor([5, 2]))
+    asked, gradients_of = [], Convolution.gradients
+
+    def watched(self, *args):
+        asked.append(args[-1])
+        return gradients_of(self, *args)
+
+    monkeypatch.setattr(Convolution, "gradients", watched)
+    ours(images).backward(slope)
+    assert asked == wanted

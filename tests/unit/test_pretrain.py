@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from explorer.accuracy import finetune, fisher, torch_bridge
+from explorer.accuracy import course, finetune, fisher, torch_bridge
 from explorer.accuracy import pretrain as offline
 from explorer.accuracy.episodes import sample_episode
 from explorer.accuracy.progress import CancelledError
@@ -193,8 +193,8 @@ def test_weights_know_their_classes_and_only_the_others_are_measured(start, tmp_
 
         return watch
 
+    monkeypatch.setattr(course, "protocol_episode", watched(course.protocol_episode))
     for module in (fisher, finetune):
-        monkeypatch.setattr(module, "protocol_episode", watched(module.protocol_episode))
         monkeypatch.setattr(module, "task_for", lambda *_: EVERY_CLASS)
     fisher.task_scores(GRAPH, "digits", episodes=1, module=loaded)
     short = Protocol(ways=5, shots=2, query_count=3, steps=1)
