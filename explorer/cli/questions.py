@@ -38,6 +38,7 @@ from explorer.errors import SpecError, check_whole
 from explorer.refining import Measure
 from explorer.search.control import SearchControl
 from explorer.search.exact import ExactFront, exact_share
+from explorer.search.named import StudyPlace, exists
 from explorer.search.openings import GENES
 from explorer.search.quantities import DEFAULT_OBJECTIVES, MEMORY_OBJECTIVES, WORDS
 from explorer.session import Session
@@ -259,7 +260,7 @@ def search(
     ] = "",
     study: Annotated[str | None, typer.Option(help="keep the study under a name")] = None,
     storage: Annotated[str | None, typer.Option(help="an Optuna storage URL")] = None,
-    join: Annotated[bool, typer.Option(help="work on a study others work on too")] = False,
+    join: Annotated[bool, typer.Option(help="only work on a study that exists already")] = False,
     exact: Annotated[
         bool, typer.Option(help="also solve the proxy's optimum and compare, some 20 s")
     ] = False,
@@ -291,6 +292,8 @@ def search(
         raise SpecError.of("study", study, "a name")
     if join and study is None:
         raise SpecError.of("join", True, "only with --study")
+    if join and study is not None and not exists(StudyPlace(name=study, storage=storage)):
+        raise SpecError.of("study", study, "one that others began, to join it")
     check_whole("measure", measure, 0)
     session = Session(
         model=model,

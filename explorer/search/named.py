@@ -163,6 +163,24 @@ class NamedStudy:
             self.study.tell(trial.number, values.tolist())
 
 
+def exists(place: StudyPlace) -> bool:
+    """Whether somebody has begun the study; SpecError when its storage cannot be opened."""
+    import optuna
+
+    if place.storage is None:
+        return Path(place.where).exists()
+    try:
+        with _database(place.storage) as storage:
+            return place.name in optuna.get_all_study_names(storage)
+    except Exception as error:
+        raise _unopened(place, error) from error
+
+
+def _unopened(place: StudyPlace, error: Exception) -> SpecError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return SpecError(f"study {place.name}: {place.where} cannot be opened: {reason}")
+
+
 @contextmanager
 def joined(place: StudyPlace, draws: Draws, question: Mapping[str, Any]) -> Iterator[NamedStudy]:
     """Work on the study at a place; SpecError when it cannot be, or asks another question."""
@@ -172,10 +190,7 @@ def joined(place: StudyPlace, draws: Draws, question: Mapping[str, Any]) -> Iter
         except SpecError:
             raise
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise SpecError(
-                f"study {place.name}: {place.where} cannot be opened: {reason}"
-            ) from error
+            raise _unopened(place, error) from error
         yield named
 
 

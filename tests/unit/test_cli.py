@@ -189,6 +189,7 @@ BAD = [
     (("search", "digits-cnn", "gap9", "--trials", "-5"), ("-5", "0")),
     (("search", "digits-cnn", "gap9", "--sampler", "nsga4"), ("nsga4", "nsga3")),
     (("search", "digits-cnn", "gap9", "--join"), ("join", "--study")),
+    (("search", "digits-cnn", "gap9", "--study", "nobodys", "--join"), ("nobodys", "join")),
     (("validate", "nowhere.json"), ("nowhere.json", "read")),
     (("export", "nowhere.json", "--out", "x.json"), ("nowhere.json", "read")),
 ]
