@@ -72,6 +72,24 @@ class LayerAxes:
         return np.where(ratios > 0, np.maximum(whole, 1), 0)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distillation:
+    """Future-guided self-distillation (Huang et al. 2025, Algorithm 2): a step looks ahead first.
+
+    What the policy leaves frozen takes a step on the true labels, in a copy; the answers of
+    that future network are soft labels with the share `soft_label_ratio` (alpha) of the loss.
+    `reuse_forward` runs the network once for both backward passes, with one set of dropout
+    masks, and keeps the tensors of both.
+    """
+
+    soft_label_ratio: float = 0.8
+    reuse_forward: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.soft_label_ratio <= 1:
+            raise SpecError.of("soft_label_ratio", self.soft_label_ratio, "0 to 1")
+
+
 @dataclass(frozen=True, kw_only=True)
 class UpdatePolicy:
     """What trains, per weighted layer [L].
@@ -81,6 +99,7 @@ class UpdatePolicy:
     `update_norm` the norm's scale. `selection` says which slices: the first, the
     best by a criterion, or `channels` lists them (one tuple a layer). `adapters` names the
     blocks that get a lite-residual adapter (explorer.adapters), which trains fully.
+    `distillation` makes each step look ahead with all that does not train.
     """
 
     family: str
@@ -93,6 +112,7 @@ class UpdatePolicy:
     selection: str = "first"
     channels: tuple[tuple[int, ...], ...] | None = None
     adapters: tuple[str, ...] = ()
+    distillation: Distillation | None = None
 
     def __post_init__(self) -> None:
         if self.channel_axis not in CHANNEL_AXES:
@@ -138,6 +158,7 @@ class UpdatePolicy:
         channel_axis: str = "out",
         selection: str = "first",
         adapters: tuple[str, ...] = (),
+        distillation: Distillation | None = None,
     ) -> "UpdatePolicy":
         """Fill in sizes; flags of biases and norms a layer does not have are dropped.
 
@@ -155,6 +176,7 @@ class UpdatePolicy:
             channel_axis=channel_axis,
             selection=selection,
             adapters=adapters,
+            distillation=distillation,
         )
 
 
@@ -231,7 +253,7 @@ class DesignBatch:
 
     `slices` int [P, L]; `update_bias`, `update_norm` bool [P, L]; `axis_in` bool [P]
     (slices along input channels); `families`, `selections` str [P]; `adapters` [P] blocks
-    with an adapter. The setup is shared by all rows.
+    with an adapter; `distillations` [P], none if not given. The setup is shared by all rows.
     """
 
     axes: LayerAxes
@@ -243,6 +265,11 @@ class DesignBatch:
     selections: tuple[str, ...]
     adapters: tuple[tuple[str, ...], ...]
     setup: TrainingSetup
+    distillations: tuple[Distillation | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.distillations:
+            object.__setattr__(self, "distillations", (None,) * len(self.slices))
 
     def __len__(self) -> int:
         return len(self.slices)
@@ -288,6 +315,7 @@ class DesignBatch:
             selections=tuple(row.selection for row in rows),
             adapters=tuple(row.adapters for row in rows),
             setup=setup,
+            distillations=tuple(row.distillation for row in rows),
         )
 
     def policy(self, row: int) -> UpdatePolicy:
@@ -301,6 +329,7 @@ class DesignBatch:
             channel_axis="in" if self.axis_in[row] else "out",
             selection=self.selections[row],
             adapters=self.adapters[row],
+            distillation=self.distillations[row],
         )
 
     def __getitem__(self, row: int) -> Design:
@@ -318,4 +347,5 @@ class DesignBatch:
             families=tuple(self.families[row] for row in index),
             selections=tuple(self.selections[row] for row in index),
             adapters=tuple(self.adapters[row] for row in index),
+            distillations=tuple(self.distillations[row] for row in index),
         )

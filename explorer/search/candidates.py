@@ -188,6 +188,7 @@ def concatenate(tables: list[CandidateTable]) -> CandidateTable:
         families=tuple(name for table in tables for name in table.designs.families),
         selections=tuple(name for table in tables for name in table.designs.selections),
         adapters=tuple(blocks for table in tables for blocks in table.designs.adapters),
+        distillations=tuple(one for table in tables for one in table.designs.distillations),
         **{
             name: np.concatenate([getattr(table.designs, name) for table in tables])
             for name in ("slices", "update_bias", "update_norm", "axis_in")
