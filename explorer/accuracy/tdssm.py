@@ -60,13 +60,14 @@ class S4d(nn.Module):
         """Signals [B, H, ...] with time last to the same shape."""
         signal = inputs.flatten(2)
         mixed = self.convolve(signal) if self.form == "fft" else self.recur(signal)
-        return (mixed + self.skip[:, None] * signal).view(inputs.shape)
+        return (mixed + self.skip[:, None] * signal).reshape(inputs.shape)
 
     def convolve(self, signal: Tensor) -> Tensor:
         """Causal convolution of [B, H, L] with the kernel, by Fourier transforms of 2 L."""
         length = signal.shape[-1]
         product = torch.fft.rfft(signal, 2 * length) * self.spectrum(length)
-        return torch.fft.irfft(product, 2 * length)[..., :length]
+        whole: Tensor = torch.fft.irfft(product, 2 * length)
+        return whole[..., :length]
 
     def recur(self, signal: Tensor) -> Tensor:
         """The same step by step, with a state of [B, H, N/2]."""
@@ -95,11 +96,15 @@ class S4d(nn.Module):
         parameters = list(self.parameters())
         if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
             self._kept = None
-            return torch.fft.rfft(self.kernel(length), 2 * length)
+            return self._transformed(length)
         stamp = (length, [(p.data_ptr(), p._version, p.dtype, p.device) for p in parameters])
         if self._kept is None or self._kept[0] != stamp:
-            self._kept = (stamp, torch.fft.rfft(self.kernel(length), 2 * length).detach())
+            self._kept = (stamp, self._transformed(length).detach())
         return self._kept[1]
+
+    def _transformed(self, length: int) -> Tensor:
+        spectrum: Tensor = torch.fft.rfft(self.kernel(length), 2 * length)
+        return spectrum
 
     def _discrete(self) -> tuple[Tensor, Tensor]:
         """A dt and the discrete C, both [H, N/2] complex."""
@@ -128,7 +133,7 @@ class CfcCell(nn.Module):
 
     def forward(self, inputs: Tensor, state: Tensor | None = None) -> Tensor:
         """Inputs [B, F] and states [B, hidden], zero if not given, to new states."""
-        masked, dense = self.weight.split((MASKED_GATES, len(GATES) - MASKED_GATES), -1)
+        masked, dense = self.weight[..., :MASKED_GATES], self.weight[..., MASKED_GATES:]
         weight = torch.cat((masked * self.mask[..., None], dense), -1)
         if state is None:
             weight = weight[:, : inputs.shape[1]]
