@@ -46,8 +46,8 @@ class LayerAxes:
         offsets = np.array([norm is not None for norm in norms])
         return cls(
             names=graph.weighted,
-            out_channels=np.array([layer.out_shape[0] for layer in layers]),
-            in_channels=np.array([graph.in_channels(layer) for layer in layers]),
+            out_channels=np.array([graph.slice_count(layer, "out") for layer in layers]),
+            in_channels=np.array([graph.slice_count(layer, "in") for layer in layers]),
             has_bias=np.array([layer.has_bias for layer in layers]) | offsets,
             has_norm=np.array(scales),
         )

@@ -7,57 +7,30 @@ in an embedding (prototype head, no parameters) or in logits.
 import hashlib
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, lru_cache
 from math import gcd, prod
 
 from explorer.errors import SpecError, UnknownNameError
+from explorer.layer import (
+    CONVOLUTIONS,
+    INPUT,
+    NORM_OPS,
+    RECURRENT_GATES,
+    WEIGHTED_OPS,
+    WHOLE_OPS,
+    LayerSpec,
+    check_shape,
+)
 from explorer.provenance import Source
 
-WEIGHTED_OPS = ("conv2d", "linear")
-NORM_OPS = ("batchnorm", "groupnorm", "frozen_batchnorm")
+__all__ = ["INPUT", "NORM_OPS", "WEIGHTED_OPS", "LayerSpec", "ModelGraph", "normalised"]
+
 NORM_OP_OF = {"bn": "batchnorm", "gn": "groupnorm", "frozen-bn": "frozen_batchnorm"}
-POOL_OPS = ("global_avgpool", "avgpool", "upsample")
-SHAPED_OPS = (*WEIGHTED_OPS, *NORM_OPS, "relu", "relu6", "add", *POOL_OPS)
 NORMS = (*NORM_OP_OF, "none")
 GROUPNORM_CHANNELS_PER_GROUP = 8
-INPUT = "input"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerSpec:
-    """One operator.
-
-    `inputs` names the producers, `()` means the network input. `groups` of a
-    groupnorm is its number of groups; windows of an avgpool lie side by side and
-    `kernel` is their size; an upsample is bilinear to any size. `block` and `role` label
-    the place in the network for block-wise policies and figures.
-    """
-
-    name: str
-    op: str
-    out_shape: tuple[int, ...]
-    inputs: tuple[str, ...] = ()
-    kernel: tuple[int, int] = (1, 1)
-    stride: int = 1
-    padding: tuple[int, int] = (0, 0)
-    groups: int = 1
-    has_bias: bool = False
-    block: str = ""
-    role: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.name or self.name == INPUT:
-            raise SpecError.of("layer.name", self.name, f"a name other than {INPUT!r}")
-        if not self.out_shape or min(self.out_shape) < 1:
-            raise SpecError.of(f"{self.name}.out_shape", self.out_shape, "positive sizes")
-        if min(self.stride, self.groups, *self.kernel) < 1 or min(self.padding) < 0:
-            raise SpecError.of(f"{self.name}", self, "stride, groups, kernel >= 1, padding >= 0")
-
-    @property
-    def out_elements(self) -> int:
-        """Elements of the output of one sample."""
-        return prod(self.out_shape)
+ADDED_FIELDS = ("axis", "dilation", "args")  # count in a digest where they are set
+DEFAULTS = {field.name: field.default for field in fields(LayerSpec)}
 
 
 @dataclass(frozen=True)
@@ -81,35 +54,9 @@ class ModelGraph:
                 if producer not in seen:
                     raise SpecError.of(f"{layer.name}.inputs", producer, "an earlier layer")
             seen.add(layer.name)
-            self._check_shape(layer)
+            check_shape(layer, [self.shape(name) for name in self.producers(layer)])
         if not self.weighted:
             raise SpecError.of(f"{self.name}.layers", "no layer with weights", "at least one")
-
-    def _check_shape(self, layer: LayerSpec) -> None:
-        """SpecError when an output shape does not follow from the inputs."""
-        inputs = [self.shape(name) for name in self.producers(layer)]
-        expected = inputs[0]
-        if layer.op == "conv2d" and len(inputs[0]) == 3:
-            if inputs[0][0] % layer.groups or layer.out_shape[0] % layer.groups:
-                raise SpecError.of(
-                    f"{layer.name}.groups", layer.groups, "a divisor of the channels"
-                )
-            sides = zip(inputs[0][1:], layer.kernel, layer.padding, strict=True)
-            side = [(size + 2 * pad - kernel) // layer.stride + 1 for size, kernel, pad in sides]
-            expected = (layer.out_shape[0], *side)
-        elif layer.op == "linear":
-            expected = layer.out_shape if len(inputs[0]) == 1 else (0,)
-        elif layer.op == "global_avgpool":
-            expected = inputs[0][:1]
-        elif layer.op == "avgpool" and len(inputs[0]) == 3:
-            windows = zip(inputs[0][1:], layer.kernel, strict=True)
-            expected = (inputs[0][0], *(size // window for size, window in windows))
-        elif layer.op == "upsample" and len(inputs[0]) == len(layer.out_shape) == 3:
-            expected = (inputs[0][0], *layer.out_shape[1:])
-        elif layer.op == "add" and any(shape != inputs[0] for shape in inputs):
-            raise SpecError.of(f"{layer.name}.inputs", inputs, "equal shapes")
-        if layer.op in SHAPED_OPS and layer.out_shape != expected:
-            raise SpecError.of(f"{layer.name}.out_shape", layer.out_shape, str(expected))
 
     def __hash__(self) -> int:
         return hash((self.name, self.digest))
@@ -124,6 +71,14 @@ class ModelGraph:
     def _by_name(self) -> dict[str, LayerSpec]:
         return {layer.name: layer for layer in self.layers}
 
+    def position(self, tensor: str) -> int:
+        """Position of the layer that makes a tensor; the number of layers for the input."""
+        return self._positions[tensor]
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {name: at for at, name in enumerate([*self._by_name, INPUT])}
+
     @cached_property
     def weighted(self) -> tuple[str, ...]:
         """Names of the layers that have weights (axis L), from input to output."""
@@ -133,7 +88,12 @@ class ModelGraph:
     def digest(self) -> str:
         """Twelve hexadecimal digits over structure; names of blocks do not count."""
         rows = [
-            {k: v for k, v in asdict(layer).items() if k not in ("block", "role")}
+            {
+                field: value
+                for field, value in asdict(layer).items()
+                if field not in ("block", "role")
+                and (field not in ADDED_FIELDS or value != DEFAULTS[field])
+            }
             for layer in self.layers
         ]
         text = json.dumps([list(self.input_shape), rows], sort_keys=True)
@@ -141,7 +101,7 @@ class ModelGraph:
 
     def producers(self, layer: LayerSpec) -> tuple[str, ...]:
         """Names of the tensors a layer reads; the network input is `input`."""
-        return layer.inputs or (INPUT,)
+        return layer.inputs or (() if layer.op == "parameter" else (INPUT,))
 
     def shape(self, tensor: str) -> tuple[int, ...]:
         """Shape of one sample of a tensor, named by its producer."""
@@ -149,13 +109,31 @@ class ModelGraph:
 
     def in_channels(self, layer: LayerSpec) -> int:
         """Channels (or features) of the first input of a layer."""
-        return self.shape(self.producers(layer)[0])[0]
+        return self.shape(self.producers(layer)[0])[layer.axis]
+
+    def slice_count(self, layer: LayerSpec, channel_axis: str) -> int:
+        """How many slices of a layer's weights can train along `out` or `in`; 1 is all or none."""
+        if layer.op in WHOLE_OPS:
+            return 1
+        return layer.channels if channel_axis == "out" else self.in_channels(layer)
 
     def weight_elements(self, layer: LayerSpec) -> int:
-        """Elements of a layer's weight tensor; 0 when it has none."""
-        if layer.op not in WEIGHTED_OPS:
-            return 0
-        return layer.out_shape[0] * (self.in_channels(layer) // layer.groups) * prod(layer.kernel)
+        """Elements of a layer's weight tensor; 0 when it has none.
+
+        Of a recurrent layer all weights and biases.
+        """
+        if layer.op in (*CONVOLUTIONS, "linear"):
+            return layer.channels * (self.in_channels(layer) // layer.groups) * prod(layer.kernel)
+        if layer.op == "layernorm":
+            return layer.channels
+        if layer.op == "parameter":
+            return layer.out_elements
+        if layer.op == "embedding":
+            return layer.whole(0) * layer.out_shape[-1]
+        if layer.op in RECURRENT_GATES:
+            features = self.shape(self.producers(layer)[0])[-1]
+            return recurrent_weights(layer, features, layer.whole(3))
+        return 0
 
     def norm_of(self, name: str) -> str | None:
         """Name of the norm layer that reads this layer's output, if any."""
@@ -178,9 +156,17 @@ class ModelGraph:
         """Weights, biases and norm scales and offsets."""
         total = 0
         for layer in self.layers:
-            total += self.weight_elements(layer) + layer.has_bias * layer.out_shape[0]
+            total += self.weight_elements(layer) + layer.has_bias * layer.channels
             total += 2 * layer.out_shape[0] if layer.op in NORM_OPS else 0
         return total
+
+
+def recurrent_weights(layer: LayerSpec, features: int, biases: int) -> int:
+    """Elements of the matrices of a GRU or LSTM over `features`, with two bias vectors a gate."""
+    hidden, depth, directions = (layer.whole(position) for position in range(3))
+    inside = [features] + [hidden * directions] * (depth - 1)
+    rows = RECURRENT_GATES[layer.op] * hidden * directions
+    return sum(rows * (size + hidden + 2 * biases) for size in inside)
 
 
 def normalised(graph: ModelGraph, norm: str | None) -> ModelGraph:

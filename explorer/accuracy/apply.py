@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from explorer.accuracy.scores import ScoreTable
-from explorer.accuracy.torch_bridge import slice_mask
+from explorer.accuracy.slices import LayerWeights, layer_weights
 from explorer.adapters import trained_parts
 from explorer.design import UpdatePolicy
 from explorer.document import LayerChoice, PolicyDocument, choices_of
@@ -61,14 +61,14 @@ def apply_choices(
 ) -> list[dict[str, object]]:
     """The same for the layers of a policy alone; a layer of another size is refused first."""
     for choice in choices:
-        _check_size(_submodule(module, choice.name), choice)
+        _check_size(layer_weights(module, choice.name), choice)
     for handle in _HOOKS.pop(module, []):
         handle.remove()
     handles: list[RemovableHandle] = []
     module.requires_grad_(False)
     groups: list[dict[str, object]] = []
     for choice in choices:
-        layer = _submodule(module, choice.name)
+        layer = layer_weights(module, choice.name)
         norm = _norm_behind(module, choice.name, graph)
         channels = chosen_channels(choice, scores)
         trained = _free(layer, norm, choice, channels, handles)
@@ -122,10 +122,9 @@ def apply_to_copy(
     )
 
 
-def _check_size(layer: nn.Module, choice: LayerChoice) -> None:
+def _check_size(layer: LayerWeights, choice: LayerChoice) -> None:
     """SpecError when a layer does not have the slices a document counts."""
-    axis = {"Conv2d": "channels", "Linear": "features"}.get(type(layer).__name__)
-    whole = getattr(layer, f"{choice.channel_axis}_{axis}", None)
+    whole = layer.slice_count(choice.channel_axis)
     if choice.slices and whole != choice.slice_count:
         raise SpecError.of(
             f"{choice.name}.slice_count",
@@ -135,7 +134,7 @@ def _check_size(layer: nn.Module, choice: LayerChoice) -> None:
 
 
 def _free(
-    layer: nn.Module,
+    layer: LayerWeights,
     norm: nn.Module | None,
     choice: LayerChoice,
     channels: tuple[int, ...],
@@ -143,27 +142,24 @@ def _free(
 ) -> list[nn.Parameter]:
     trained: list[nn.Parameter] = []
     if choice.slices:
-        weight = _parameter(layer, "weight", choice.name)
-        trained.append(weight)
+        trained += [_trained(weight, f"{choice.name}.weight") for weight in layer.tensors]
         if choice.slices < choice.slice_count:
-            groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
-            mask = slice_mask(weight, groups, choice.channel_axis, channels)
-            handles.append(weight.register_hook(_masking(mask)))  # type: ignore[no-untyped-call]
+            mask = layer.mask(choice.channel_axis, channels)
+            handles.append(layer.tensors[0].register_hook(_masking(mask)))  # type: ignore[no-untyped-call]
     if choice.update_bias:
-        own = getattr(layer, "bias", None) is not None
-        trained.append(_parameter(layer if own or norm is None else norm, "bias", choice.name))
+        bias = getattr(norm, "bias", None) if layer.bias is None else layer.bias
+        trained.append(_trained(bias, f"{choice.name}.bias"))
     if choice.update_norm:
         if norm is None:
             raise SpecError.of(f"{choice.name}.update_norm", True, "false, no norm follows it")
-        trained.append(_parameter(norm, "weight", choice.name))
+        trained.append(_trained(getattr(norm, "weight", None), f"{choice.name} norm scale"))
     return trained
 
 
-def _parameter(owner: nn.Module, field: str, name: str) -> nn.Parameter:
-    """The weight or bias of a submodule, set to train."""
-    found = getattr(owner, field, None)
+def _trained(found: object, name: str) -> nn.Parameter:
+    """A weight or bias, set to train."""
     if not isinstance(found, nn.Parameter):
-        raise SpecError.of(f"{name}.{field}", found, "a parameter of the module")
+        raise SpecError.of(name, found, "a parameter of the module")
     found.requires_grad_(True)
     return found
 

@@ -10,6 +10,7 @@ are of the mean loss, as training sees it.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from explorer.accuracy.episodes import (
     sample_episode,
 )
 from explorer.accuracy.scores import CHANNEL_COLUMNS, ScoreTable
+from explorer.accuracy.slices import LayerWeights, layer_weights
 from explorer.accuracy.tasks import SHOTS, task_for
 from explorer.accuracy.torch_bridge import (
     GraphModule,
@@ -29,15 +31,13 @@ from explorer.accuracy.torch_bridge import (
     model_module,
     one_thread,
     placed,
-    slice_sums,
     state_digest,
     unseen_task,
 )
 from explorer.errors import SpecError
 from explorer.graph import INPUT, ModelGraph
+from explorer.layer import ACTIVATIONS, WHOLE_OPS
 from explorer.units import FloatArray
-
-ACTIVATION_OPS = ("relu", "relu6")
 
 
 def score_table(
@@ -98,7 +98,7 @@ def activation_of(graph: ModelGraph, name: str) -> str:
     """The tensor F1 looks at: the layer's output after its norm and its ReLU."""
     tensor = graph.norm_of(name) or name
     for layer in graph.layers:
-        if layer.op in ACTIVATION_OPS and layer.inputs == (tensor,):
+        if layer.op in ACTIVATIONS and layer.inputs == (tensor,):
             return layer.name
     return tensor
 
@@ -109,7 +109,9 @@ def _episode_scores(
     episode = episode.to(device_of(module))
     watched = [activation_of(graph, name) for name in graph.weighted]
     parts = [_parts(module, graph, name) for name in graph.weighted]
-    wanted = [tensor for part in parts for tensor in part if tensor is not None]
+    wanted = [
+        tensor for part in parts for tensor in (*part.tensors, part.bias) if tensor is not None
+    ]
     before = [tensor.requires_grad for tensor in wanted]
     for tensor in wanted:
         tensor.requires_grad_(True)
@@ -124,40 +126,48 @@ def _episode_scores(
     queries = len(episode.support_labels)
     rows: dict[str, list[FloatArray]] = {name: [] for name in CHANNEL_COLUMNS}
     remaining = iter(gradients[len(activations) :])
-    for activation, slope, name, (weight, offset) in zip(
+    for activation, slope, name, part in zip(
         activations, gradients[: len(activations)], graph.weighted, parts, strict=True
     ):
-        rows["fisher_out"].append(_array(_fisher(activation.detach(), slope * queries)))
-        gradient = next(remaining)
-        offset_gradient = torch.zeros(len(weight)) if offset is None else next(remaining)
-        rows["grad_l1_bias"].append(_array(offset_gradient.abs()))
+        fisher = _fisher(activation.detach(), slope * queries, graph[name].axis)
+        rows["fisher_out"].append(_array(_merged(fisher, graph, name)))
+        slopes = [next(remaining) for _ in part.tensors]
+        offset = None if part.bias is None else next(remaining)
+        channels = torch.zeros(graph[name].channels) if offset is None else offset.abs()
+        rows["grad_l1_bias"].append(_array(_merged(channels, graph, name)))
         for axis in ("out", "in"):
-            groups = graph[name].groups
             for column, values in (
-                ("grad_l1", gradient.abs()),
-                ("grad_sq", gradient.square()),
-                ("weight_sq", weight.detach().square()),
+                ("grad_l1", [slope.abs() for slope in slopes]),
+                ("grad_sq", [slope.square() for slope in slopes]),
+                ("weight_sq", [tensor.detach().square() for tensor in part.tensors]),
             ):
-                rows[f"{column}_{axis}"].append(_array(slice_sums(values, groups, axis)))
+                rows[f"{column}_{axis}"].append(_array(part.sums(values, axis)))
     return rows
 
 
-def _parts(module: GraphModule, graph: ModelGraph, name: str) -> tuple[Tensor, Tensor | None]:
-    """Weight of a layer, and its bias or the offset of the norm behind it."""
-    layer = module.get_submodule(name)
-    assert isinstance(layer, nn.Conv2d | nn.Linear)
-    norm = graph.norm_of(name)
-    if layer.bias is not None or norm is None:
-        return layer.weight, layer.bias
+def _parts(module: GraphModule, graph: ModelGraph, name: str) -> LayerWeights:
+    """Weights of a layer, and its bias or the offset of the norm behind it."""
+    part, norm = layer_weights(module, name), graph.norm_of(name)
+    if part.bias is not None or norm is None:
+        return part
     offset = module.get_submodule(norm).bias
-    assert isinstance(offset, Tensor)
-    return layer.weight, offset
+    assert isinstance(offset, nn.Parameter)
+    return replace(part, bias=offset)
 
 
-def _fisher(activation: Tensor, gradient: Tensor) -> Tensor:
-    """F1 of each output channel [C] from activations and gradients [N, C, ...]."""
-    products = (activation * gradient).reshape(*activation.shape[:2], -1).sum(2)
-    return products.square().sum(0) / (2 * len(activation))
+def _merged(values: Tensor, graph: ModelGraph, name: str) -> Tensor:
+    """Channel values as those of slices: their sum for weights that train as a whole."""
+    return values.sum()[None] if graph[name].op in WHOLE_OPS else values
+
+
+def _fisher(activation: Tensor, gradient: Tensor, axis: int) -> Tensor:
+    """F1 of each output channel [C] from activations and gradients [N, ...].
+
+    `axis` is that of the channels in a sample. A tensor of weights has one sample.
+    """
+    products = (activation * gradient).movedim(axis + 1, 1)
+    summed = products.reshape(*products.shape[:2], -1).sum(2)
+    return summed.square().sum(0) / (2 * len(activation))
 
 
 def _array(values: Tensor) -> FloatArray:

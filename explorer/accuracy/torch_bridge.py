@@ -9,7 +9,7 @@ import copy
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import metadata
@@ -23,88 +23,17 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from explorer.accuracy.downloads import fetched
+from explorer.accuracy.modules import OPERATORS, check_runs
 from explorer.accuracy.records import Pretraining
 from explorer.accuracy.tasks import TaskData
 from explorer.accuracy.upstream import float_weights
 from explorer.adapters import adapted, trained_parts
-from explorer.errors import MissingDataError, SpecError, UnsupportedOpError
-from explorer.graph import INPUT, LayerSpec, ModelGraph
+from explorer.errors import MissingDataError, SpecError
+from explorer.graph import INPUT, ModelGraph
 from explorer.paths import DATA_VARIABLE, data_cache, explorer_data
 
 ADAPTER_SEED = 0
 DEVICES = ("cpu", "cuda")
-
-
-class Add(nn.Module):
-    """Sum of all inputs (residual connection)."""
-
-    def forward(self, first: Tensor, *others: Tensor) -> Tensor:
-        """Element-wise sum."""
-        total = first
-        for other in others:
-            total = total + other
-        return total
-
-
-class GlobalAveragePool(nn.Module):
-    """Mean over positions: (N, C, H, W) -> (N, C)."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Mean over height and width."""
-        return images.mean(dim=(2, 3))
-
-
-class FrozenBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm that always uses its running statistics; scale and offset may train."""
-
-    def train(self, mode: bool = True) -> "FrozenBatchNorm2d":  # noqa: ARG002 - torch's signature
-        """Stay in evaluation mode whatever is asked."""
-        super().train(False)
-        return self
-
-
-class GroupNorm(nn.GroupNorm):
-    """Group norm whose parameters may train on an input that has no gradient.
-
-    Torch 2.13 crashes there (CPU, channels-last input), so such an input is copied to
-    the plain layout first, also one of a single position, which has both layouts.
-    """
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Normalise, scale and offset."""
-        trained = self.weight.requires_grad or self.bias.requires_grad
-        if torch.is_grad_enabled() and trained and not images.requires_grad:
-            images = images.clone(memory_format=torch.contiguous_format)
-        return super().forward(images)
-
-
-def _conv(graph: ModelGraph, layer: LayerSpec) -> nn.Module:
-    return nn.Conv2d(
-        graph.in_channels(layer),
-        layer.out_shape[0],
-        layer.kernel,
-        stride=layer.stride,
-        padding=layer.padding,
-        groups=layer.groups,
-        bias=layer.has_bias,
-    )
-
-
-_OPERATORS: dict[str, Callable[[ModelGraph, LayerSpec], nn.Module]] = {
-    "conv2d": _conv,
-    "linear": lambda graph, layer: nn.Linear(
-        graph.in_channels(layer), layer.out_shape[0], bias=layer.has_bias
-    ),
-    "batchnorm": lambda _, layer: nn.BatchNorm2d(layer.out_shape[0]),
-    "frozen_batchnorm": lambda _, layer: FrozenBatchNorm2d(layer.out_shape[0]).eval(),
-    "groupnorm": lambda _, layer: GroupNorm(layer.groups, layer.out_shape[0]),
-    "relu": lambda *_: nn.ReLU(),
-    "relu6": lambda *_: nn.ReLU6(),
-    "add": lambda *_: Add(),
-    "global_avgpool": lambda *_: GlobalAveragePool(),
-    "avgpool": lambda _, layer: nn.AvgPool2d(layer.kernel),
-    "upsample": lambda _, layer: nn.Upsample(layer.out_shape[1:], mode="bilinear"),
-}
 
 
 class GraphModule(nn.Module):
@@ -116,14 +45,10 @@ class GraphModule(nn.Module):
     def __init__(self, graph: ModelGraph) -> None:
         super().__init__()
         self.pretraining: Pretraining | None = None
-        unknown = sorted({layer.op for layer in graph.layers} - _OPERATORS.keys())
-        if unknown:
-            raise UnsupportedOpError(
-                f"{graph.name} cannot be run in torch: no operator for {', '.join(unknown)}"
-            )
+        check_runs(graph)
         self.graph = graph
         for layer in graph.layers:
-            self._place(layer.name, _OPERATORS[layer.op](graph, layer))
+            self._place(layer.name, OPERATORS[layer.op](graph, layer))
         self._drops = _tensors_to_drop(graph)
 
     def _place(self, name: str, operator: nn.Module) -> None:
@@ -202,30 +127,6 @@ def adapted_module(module: GraphModule, blocks: tuple[str, ...]) -> GraphModule:
     for block in blocks:
         nn.init.zeros_(grown.get_parameter(f"{trained_parts(block)[-1]}.weight"))
     return grown
-
-
-def slice_mask(weight: Tensor, groups: int, axis: str, channels: Sequence[int]) -> Tensor:
-    """Which entries of a weight belong to the slices along an axis; bool, like `weight`.
-
-    An input channel of a grouped convolution is a slice of its own group only.
-    """
-    mask = torch.zeros_like(weight, dtype=torch.bool, memory_format=torch.contiguous_format)
-    index = torch.as_tensor(channels, dtype=torch.int64, device=weight.device)
-    if axis == "out":
-        mask[index] = True
-        return mask
-    inputs_per_group = weight.shape[1]
-    grouped = mask.view(groups, weight.shape[0] // groups, *weight.shape[1:])
-    grouped[index // inputs_per_group, :, index % inputs_per_group] = True
-    return mask
-
-
-def slice_sums(values: Tensor, groups: int, axis: str) -> Tensor:
-    """Sum of weight-shaped values over each output or input channel's slice [channels]."""
-    if axis == "out":
-        return values.reshape(values.shape[0], -1).sum(1)
-    grouped = values.reshape(groups, values.shape[0] // groups, values.shape[1], -1)
-    return grouped.sum(dim=(1, 3)).reshape(-1)
 
 
 def save_weights(module: GraphModule, path: Path) -> None:

@@ -30,6 +30,7 @@ from explorer.costmodel.tables import LayerTable, layer_table
 from explorer.design import DesignBatch
 from explorer.errors import SpecError
 from explorer.graph import ModelGraph
+from explorer.layer import CONVOLUTIONS
 from explorer.units import BITS_PER_BYTE, BoolArray, FloatArray
 
 DEVICE = "device"
@@ -108,11 +109,11 @@ def _torch_eager(table: LayerTable, designs: DesignBatch) -> Columns:
     fixed = parameter_bytes(
         table, trained, replace(setup, update_timing="deferred"), weights_in_flash=False
     )
-    passes = table.gradient_passes(table.active_sites(designs))
+    active = table.active_sites(designs)
     layer_count = len(table.axes.names)
     complete = trained[:, :layer_count] > 0
     return fixed | {
-        "input_grad_macs": passes[:, table.op_index] @ table.forward_macs,
+        "input_grad_macs": table.input_grad_macs(table.gradient_passes(active), active),
         "weight_grad_macs": complete @ table.forward_macs,
         "saved_activation_bytes": eager_saved_bytes(table.graph, designs),
     }
@@ -131,7 +132,7 @@ def _conv_sizes(table: LayerTable) -> Columns:
     """
     graph = table.graph
     layers = [graph[name] for name in graph.weighted]
-    is_conv = np.array([float(layer.op == "conv2d") for layer in layers])
+    is_conv = np.array([float(layer.op in CONVOLUTIONS) for layer in layers])
     activated = {
         name for layer in graph.layers if layer.op.startswith("relu") for name in layer.inputs
     }
@@ -140,7 +141,10 @@ def _conv_sizes(table: LayerTable) -> Columns:
         "is_conv": is_conv,
         "macs": table.forward_macs * is_conv,
         "inputs": np.array(
-            [float(np.prod(graph.shape(graph.producers(layer)[0]))) for layer in layers]
+            [
+                float(sum(np.prod(graph.shape(name)) for name in graph.producers(layer)))
+                for layer in layers
+            ]
         )
         * is_conv,
         "outputs": outputs * is_conv,

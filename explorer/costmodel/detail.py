@@ -202,18 +202,22 @@ def _layer_rows(
     life = device_life_table(graph, device, designs.setup)
     table = life.schedule.table
     trained = trained_counts(table, designs)
-    passes = table.gradient_passes(table.active_sites(designs))
+    active = table.active_sites(designs)
+    passes = table.gradient_passes(active)
     values = feature_values(life, designs)
     again = run_again(life, values)
     times = operator_times(table, device, designs, passes, trained, again)[0]
     saved = values[0] @ life.layer_saved_bytes
     layer_of = {int(op): index for index, op in enumerate(table.op_index)}
     ratio = designs.update_ratio[0]
-    forward = np.zeros(len(graph.layers))
-    forward[table.op_index] = table.forward_macs
+    forward = table.sample_macs
     weight_grad = np.zeros(len(graph.layers))
     weight_grad[table.op_index] = trained[0, : len(table.kind)] * table.macs_per_weight
-    input_grad = forward * passes[0]
+    input_grad = np.zeros(len(graph.layers))
+    input_grad[table.op_index] = table.input_macs * passes[0, table.op_index]
+    np.add.at(
+        input_grad, table.operand_op, (active[0] @ table.operand_sites > 0) * table.operand_macs
+    )
     recompute = forward * again[0]
     step_macs = (forward + input_grad + weight_grad + recompute) * designs.setup.effective_batch
     energy_j = step_energy(rates_of(device, designs.setup.precision), times, step_macs)

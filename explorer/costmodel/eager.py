@@ -1,10 +1,12 @@
 """What plain eager PyTorch keeps for backward: more than a policy needs.
 
 Autograd saves the whole input of a convolution or a norm whenever the output needs a
-gradient, also when only dX is taken or only some channels train; the input of ReLU6 and
-of an average pool and the output of ReLU in full; two statistics for every one a norm needs.
+gradient, also when only dX is taken or only some channels train; the input of most
+activations and pools and the output of ReLU, sigmoid, tanh and softmax in full; two
+statistics for every one a norm needs; 64-bit indices of a maximum pool and of an embedding.
 Read off torch 2.13's saved-tensor hooks, which a test compares with to the byte.
-A tensor saved by several operators counts once; parameters and buffers do not count.
+A tensor saved by several operators counts once, a view as what it is a view of; parameters
+and buffers do not count.
 """
 
 from functools import lru_cache
@@ -12,16 +14,19 @@ from functools import lru_cache
 import numpy as np
 
 from explorer.costmodel.forms import FORMS
-from explorer.costmodel.ops import RULES
+from explorer.costmodel.ops import RULES, Holds
 from explorer.costmodel.tables import LayerTable, layer_table
 from explorer.design import DesignBatch
-from explorer.graph import INPUT, NORM_OPS, ModelGraph
+from explorer.errors import UnsupportedOpError
+from explorer.graph import INPUT, NORM_OPS, LayerSpec, ModelGraph
+from explorer.layer import CLIPPED, CONVOLUTIONS, CURVED, RECURRENT_GATES
 from explorer.units import BITS_PER_BYTE, BoolArray, FloatArray
 
 STATISTICS_KEPT = 2  # mean and reciprocal deviation
-SAVES_INPUT = ("conv2d", *NORM_OPS)
-SAVES_PASSED_INPUT = ("relu6", "avgpool")  # only where its input needs a gradient
-SAVES_OUTPUT = ("relu",)
+INDEX_WORDS = 2  # a 64-bit index in words of a statistic
+SAVES_INPUT = (*CONVOLUTIONS, *NORM_OPS, "layernorm")
+SAVES_PASSED_INPUT = (*CLIPPED, *CURVED, "avgpool", "maxpool", "glu")  # where it has a gradient
+SAVES_OUTPUT = ("relu", "sigmoid", "tanh", "softmax")
 
 
 def eager_saved_bytes(graph: ModelGraph, designs: DesignBatch) -> FloatArray:
@@ -49,31 +54,30 @@ def _saved_tensors(graph: ModelGraph) -> tuple[FloatArray, FloatArray, FloatArra
     and statistics.
     """
     table = layer_table(graph)
-    layer_count = len(graph.weighted)
+    unknown = sorted({layer.op for layer in graph.layers} & RECURRENT_GATES.keys())
+    if unknown:
+        raise UnsupportedOpError(
+            f"{graph.name}: torch's own bytes are not known for {', '.join(unknown)}"
+        )
     tensors = [*(layer.name for layer in graph.layers), INPUT]
     row = {name: index for index, name in enumerate(tensors)}
-    saved_by = np.zeros((len(tensors), 4 * layer_count), dtype=bool)
+    for layer in graph.layers:
+        if RULES[layer.op].view:
+            row[layer.name] = row[layer.inputs[0]] if layer.inputs else row[INPUT]
+    saved_by = np.zeros((len(tensors), 4 * len(graph.weighted)), dtype=bool)
     extra = []
-    for op, layer in enumerate(graph.layers):
-        source = row[graph.producers(layer)[0]]
-        output = _padded(table, op)
-        if layer.op in SAVES_INPUT:
-            saved_by[source] |= output
-        elif layer.op in SAVES_PASSED_INPUT:
-            saved_by[source] |= _padded(table, source)
-        elif layer.op in SAVES_OUTPUT:
-            saved_by[op] |= _padded(table, source)
-        elif layer.op == "linear":
-            saved_by[source, 3 * layer_count + graph.weighted.index(layer.name)] = True
-        rule = RULES[layer.op]
-        if rule.statistics:
-            count = STATISTICS_KEPT * rule.statistics(layer)
-            extra.append((output, count, rule.statistics_per_batch))
-    sizes = [float(np.prod(graph.shape(name))) for name in tensors]
+    for layer in graph.layers:
+        for name, sites in _saved_of(table, layer):
+            saved_by[row[name]] |= sites
+        extra += _beside(table, layer)
+    own = {layer.name for layer in graph.layers if layer.op == "parameter"}
+    sizes = [0.0 if name in own else float(np.prod(graph.shape(name))) for name in tensors]
     needs = np.concatenate([saved_by, *(sites[None] for sites, _, _ in extra)]).T
     per_sample = np.zeros((needs.shape[1], 2))
     per_pass = np.zeros(needs.shape[1])
     per_sample[: len(tensors), 0] = sizes
+    if any(layer.op == "embedding" and not layer.inputs for layer in graph.layers):
+        per_sample[row[INPUT]] = 0.0, INDEX_WORDS * sizes[row[INPUT]]
     for column, (_, count, whole_batch) in enumerate(extra, start=len(tensors)):
         if whole_batch:
             per_pass[column] = count
@@ -82,6 +86,44 @@ def _saved_tensors(graph: ModelGraph) -> tuple[FloatArray, FloatArray, FloatArra
     return needs.astype(np.float64), per_sample, per_pass
 
 
-def _padded(table: LayerTable, row: int) -> BoolArray:
-    layer_count = len(table.axes.names)
-    return np.concatenate([table.ancestors[row], np.zeros(layer_count, dtype=bool)])
+def _saved_of(table: LayerTable, layer: LayerSpec) -> list[tuple[str, BoolArray]]:
+    """Tensors an operator saves, and which sites make it."""
+    graph, rule = table.graph, RULES[layer.op]
+    sources = graph.producers(layer)
+    if layer.op in SAVES_INPUT:
+        return [(sources[0], _padded(table, layer.name))]
+    if layer.op in SAVES_OUTPUT:
+        return [(layer.name, _padded(table, sources[0]))]
+    if layer.op in SAVES_PASSED_INPUT:
+        return [(sources[0], _padded(table, sources[0]))]
+    if rule.holds is Holds.SHARE:
+        alone = np.zeros(4 * len(graph.weighted), dtype=bool)
+        alone[3 * len(graph.weighted) + graph.weighted.index(layer.name)] = True
+        return [(sources[0], alone)]
+    if rule.holds is Holds.OPERANDS:
+        return [
+            (name, _padded(table, *sources[:at], *sources[at + 1 :]))
+            for at, name in enumerate(sources)
+        ]
+    if rule.holds is Holds.INPUTS:
+        return [(name, _padded(table, layer.name)) for name in (*sources, layer.name)]
+    return []
+
+
+def _beside(table: LayerTable, layer: LayerSpec) -> list[tuple[BoolArray, int, bool]]:
+    """Words an operator saves beside tensors: sites, how many, whether once for a batch."""
+    graph, rule = table.graph, RULES[layer.op]
+    reached = _padded(table, layer.name)
+    if rule.statistics:
+        count = STATISTICS_KEPT * rule.statistics(graph, layer)
+        return [(reached, count, rule.statistics_per_batch)]
+    if layer.op == "maxpool":
+        return [(reached, INDEX_WORDS * layer.out_elements, False)]
+    if layer.op == "attention":
+        return [(reached, layer.out_elements // layer.out_shape[-1], False)]
+    return []
+
+
+def _padded(table: LayerTable, *tensors: str) -> BoolArray:
+    """Sites at or before any of these tensors [4L]; none of them weights alone."""
+    return np.concatenate([table.before(tensors), np.zeros(len(table.axes.names), dtype=bool)])

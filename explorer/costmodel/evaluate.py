@@ -125,16 +125,18 @@ def _chunk_columns(device: DeviceProfile, graph: ModelGraph, designs: DesignBatc
     table = life.schedule.table
     trained = trained_counts(table, designs)
     values = feature_values(life, designs)
-    passes = table.gradient_passes(table.active_sites(designs))
-    input_grad, weight_grad = table.macs(passes, trained)
-    forward = np.full(len(designs), table.forward_macs.sum())
+    active = table.active_sites(designs)
+    passes = table.gradient_passes(active)
+    input_grad = table.input_grad_macs(passes, active)
+    weight_grad = table.weight_grad_macs(trained)
+    forward = np.full(len(designs), table.forward_macs.sum() + table.op_macs.sum())
     fixed = parameter_bytes(table, trained, setup, weights_in_flash=device.runs_from_flash)
     constant = _constant_bytes(fixed, setup)
     peak = peak_bytes(life, values, trained) + constant
     resting = 0.0 if device.runs_from_flash else fixed["weight_bytes"]
     inference = life.inference_bytes + resting
     again = run_again(life, values)
-    recompute = again[:, table.op_index] @ table.forward_macs
+    recompute = again @ table.sample_macs
     busy_s = operator_times(table, device, designs, passes, trained, again).sum(axis=1)
     wait_s = overflow_seconds(device, setup, peak)
     step_macs = (forward + input_grad + weight_grad + recompute) * setup.effective_batch

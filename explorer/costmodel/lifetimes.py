@@ -11,8 +11,9 @@ from functools import lru_cache
 
 import numpy as np
 
+from explorer.costmodel.buffers import BufferRule, Feature, Schedule
 from explorer.costmodel.forms import FORMS, Form
-from explorer.costmodel.schedule import BufferRule, Feature, Schedule, schedule_of
+from explorer.costmodel.schedule import schedule_of
 from explorer.costmodel.tables import LayerTable
 from explorer.design import OPTIMIZER_STATES, DesignBatch, TrainingSetup
 from explorer.graph import ModelGraph

@@ -4,83 +4,210 @@ Pure functions of shapes. An operator without a row raises, it never counts as
 zero. Assumptions of the `device` accounting, which the planner relies on:
 
 * activations and norms overwrite their input; so do their gradients;
-* a ReLU-type activation keeps one bit per element for backward, a norm in
-  training mode its normalised input and one reciprocal deviation per statistic;
-* a residual add writes a new tensor; its gradient is shared by its inputs.
+* a piecewise linear activation keeps one bit per element for backward, a maximum pool the
+  place in its window in as many bits as that needs;
+* a norm in training mode keeps its normalised input and one reciprocal deviation per
+  statistic; a curved activation (GELU, SiLU) its input; sigmoid, tanh and softmax their output;
+* a product keeps each operand while the other's gradient is taken, attention its three
+  inputs and the softmax of the scores, a recurrent layer its gates and states;
+* a residual add writes a new tensor; its gradient is shared by its inputs;
+* reshapes, transposes and slices are views and cost nothing; `copy` moves a view's elements.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 from math import prod
 
 from explorer.errors import UnsupportedOpError
-from explorer.graph import LayerSpec, ModelGraph
+from explorer.graph import LayerSpec, ModelGraph, recurrent_weights
+from explorer.layer import CLIPPED, CONVOLUTIONS, CURVED, RECURRENT_GATES, SATURATING, VIEWS
 
 THIN_CHANNELS = 16
 LONG_KERNEL = 16
 USUAL_KERNEL = 3
 
-MacsRule = Callable[[ModelGraph, LayerSpec], int]
+Count = Callable[[ModelGraph, LayerSpec], int]
+
+
+class Holds(Enum):
+    """Tensors an operator reads again in backward, which nobody may overwrite till then."""
+
+    NONE = "none"
+    SHARE = "share"  # of its input, in proportion to the weights that train
+    INPUTS = "inputs"
+    OPERANDS = "operands"  # each input while a gradient goes to another
+    OUTPUT = "output"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpRule:
     """How an operator behaves in forward and backward.
 
-    `macs` per sample. `in_place` operators overwrite their input. `mask` operators
-    keep one bit per element while a gradient passes; `keeps_input` ones keep their
+    `macs` per sample; `per_operand` ones take as many for the gradient of each input.
+    `in_place` operators overwrite their first input; a `view` is its input. `mask_bits` per
+    output element are kept while a gradient passes; `keeps_input` ones keep a copy of their
     input while a gradient passes, with `statistics` reciprocal deviations per sample
-    (`statistics_per_batch`: per micro-batch). `is_sum` shares one gradient.
-    `*_passes` count elementwise passes over the output; 0 forward for activations,
-    whose cost the fitted kernel rates include (assumed: other counts are by inspection).
+    (`statistics_per_batch`: per micro-batch), and `keeps_extra` elements per sample beside.
+    `is_sum` shares one gradient. `*_passes` count elementwise passes over the output; 0
+    forward for activations, whose cost the fitted kernel rates include (assumed: other
+    counts are by inspection).
     """
 
-    macs: MacsRule | None = None
+    macs: Count | None = None
+    per_operand: bool = False
     in_place: bool = False
-    mask: bool = False
+    view: bool = False
+    mask_bits: Count | None = None
+    holds: Holds = Holds.NONE
     keeps_input: bool = False
-    statistics: Callable[[LayerSpec], int] | None = None
+    keeps_extra: Count | None = None
+    statistics: Count | None = None
     statistics_per_batch: bool = False
     is_sum: bool = False
     forward_passes: int = 0
     backward_passes: int = 0
 
+    @property
+    def kept_beside(self) -> bool:
+        """Whether backward needs something of its own of this operator."""
+        return bool(self.mask_bits or self.keeps_input or self.keeps_extra)
+
+    @property
+    def runs_again(self) -> bool:
+        """Whether a block with this operator can run again instead of keeping its tensors."""
+        return self.holds in (Holds.NONE, Holds.SHARE) and not self.keeps_extra and not self.view
+
 
 def _weighted_macs(graph: ModelGraph, layer: LayerSpec) -> int:
     """Every weight is used once per output position."""
-    return graph.weight_elements(layer) * prod(layer.out_shape[1:])
+    return graph.weight_elements(layer) * (layer.out_elements // layer.channels)
 
 
-def _channels(layer: LayerSpec) -> int:
-    return layer.out_shape[0]
+def _transposed_macs(graph: ModelGraph, layer: LayerSpec) -> int:
+    """Every weight is used once per input position."""
+    positions = prod(graph.shape(graph.producers(layer)[0])[1:])
+    return graph.weight_elements(layer) * positions
 
 
-def _groups(layer: LayerSpec) -> int:
+def _no_macs(_graph: ModelGraph, _layer: LayerSpec) -> int:
+    return 0
+
+
+def _recurrent_macs(graph: ModelGraph, layer: LayerSpec) -> int:
+    """Every matrix element is used once per position."""
+    positions, features = graph.shape(graph.producers(layer)[0])
+    return positions * recurrent_weights(layer, features, biases=0)
+
+
+def _matmul_macs(graph: ModelGraph, layer: LayerSpec) -> int:
+    return layer.out_elements * graph.shape(layer.inputs[0])[-1]
+
+
+def _scores(graph: ModelGraph, layer: LayerSpec) -> int:
+    """Elements of the attention matrices."""
+    query, key = (graph.shape(name) for name in layer.inputs[:2])
+    return prod(query[:-1]) * key[-2]
+
+
+def _attention_macs(graph: ModelGraph, layer: LayerSpec) -> int:
+    """Scores from queries and keys, then their products with the values."""
+    query, value = graph.shape(layer.inputs[0]), layer.out_shape
+    return _scores(graph, layer) * (query[-1] + value[-1])
+
+
+def _recurrent_extra(_graph: ModelGraph, layer: LayerSpec) -> int:
+    """Gates and state of every position, layer and direction; all but the output's states."""
+    positions, _ = layer.out_shape
+    hidden, depth, directions = (layer.whole(position) for position in range(3))
+    return positions * hidden * depth * directions * (RECURRENT_GATES[layer.op] + 1)
+
+
+def _channels(_graph: ModelGraph, layer: LayerSpec) -> int:
+    return layer.channels
+
+
+def _groups(_graph: ModelGraph, layer: LayerSpec) -> int:
     return layer.groups
 
 
+def _positions(_graph: ModelGraph, layer: LayerSpec) -> int:
+    return layer.out_elements // layer.channels
+
+
+def _one_bit(_graph: ModelGraph, _layer: LayerSpec) -> int:
+    return 1
+
+
+def _place_bits(_graph: ModelGraph, layer: LayerSpec) -> int:
+    return (prod(layer.kernel) - 1).bit_length()
+
+
+_CLIPPED = OpRule(in_place=True, mask_bits=_one_bit, backward_passes=1)
+_CURVED = OpRule(in_place=True, keeps_input=True, backward_passes=1)
+_SATURATING = OpRule(in_place=True, holds=Holds.OUTPUT, backward_passes=1)
+_VIEW = OpRule(view=True)
+_NORM = OpRule(
+    in_place=True, keeps_input=True, statistics=_groups, forward_passes=2, backward_passes=3
+)
+_RECURRENT = OpRule(
+    macs=_recurrent_macs, holds=Holds.SHARE, keeps_extra=_recurrent_extra, backward_passes=1
+)
 RULES = {
-    "conv2d": OpRule(macs=_weighted_macs),
-    "linear": OpRule(macs=_weighted_macs),
-    "relu": OpRule(in_place=True, mask=True, backward_passes=1),
-    "relu6": OpRule(in_place=True, mask=True, backward_passes=1),
+    "conv2d": OpRule(macs=_weighted_macs, holds=Holds.SHARE),
+    "conv_transpose2d": OpRule(macs=_transposed_macs, holds=Holds.SHARE),
+    "linear": OpRule(macs=_weighted_macs, holds=Holds.SHARE),
+    "embedding": OpRule(macs=_no_macs, holds=Holds.SHARE, forward_passes=1),
+    "parameter": OpRule(macs=_no_macs),
+    **dict.fromkeys(RECURRENT_GATES, _RECURRENT),
+    **dict.fromkeys(CLIPPED, _CLIPPED),
+    **dict.fromkeys(CURVED, _CURVED),
+    **dict.fromkeys(SATURATING, _SATURATING),
+    "softmax": replace(_SATURATING, forward_passes=3, backward_passes=3),
     "frozen_batchnorm": OpRule(in_place=True, forward_passes=1, backward_passes=1),
-    "groupnorm": OpRule(
-        in_place=True, keeps_input=True, statistics=_groups, forward_passes=2, backward_passes=3
-    ),
-    "batchnorm": OpRule(
-        in_place=True,
-        keeps_input=True,
-        statistics=_channels,
-        statistics_per_batch=True,
-        forward_passes=2,
-        backward_passes=3,
-    ),
+    "groupnorm": _NORM,
+    "batchnorm": replace(_NORM, statistics=_channels, statistics_per_batch=True),
+    "layernorm": replace(_NORM, statistics=_positions, macs=_no_macs),
     "add": OpRule(is_sum=True, forward_passes=1),
+    "shift": OpRule(in_place=True, forward_passes=1),
+    "scale": OpRule(in_place=True, forward_passes=1, backward_passes=1),
+    "mul": OpRule(holds=Holds.OPERANDS, forward_passes=1, backward_passes=2),
+    "glu": OpRule(holds=Holds.INPUTS, forward_passes=1, backward_passes=2),
+    "matmul": OpRule(macs=_matmul_macs, per_operand=True, holds=Holds.OPERANDS),
+    "attention": OpRule(macs=_attention_macs, holds=Holds.INPUTS, keeps_extra=_scores),
+    "concat": OpRule(forward_passes=1, backward_passes=1),
+    "pad": OpRule(forward_passes=1, backward_passes=1),
+    "copy": OpRule(forward_passes=1, backward_passes=1),
+    **dict.fromkeys(VIEWS, _VIEW),
     "global_avgpool": OpRule(forward_passes=1, backward_passes=1),
+    "mean": OpRule(forward_passes=1, backward_passes=1),
     "avgpool": OpRule(forward_passes=4, backward_passes=4),  # four inputs an output
+    "maxpool": OpRule(mask_bits=_place_bits, forward_passes=4, backward_passes=4),
     "upsample": OpRule(forward_passes=4, backward_passes=4),  # four neighbours an output
 }
+
+
+def input_grad_macs(graph: ModelGraph, layer: LayerSpec) -> list[tuple[tuple[str, ...], int]]:
+    """Tensors and the MACs of backward, but dW, if the gradient of any of them is taken.
+
+    A product takes as many for each operand as forward. Attention takes two products for each
+    of its two (the scores' softmax is kept). A recurrent layer that trains passes gradients
+    from position to position, and from layer to layer, also where none goes to its input.
+    """
+    rule = RULES[layer.op].macs
+    macs = 0 if rule is None else rule(graph, layer)
+    inputs = graph.producers(layer)
+    if RULES[layer.op].per_operand:
+        return [((name,), macs) for name in inputs]
+    if layer.op == "attention":
+        return [(inputs, 2 * macs)]
+    if layer.op not in RECURRENT_GATES:
+        return [(inputs, macs)] if macs else []
+    positions, features = graph.shape(inputs[0])
+    rows = RECURRENT_GATES[layer.op] * layer.whole(0) * layer.whole(2)
+    first = positions * rows * features
+    start = rows * layer.whole(0) * layer.whole(1)  # the first position has none before it
+    return [(inputs, first), ((layer.name,), macs - first - start)]
 
 
 def check_supported(graph: ModelGraph) -> None:
@@ -92,8 +219,11 @@ def check_supported(graph: ModelGraph) -> None:
 
 
 def kernel_kind(layer: LayerSpec) -> str:
-    """Which kernel runs a weighted layer: conv, pointwise, depthwise or linear."""
-    if layer.op == "linear":
+    """Which kernel runs a layer with MACs: conv, pointwise, depthwise or linear.
+
+    Matrix products without weights run at the rate of linear layers (assumed).
+    """
+    if layer.op not in CONVOLUTIONS:
         return "linear"
     if layer.groups > 1 and layer.groups == layer.out_shape[0]:
         return "depthwise"

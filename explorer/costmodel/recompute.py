@@ -3,7 +3,9 @@
 Chen et al. 2016 (arXiv 1604.06174): keep the input of a block, drop what is inside, and run
 the block again when backward reaches it. A block is a run of operators with one
 `LayerSpec.block` label that reads one tensor from outside, which nothing overwrites, and
-lends only its last output to others; other operators keep what they need as ever. Run again
+lends only its last output to others; other operators keep what they need as ever, and so
+(not modelled yet) do blocks with products, attention, recurrent layers, saturating
+activations or views. Run again
 is what leads to something that could be kept, so not a last projection whose output no
 operator of the block needs.
 """
@@ -38,6 +40,7 @@ def segments_of(
         inside = list(run)
         again = _again(graph, producers, inside)
         is_one_run = label != "" and labels.count(label) == len(inside)
+        is_one_run &= all(RULES[graph.layers[op].op].runs_again for op in inside)
         if is_one_run and again and _is_closed(producers, root, inside):
             found.append(Segment(ops=range(inside[0], inside[-1] + 1), again=again))
     return tuple(found)
@@ -51,7 +54,7 @@ def _again(
     for op in reversed(inside):
         layer = graph.layers[op]
         rule = RULES[layer.op]
-        if rule.mask or rule.keeps_input:
+        if rule.kept_beside:
             needed.add(op)
         if op in needed or layer.op in WEIGHTED_OPS:
             needed.update(source for source in producers[op] if source >= inside[0])

@@ -3,79 +3,19 @@
 Steps [T]: one per operator forward, one for the loss, then backward in reverse
 order, where a weighted layer takes two: first dW (its saved input may go), then
 dX with the update. A block that runs again (recompute.py) takes its steps before its
-backward. A buffer is born at a step and dies at one of several,
-depending on what trains: `stages` are (feature, death) with the longest life
-first, and the size while stage j is the last one alive is `unit * value of
-feature j`. Features are defined by `Feature`; lifetimes.py gives them values.
+backward. What a buffer is, and what its size depends on, is in buffers.py.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from explorer.costmodel.ops import RULES
+from explorer.costmodel.buffers import ALWAYS, BufferRule, Feature, Schedule, stacked
+from explorer.costmodel.ops import RULES, Holds
 from explorer.costmodel.recompute import Segment, segments_of
-from explorer.costmodel.tables import LayerTable, layer_table
+from explorer.costmodel.tables import layer_table
 from explorer.costmodel.workspace import scratch_of
 from explorer.graph import INPUT, WEIGHTED_OPS, ModelGraph
-
-
-@dataclass(frozen=True, slots=True)
-class Feature:
-    """What a buffer's size is proportional to, as a value in 0..1 for each design.
-
-    `always`: 1. `trigger`: 1 when any of these sites trains, columns of `ancestors` and
-    then L sites of weights alone. `saved`: the largest share of the input that these
-    weighted layers need for their weight gradients. The larger of both counts.
-    """
-
-    trigger: frozenset[int] = frozenset()
-    saved: frozenset[int] = frozenset()
-    always: bool = False
-
-    def __or__(self, other: "Feature") -> "Feature":
-        return Feature(trigger=self.trigger | other.trigger, saved=self.saved | other.saved)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BufferRule:
-    """One buffer: `unit_count` elements per sample, or in all when not `per_sample`.
-
-    `form` is activation, gradient, mask (bits), statistic (32 bits each) or workspace
-    (bytes).
-    """
-
-    label: str
-    form: str
-    unit_count: int
-    birth: int
-    stages: tuple[tuple[Feature, int], ...]
-    per_sample: bool = True
-    saved: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
-    """Steps and buffers of a graph.
-
-    `weight_grad_step`, `input_grad_step` are the backward steps of each operator [O]
-    (equal for operators without weights); `forward_steps` counts the forward ones.
-    `again` are blocks that run again: when they do, and which operators.
-    """
-
-    table: LayerTable
-    forward_steps: int
-    step_count: int
-    weight_grad_step: tuple[int, ...]
-    input_grad_step: tuple[int, ...]
-    rules: tuple[BufferRule, ...]
-    again: tuple[tuple[Feature, tuple[int, ...]], ...]
-    step_labels: tuple[str, ...]
-
-
-ALWAYS = Feature(always=True)
 
 
 @lru_cache(maxsize=32)
@@ -162,11 +102,11 @@ class _Builder:
         sites: frozenset[int] = frozenset()
         for op in segment.ops:
             rule = RULES[self.layers[op].op]
-            if rule.mask or rule.keeps_input:
-                sites |= self._trigger(self.producers[op][0])
+            if rule.kept_beside:
+                sites |= self._below(op)
             if rule.keeps_input:
                 sites |= self._scale_site(op)
-            if op in self.weighted_of and self.producers[op][0] in segment.ops:
+            if op in self.weighted_of and {*self.producers[op]} & {*segment.ops}:
                 sites |= self._weight_site(op)
         return Feature(trigger=sites)
 
@@ -177,14 +117,26 @@ class _Builder:
         """Root operator of the memory each tensor lives in: in-place operators share."""
         root = {-1: -1}
         for op, layer in enumerate(self.layers):
-            producer = self.producers[op][0]
-            shares = RULES[layer.op].in_place and self.consumers[producer] == [op]
-            root[op] = root[producer] if shares and producer >= 0 else op
+            producer = self.producers[op][0] if self.producers[op] else op
+            rule = RULES[layer.op]
+            writes = rule.in_place and producer >= 0 and self._may_overwrite(op, producer)
+            root[op] = root[producer] if rule.view or writes else op
         return root
+
+    def _may_overwrite(self, op: int, tensor: int) -> bool:
+        """Whether an operator alone reads a tensor and what that is a view of."""
+        while tensor >= 0 and set(self.consumers[tensor]) == {op}:
+            rule = RULES[self.layers[tensor].op]
+            if rule.holds == Holds.OUTPUT or not rule.view:
+                return rule.holds != Holds.OUTPUT and self.layers[tensor].op != "parameter"
+            op, tensor = tensor, self.producers[tensor][0]
+        return False
 
     def _elements(self, op: int) -> int:
         if op < 0:
             return int(np.prod(self.graph.input_shape))
+        if self.layers[op].op == "parameter":
+            return 0  # lives with the weights
         return self.layers[op].out_elements
 
     def _name(self, op: int) -> str:
@@ -196,6 +148,10 @@ class _Builder:
     def _trigger(self, op: int) -> frozenset[int]:
         return frozenset(np.flatnonzero(self.table.ancestors[op]).tolist())
 
+    def _below(self, op: int) -> frozenset[int]:
+        """Sites at or before the inputs of an operator."""
+        return frozenset[int]().union(*map(self._trigger, self.producers[op]))
+
     def _activation(self, root: int) -> BufferRule:
         """A tensor lives to its last forward reader; a trained reader keeps its share."""
         readers = self._readers(root)
@@ -203,7 +159,7 @@ class _Builder:
         if self.op_count - 1 in self.members[root]:
             last_use = self.op_count + 1
         own = self.segment_of.get(root)
-        holds = self._shares(op for op in readers if own is None or op not in own.ops)
+        holds = self._holds(root, [op for op in readers if own is None or op not in own.ops])
         for segment in self._segments():
             repeated = [self.again_step[op] for op in readers if op in segment.again]
             if segment != own and repeated:
@@ -213,7 +169,7 @@ class _Builder:
             form="activation",
             unit_count=self._elements(root),
             birth=max(root, 0),
-            stages=(*_stacked(holds), (ALWAYS, last_use)),
+            stages=(*stacked(holds), (ALWAYS, last_use)),
             saved=bool(holds),
         )
 
@@ -223,39 +179,62 @@ class _Builder:
         readers = self._readers(root)
         users = [op for op in (*self.members[root], *readers) if op in segment.again]
         last_use = max(self.again_step[op] for op in users) + 1
-        holds = self._shares(op for op in readers if op in segment.ops)
+        holds = self._holds(root, [op for op in readers if op in segment.ops])
         return BufferRule(
             label=f"{self._name(root)} again",
             form="activation",
             unit_count=self._elements(root),
             birth=self.again_step[root],
-            stages=_stacked([*holds, (self._need(segment), last_use)]),
+            stages=stacked([*holds, (self._need(segment), last_use)]),
         )
 
-    def _shares(self, readers: Iterable[int]) -> list[tuple[Feature, int]]:
-        """What trained readers keep of a tensor, and until which step."""
-        return [
-            (Feature(saved=frozenset({self.weighted_of[op]})), self.dw_step[op] + 1)
-            for op in readers
-            if op in self.weighted_of
+    def _holds(self, root: int, readers: list[int]) -> list[tuple[Feature, int]]:
+        """What backward reads of a tensor again, and until which step."""
+        found = []
+        for op in readers:
+            holds = RULES[self.layers[op].op].holds
+            if holds is Holds.SHARE and not self._reads_slice(op):
+                share = Feature(saved=frozenset({self.weighted_of[op]}))
+                found.append((share, self.dw_step[op] + 1))
+            elif holds in (Holds.INPUTS, Holds.OPERANDS):
+                wanted = self.producers[op]
+                if holds is Holds.OPERANDS:
+                    mine = [at for at, one in enumerate(wanted) if self.root[one] == root]
+                    wanted = [one for at, one in enumerate(wanted) if mine != [at]]
+                sites = frozenset[int]().union(*map(self._trigger, wanted))
+                found.append((Feature(trigger=sites), self.dx_step[op] + 1))
+        found += [
+            (Feature(trigger=self._below(op)), self.dx_step[op] + 1)
+            for op in self.members[root]
+            if op >= 0 and RULES[self.layers[op].op].holds is Holds.OUTPUT
         ]
+        return [(feature, death) for feature, death in found if feature != Feature()]
 
     def _kept_for_backward(self) -> list[BufferRule]:
         """Masks of activations, normalised inputs and statistics of norms."""
         rules = []
         for op, layer in enumerate(self.layers):
             rule = RULES[layer.op]
-            if not (rule.mask or rule.keeps_input):
-                continue
-            trigger = self._trigger(self.producers[op][0])
+            trigger = self._below(op)
             if rule.keeps_input:
                 trigger |= self._scale_site(op)
+            if rule.holds is Holds.SHARE:
+                trigger |= self._weight_site(op)
+                rules += self._kept_slice(op)
             if not trigger:
                 continue
             stages = ((Feature(trigger=trigger), self.dx_step[op] + 1),)
-            kept = [("mask" if rule.mask else "activation", layer.out_elements, True)]
+            kept = []
+            if rule.mask_bits:
+                bits = layer.out_elements * rule.mask_bits(self.graph, layer)
+                kept.append(("mask", bits, True))
+            if rule.keeps_input:
+                kept.append(("activation", layer.out_elements, True))
+            if rule.keeps_extra:
+                kept.append(("activation", rule.keeps_extra(self.graph, layer), True))
             if rule.statistics:
-                kept.append(("statistic", rule.statistics(layer), not rule.statistics_per_batch))
+                count = rule.statistics(self.graph, layer)
+                kept.append(("statistic", count, not rule.statistics_per_batch))
             rules += [
                 BufferRule(
                     label=f"{layer.name} {'mask' if form == 'mask' else 'kept ' + form}",
@@ -270,8 +249,33 @@ class _Builder:
             ]
         return rules
 
+    def _reads_slice(self, op: int) -> bool:
+        """Whether a layer reads a part of what its input is a view of."""
+        return any(
+            self._elements(tensor) != self._elements(self.root[tensor])
+            for tensor in self.producers[op]
+        )
+
+    def _kept_slice(self, op: int) -> list[BufferRule]:
+        """A copy of the part that a layer reads, in place of the whole."""
+        if not self._reads_slice(op):
+            return []
+        share = Feature(saved=frozenset({self.weighted_of[op]}))
+        return [
+            BufferRule(
+                label=f"{self._name(op)} kept input",
+                form="activation",
+                unit_count=self._elements(self.producers[op][0]),
+                birth=op,
+                stages=((share, self.dw_step[op] + 1),),
+                saved=True,
+            )
+        ]
+
     def _scale_site(self, op: int) -> frozenset[int]:
-        """The site of a norm's scale; a norm that belongs to no layer never trains."""
+        """The site of a norm's scale; a norm of an image that belongs to no layer never trains."""
+        if op in self.weighted_of:
+            return self._weight_site(op)
         layer_count = len(self.table.axes.names)
         owners = np.flatnonzero(self.table.norm_index == op)
         return frozenset((layer_count + owners).tolist())
@@ -310,7 +314,7 @@ class _Builder:
             return []
         ends = [(self._trigger(op), self.dw_step[op] + 1)]
         if op in self.weighted_of:
-            ends.append((self._trigger(self.producers[op][0]), self.dx_step[op] + 1))
+            ends.append((self._below(op), self.dx_step[op] + 1))
         return [(trigger, death) for trigger, death in ends if trigger]
 
     def _gradient_birth(self, root: int) -> int:
@@ -324,7 +328,9 @@ class _Builder:
         rules = []
         for op in self.weighted_of:
             scratch = scratch_of(self.graph, self.layers[op], self.workspace)
-            below = Feature(trigger=self._trigger(self.producers[op][0]))
+            if not self.producers[op]:
+                continue
+            below = Feature(trigger=self._below(op))
             own = self._weight_site(op)
             steps = [
                 (scratch.forward_bytes, op, ALWAYS),
@@ -365,7 +371,7 @@ class _Builder:
             others = [reader for reader in self._readers(skip) if reader != op]
             last_other = max(others, default=-1)
             for root in (skip, *branches):
-                if root in claimed or root < 0:
+                if root in claimed or root < 0 or self._elements(root) != self._elements(op):
                     continue
                 plain = len(self.members[root]) == 1 and self._readers(root) == [op]
                 if last_other < op if root == skip else plain and last_other < root:
@@ -375,13 +381,3 @@ class _Builder:
         for root, target in group.items():
             grouped.setdefault(target, []).append(root)
         return grouped
-
-
-def _stacked(holds: list[tuple[Feature, int]]) -> tuple[tuple[Feature, int], ...]:
-    """Holds as stages: the longest first, each with everything that lasts at least as long."""
-    stages: list[tuple[Feature, int]] = []
-    kept = Feature()
-    for feature, death in sorted(holds, key=lambda hold: -hold[1]):
-        kept |= feature
-        stages.append((kept, death))
-    return tuple(stages)

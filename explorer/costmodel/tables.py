@@ -8,9 +8,16 @@ from functools import lru_cache
 
 import numpy as np
 
-from explorer.costmodel.ops import RULES, check_supported, kernel_kind, special_kernel
+from explorer.costmodel.ops import (
+    RULES,
+    check_supported,
+    input_grad_macs,
+    kernel_kind,
+    special_kernel,
+)
 from explorer.design import DesignBatch, LayerAxes
-from explorer.graph import INPUT, NORM_OPS, ModelGraph
+from explorer.graph import INPUT, NORM_OPS, WEIGHTED_OPS, ModelGraph
+from explorer.layer import SLICED_OPS
 from explorer.units import BoolArray, FloatArray, IntArray
 
 
@@ -22,7 +29,10 @@ class LayerTable:
     the norm behind it, -1 without), `forward_macs`, `weight_count`, `bias_count` (bias,
     or offset of the norm), `norm_count` (scales), `kind` (kernel), `depthwise`,
     `special` (kernel with a rate of its own, or empty).
-    Operators [O]: `element_count` of the output. `ancestors` [O + 1, 3L]: which sites that
+    Operators [O]: `element_count` of the output, `op_macs` of those without weights.
+    Backward of those and of recurrent layers [K]: `operand_macs`, taken by `operand_op` where
+    any of the sites `operand_sites` [3L, K] trains; `input_macs` [L] of dX of the others.
+    `ancestors` [O + 1, 3L]: which sites that
     can train lie at or before a tensor (row O is the network input); columns are L sites of
     weights and own biases, L of norm scales, L of norm offsets. `own_bias` [L] says whether
     a bias is the layer's own rather than its norm's offset.
@@ -41,6 +51,11 @@ class LayerTable:
     special: tuple[str, ...]
     own_bias: BoolArray
     element_count: FloatArray
+    op_macs: FloatArray
+    input_macs: FloatArray
+    operand_op: IntArray
+    operand_sites: FloatArray
+    operand_macs: FloatArray
     ancestors: BoolArray
     passes: FloatArray
     pass_column: IntArray
@@ -59,11 +74,29 @@ class LayerTable:
         uses: FloatArray = self.forward_macs / self.weight_count
         return uses
 
-    def macs(self, passes: BoolArray, trained: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """MACs of a sample's dX and dW [P], `passes` [P, O] and `trained` counts [P, 3L]."""
-        input_grad = passes[:, self.op_index] @ self.forward_macs
-        weight_grad = trained[:, : len(self.kind)] @ self.macs_per_weight
-        return input_grad, weight_grad
+    @property
+    def sample_macs(self) -> FloatArray:
+        """MACs of each operator's forward pass of a sample [O]."""
+        macs = self.op_macs.copy()
+        macs[self.op_index] = self.forward_macs
+        return macs
+
+    def before(self, tensors: tuple[str, ...]) -> BoolArray:
+        """Sites at or before any of these tensors [3L]."""
+        return _joined(self.graph, self.ancestors, tensors)
+
+    def input_grad_macs(self, passes: BoolArray, active: BoolArray) -> FloatArray:
+        """MACs of a sample's dX [P], `passes` [P, O] and `active` sites [P, 3L]."""
+        macs = passes[:, self.op_index] @ self.input_macs
+        if len(self.operand_op):
+            macs = macs + (active @ self.operand_sites > 0) @ self.operand_macs
+        result: FloatArray = macs
+        return result
+
+    def weight_grad_macs(self, trained: FloatArray) -> FloatArray:
+        """MACs of a sample's dW [P], `trained` counts [P, 3L]."""
+        macs: FloatArray = trained[:, : len(self.kind)] @ self.macs_per_weight
+        return macs
 
     def active_sites(self, designs: DesignBatch) -> BoolArray:
         """Which sites train [P, 3L], columns as in `ancestors`."""
@@ -80,15 +113,10 @@ def layer_table(graph: ModelGraph) -> LayerTable:
     position = {layer.name: index for index, layer in enumerate(graph.layers)}
     weighted = [graph[name] for name in graph.weighted]
     norms = [graph.norm_of(name) for name in graph.weighted]
-    channels = axes.out_channels.astype(np.float64)
+    channels = np.array([layer.channels for layer in weighted], np.float64)
     ancestors = _ancestors(graph, norms)
-    before = [
-        np.any(
-            [ancestors[position.get(name, len(graph.layers))] for name in graph.producers(layer)],
-            axis=0,
-        )
-        for layer in graph.layers
-    ]
+    before = [_joined(graph, ancestors, graph.producers(layer)) for layer in graph.layers]
+    operands = _operands(graph)
     passes, pass_column = np.unique(before, axis=0, return_inverse=True)
     return LayerTable(
         graph=graph,
@@ -104,6 +132,20 @@ def layer_table(graph: ModelGraph) -> LayerTable:
         special=tuple(special_kernel(graph, layer) for layer in weighted),
         own_bias=np.array([layer.has_bias for layer in weighted]),
         element_count=np.array([layer.out_elements for layer in graph.layers], np.float64),
+        op_macs=np.array(
+            [0 if layer.op in WEIGHTED_OPS else _macs(graph, layer.name) for layer in graph.layers],
+            np.float64,
+        ),
+        input_macs=np.array(
+            [_macs(graph, layer.name) * (layer.op in SLICED_OPS) for layer in weighted], np.float64
+        ),
+        operand_op=np.array([position[name] for name, _, _ in operands], np.int64),
+        operand_sites=np.array(
+            [_joined(graph, ancestors, read) for _, read, _ in operands], np.float64
+        )
+        .reshape(len(operands), ancestors.shape[1])
+        .T,
+        operand_macs=np.array([macs for _, _, macs in operands], np.float64),
         ancestors=ancestors,
         passes=passes.T.astype(np.float64),
         pass_column=pass_column,
@@ -112,8 +154,23 @@ def layer_table(graph: ModelGraph) -> LayerTable:
 
 def _macs(graph: ModelGraph, name: str) -> int:
     rule = RULES[graph[name].op].macs
-    assert rule is not None
-    return rule(graph, graph[name])
+    return 0 if rule is None else rule(graph, graph[name])
+
+
+def _operands(graph: ModelGraph) -> list[tuple[str, tuple[str, ...], int]]:
+    """Products and recurrent layers: name, tensors whose gradient is taken, its MACs."""
+    return [
+        (layer.name, tensors, macs)
+        for layer in graph.layers
+        if layer.op not in SLICED_OPS
+        for tensors, macs in input_grad_macs(graph, layer)
+    ]
+
+
+def _joined(graph: ModelGraph, ancestors: BoolArray, tensors: tuple[str, ...]) -> BoolArray:
+    """Sites at or before any of these tensors [3L]."""
+    rows = [graph.position(name) for name in tensors]
+    return np.asarray(ancestors[rows].any(axis=0))
 
 
 def _ancestors(graph: ModelGraph, norms: list[str | None]) -> BoolArray:

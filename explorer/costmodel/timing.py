@@ -22,6 +22,7 @@ from explorer.units import BITS_PER_BYTE, BoolArray, FloatArray
 
 UPDATE_PASSES = 3  # read weight, read gradient, write weight
 STATE_PASSES = 2  # read and write one optimizer state
+OPERANDS = 2  # a product without weights has a gradient of each
 
 Rates = Mapping[str, FloatArray]  # numbers of a profile by field name, [] or, drawn, [N]
 
@@ -66,14 +67,18 @@ def times_at(table: LayerTable, setup: TrainingSetup, rates: Rates, *, training:
     if training:
         cycles_per_s = cycles_per_s * rate["trainer_speed_ratio"]
     batch = setup.micro_batch
-    work_s = np.maximum(
+    computes = (table.forward_macs > 0).astype(np.float64)
+    work_s = computes * np.maximum(
         batch * table.forward_macs / (_by_kernel(table, rates, "macs_per_cycle") * cycles_per_s),
         table.weight_count * form.weight_bits / BITS_PER_BYTE / rate["weight_bytes_per_s"],
     )
     activation_bytes = batch * table.element_count * form.activation_bits / BITS_PER_BYTE
-    overhead_s = rate["layer_overhead_cycles"] / rate["clock_hz"]
+    call_s = rate["layer_overhead_cycles"] / rate["clock_hz"]
+    traffic_s = np.zeros(len(activation_bytes))
     if "activation_bytes_per_s" in rate:
-        work_s += 2 * activation_bytes[table.op_index] / rate["activation_bytes_per_s"]
+        traffic_s = 2 * activation_bytes / rate["activation_bytes_per_s"]
+    work_s = work_s + computes * traffic_s[..., table.op_index]
+    overhead_s = computes * call_s
     element_s = 1.0 / (rate["elements_per_cycle"] * cycles_per_s)
     passes = np.array(
         [
@@ -87,6 +92,13 @@ def times_at(table: LayerTable, setup: TrainingSetup, rates: Rates, *, training:
     input_grad_s[..., table.op_index] += (work_s + overhead_s) / _by_kernel(
         table, rates, "grad_speed_ratio", "input_grad_speed_ratio"
     )
+    products = np.flatnonzero(table.op_macs)
+    if len(products):
+        speed = rate["linear_macs_per_cycle"] * cycles_per_s
+        product_s = batch * table.op_macs[products] / speed + traffic_s[..., products]
+        forward_s[..., products] += product_s + call_s
+        ratio = _rate(rate, "linear_grad_speed_ratio", "input_grad_speed_ratio")
+        input_grad_s[..., products] += OPERANDS * (product_s + call_s) / ratio
     weight_grad_ratio = _by_kernel(table, rates, "grad_speed_ratio", "weight_grad_speed_ratio")
     return PassTimes(
         forward_s=forward_s,
@@ -99,12 +111,16 @@ def times_at(table: LayerTable, setup: TrainingSetup, rates: Rates, *, training:
 
 def _by_kernel(table: LayerTable, rates: Rates, what: str, general: str = "") -> FloatArray:
     """A rate of each layer's kernel [..., L]: its special one, its kind's, or the general."""
-    names = [
-        (f"{special}_{what}", f"{kind}_{what}", general)
+    found = [
+        _rate(rates, f"{special}_{what}", f"{kind}_{what}", general)
         for kind, special in zip(table.kind, table.special, strict=True)
     ]
-    first = [next(name for name in choices if name in rates) for choices in names]
-    return np.stack([rates[name] for name in first], axis=-1)
+    return np.stack(found, axis=-1)
+
+
+def _rate(rates: Rates, *names: str) -> FloatArray:
+    """The first of these numbers that a profile has."""
+    return rates[next(name for name in names if name in rates)]
 
 
 def operator_times(

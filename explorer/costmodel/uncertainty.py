@@ -120,10 +120,12 @@ def step_spending(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch
     table = layer_table(graph)
     setup = designs.setup
     trained = trained_counts(table, designs)
-    passes = table.gradient_passes(table.active_sites(designs))
+    active = table.active_sites(designs)
+    passes = table.gradient_passes(active)
     share = designs.update_ratio[0]
     update = update_elements(table, setup, trained)[0].sum() / setup.accumulation_steps
-    input_grad, weight_grad = table.macs(passes, trained)
+    input_grad = table.input_grad_macs(passes, active)[0]
+    weight_grad = table.weight_grad_macs(trained)[0]
     life = device_life_table(graph, device, setup)
     forward = 1 + run_again(life, feature_values(life, designs))[0]
     micro_batch = _spending(
@@ -131,7 +133,7 @@ def step_spending(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch
         device,
         setup,
         features=(forward, passes[0], share, share > 0, [update]),
-        macs=forward[table.op_index] @ table.forward_macs + input_grad[0] + weight_grad[0],
+        macs=forward @ table.sample_macs + input_grad + weight_grad,
         training=bool(trained.any()),
     )
     return micro_batch.times(setup.accumulation_steps).plus(_waiting(graph, device, designs))
@@ -152,12 +154,16 @@ def _waiting(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> 
 
 
 def backward_spending(
-    table: LayerTable, device: DeviceProfile, setup: TrainingSetup, passes: BoolArray
+    table: LayerTable, device: DeviceProfile, setup: TrainingSetup, active: BoolArray
 ) -> Spending:
-    """One micro-batch forward and back, `passes` [O], for gradients of activations alone."""
+    """One micro-batch forward and back for gradients of activations alone.
+
+    They go back to the earliest of the `active` sites [1, 3L].
+    """
     nothing = np.zeros(len(table.kind))
-    macs = table.forward_macs.sum() + passes[table.op_index] @ table.forward_macs
-    features = (np.ones(len(passes)), passes, nothing, nothing, [0.0])
+    passes = table.gradient_passes(active)
+    macs = table.sample_macs.sum() + table.input_grad_macs(passes, active)[0]
+    features = (np.ones(passes.shape[1]), passes[0], nothing, nothing, [0.0])
     return _spending(table, device, setup, features=features, macs=macs, training=True)
 
 

@@ -34,9 +34,9 @@ class Scratch:
 
 def scratch_of(graph: ModelGraph, layer: LayerSpec, workspace: str) -> Scratch:
     """Scratch of a weighted layer under a device.Workspace."""
-    kind = kernel_kind(layer)
-    if workspace != TINY_ENGINE or kind == "linear":
+    if workspace != TINY_ENGINE or layer.op != "conv2d":
         return Scratch()
+    kind = kernel_kind(layer)
     channels, *sides = graph.shape(graph.producers(layer)[0])
     height, width = sides
     taps = prod(layer.kernel)

@@ -163,4 +163,6 @@ def _kind(graph: ModelGraph, name: str) -> str:
     layer = graph[name]
     if kernel_kind(layer) == "depthwise":
         return "depthwise"
-    return "expand" if layer.out_shape[0] > graph.in_channels(layer) else "project"
+    return (
+        "expand" if graph.slice_count(layer, "out") > graph.slice_count(layer, "in") else "project"
+    )

@@ -34,7 +34,6 @@ class Chain:
         """Convolution, then its norm and its activation when named."""
         padding = (kernel - 1) // 2
         side = [(size + 2 * padding - kernel) // stride + 1 for size in self.shape[1:]]
-        place = {"block": block, "role": role}
         self._append(
             LayerSpec(
                 name=name,
@@ -46,7 +45,8 @@ class Chain:
                 padding=(padding, padding),
                 groups=groups,
                 has_bias=has_bias,
-                **place,
+                block=block,
+                role=role,
             )
         )
         if norm != "none":

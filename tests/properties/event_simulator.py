@@ -12,6 +12,13 @@ The conventions, as the cost model states them:
 * a layer whose weights train keeps the input channels it needs: its own slices along the
   in axis or in a depthwise layer (as many groups as outputs), else all; readers of one
   tensor keep it once;
+* a curved activation keeps its input, a sigmoid, tanh or softmax holds its output, which
+  nobody then overwrites; a product holds each operand that another's gradient needs, a glu its
+  input, attention its three and the softmax of its scores; a maximum pool keeps the places of
+  its maxima in as few bits as they need; a recurrent layer its gates and a state;
+* a view (reshape, transpose, slice) is its input, and so are their gradients, but a layer that
+  needs a slice for its weight gradient keeps a copy of what it needs of that; parameters used as
+  tensors take no room beside the weights;
 * the gradient of a sum becomes that of its oldest input; another input shares it if nobody
   writes to it before that input has read it, else it gets a copy. Which one is decided by
   the graph alone, whatever trains;
@@ -30,7 +37,7 @@ The conventions, as the cost model states them:
 """
 
 from dataclasses import dataclass, field
-from math import ceil, prod
+from math import ceil, log2, prod
 
 from explorer.design import TrainingSetup, UpdatePolicy
 from explorer.graph import INPUT, LayerSpec, ModelGraph
@@ -39,9 +46,18 @@ from explorer.graph import INPUT, LayerSpec, ModelGraph
 BITS = {"fp32": (32, 32, 32, 32, 32), "fp16": (16, 16, 16, 16, 16), "int8": (8, 32, 8, 32, 32)}
 STATISTIC_BITS = STATE_BITS = 32
 STATES = {"sgd": 0, "sgd-momentum": 1, "adam": 2}
-WEIGHTED = {"conv2d", "linear"}
-ACTIVATIONS = {"relu", "relu6"}
+DENSE = {"conv2d", "linear", "conv_transpose2d"}
+GATES = {"gru": 3, "lstm": 4}
+WHOLE = {"embedding", "parameter", *GATES}
+WEIGHTED = {*DENSE, "layernorm", *WHOLE}
+ACTIVATIONS = {"relu", "relu6", "leaky_relu", "hardsigmoid"}
+CURVED = {"gelu", "gelu_tanh", "silu", "hardswish", "elu"}
+SATURATING = {"sigmoid", "tanh", "softmax"}
 NORMS = {"batchnorm", "groupnorm", "frozen_batchnorm"}
+COPYING_NORMS = {"batchnorm", "groupnorm", "layernorm"}
+OVERWRITING = {*ACTIVATIONS, *CURVED, *SATURATING, *NORMS, "layernorm", "shift", "scale"}
+VIEWS = {"reshape", "transpose", "slice"}
+NEVER_AGAIN = {"mul", "matmul", "attention", "glu", *SATURATING, *VIEWS, *GATES}
 
 
 @dataclass(eq=False)
@@ -124,8 +140,13 @@ class _Trained:
                 self.total[1] += 2 * layer.out_shape[0]
         for index, name in enumerate(graph.weighted):
             layer = graph[name]
-            inside, outside = _tensor_shape(graph, layer)[0], layer.out_shape[0]
+            outside = layer.out_shape[layer.axis]
+            inside = 1 if layer.op in WHOLE else _tensor_shape(graph, layer)[layer.axis]
             weights = outside * (inside // layer.groups) * prod(layer.kernel)
+            if layer.op == "layernorm":
+                weights = outside
+            elif layer.op in WHOLE:
+                weights, outside = _whole_weights(graph, layer), 1
             self.total[0] += weights
             self.total[1] += outside * layer.has_bias
             if policy is None:
@@ -171,6 +192,7 @@ class _Run:
         self.saved_bytes = 0
         self.store: dict[str, Buffer] = {}
         self.kept: dict[str, list[Buffer]] = {}
+        self.copies: dict[str, Buffer] = {}
         self.gradient: dict[str, Buffer] = {}
         self.age = {INPUT: -1} | {layer.name: i for i, layer in enumerate(graph.layers)}
         self.readers: dict[str, list[str]] = {name: [] for name in self.age}
@@ -235,9 +257,15 @@ class _Run:
         }[step]
 
     def _overwrites(self, layer: LayerSpec) -> bool:
-        (source, *others) = self.graph.producers(layer)
-        in_place = layer.op in ACTIVATIONS | NORMS and not others
-        return in_place and source != INPUT and self.readers[source] == [layer.name]
+        if layer.op not in OVERWRITING:
+            return False
+        reader, source = layer.name, self.graph.producers(layer)[0]
+        while source != INPUT and self.readers[source] == [reader]:
+            made_by = self.graph[source]
+            if made_by.op not in VIEWS:
+                return made_by.op not in SATURATING | {"parameter"}
+            reader, source = source, self.graph.producers(made_by)[0]
+        return False
 
     # blocks that run again
 
@@ -259,6 +287,7 @@ class _Run:
                     for layer in layers
                 )
                 and repeated
+                and not any(layer.op in NEVER_AGAIN for layer in layers)
             ):
                 found.append(Block(names, repeated, outside.pop()))
         return found
@@ -266,9 +295,11 @@ class _Run:
     def _repeated(self, layers: list[LayerSpec]) -> list[str]:
         names = [layer.name for layer in layers]
         wanted = {
-            layer.name for layer in layers if layer.op in ACTIVATIONS | {"batchnorm", "groupnorm"}
+            layer.name
+            for layer in layers
+            if layer.op in ACTIVATIONS | CURVED | COPYING_NORMS | {"maxpool"}
         }
-        wanted |= {self.graph.producers(layer)[0] for layer in layers if layer.op in WEIGHTED}
+        wanted |= {s for layer in layers if layer.op in WEIGHTED for s in layer.inputs}
         wanted &= set(names)
         while True:
             more = {s for name in wanted for s in self.graph.producers(self.graph[name])}
@@ -280,11 +311,11 @@ class _Run:
         """Whether anything inside would be kept."""
         for name in block.names:
             layer = self.graph[name]
-            source = self.graph.producers(layer)[0]
-            if layer.op in ACTIVATIONS and self.has_gradient[source]:
+            source = (*self.graph.producers(layer), None)[0]
+            beside = ACTIVATIONS | CURVED | COPYING_NORMS | {"maxpool"}
+            if layer.op in beside and self.has_gradient[source]:
                 return True
-            keeps = layer.op in ("batchnorm", "groupnorm")
-            if keeps and (self.has_gradient[source] or name in self.trained.scales):
+            if layer.op in COPYING_NORMS and name in self.trained.scales | {*self.trained.weights}:
                 return True
             if name in self.trained.weights and source in block.names:
                 return True
@@ -302,11 +333,12 @@ class _Run:
                 self._write_output(layer)
                 self.kept[name] = self._saved_beside(layer)
                 for reader in self.readers[name]:
-                    if reader in block.names and reader in self.trained.weights:
+                    dense = self.graph[reader].op in DENSE
+                    if dense and reader in block.names and reader in self.trained.weights:
                         self._keep_input(self.graph[reader])
-                shape = _tensor_shape(self.graph, layer)
-                weights = shape[0] // layer.groups * prod(layer.kernel)
-                if layer.op in WEIGHTED:
+                if layer.op in DENSE:
+                    shape = _tensor_shape(self.graph, layer)
+                    weights = shape[layer.axis] // layer.groups * prod(layer.kernel)
                     self.repeated_macs += weights * prod(layer.out_shape)
             self._tick(self._scratch(layer, "forward") if runs else 0)
             for source in dict.fromkeys(self.graph.producers(layer)):
@@ -335,16 +367,21 @@ class _Run:
                     self.store[block.source].holders.add(layer.name + " again")
 
     def _write_output(self, layer: LayerSpec) -> None:
-        if self._overwrites(layer):
+        if layer.op in VIEWS or self._overwrites(layer):
             self.store[layer.name] = self.store[self.graph.producers(layer)[0]]
             self.store[layer.name].holders.add(layer.name)
         else:
-            size = self._sample_bytes(prod(layer.out_shape), self.bits[2])
+            elements = 0 if layer.op == "parameter" else prod(layer.out_shape)
+            size = self._sample_bytes(elements, self.bits[2])
             self.store[layer.name] = self._new(size, layer.name)
 
     def _keep_for_backward(self, layer: LayerSpec) -> None:
-        source = self.graph.producers(layer)[0]
         self.kept[layer.name] = [] if layer.name in self.dropped else self._saved_beside(layer)
+        for tensor in self._held(layer):
+            self.store[tensor].holders.add(f"{layer.name} holds")
+        if layer.op not in DENSE | WHOLE or not self.graph.producers(layer):
+            return
+        source = self.graph.producers(layer)[0]
         made_again = layer.name in self.dropped and source in self.dropped
         made_again = made_again and self.graph[source].block == layer.block
         if layer.name in self.trained.weights and not made_again:
@@ -354,30 +391,69 @@ class _Run:
         """The channels that a layer's weight gradient needs."""
         source = self.graph.producers(layer)[0]
         shape = _tensor_shape(self.graph, layer)
-        share = self.trained.kept_channels[layer.name] * prod(shape[1:])
-        self.store[source].parts[layer.name] = self._sample_bytes(share, self.bits[2])
+        share = prod(shape)
+        if layer.op not in WHOLE:
+            share = share // shape[layer.axis] * self.trained.kept_channels[layer.name]
+        kept = self.store[source]
+        if self._elements(source) != prod(shape):  # a slice is copied
+            kept = self.copies[layer.name] = Buffer(0)
+            self.buffers.append(kept)
+        kept.parts[layer.name] = self._sample_bytes(share, self.bits[2])
 
     def _saved_beside(self, layer: LayerSpec) -> list[Buffer]:
         """Masks, normalised inputs and statistics, as buffers."""
-        passes = self.has_gradient[self.graph.producers(layer)[0]]
+        passes = any(self.has_gradient[source] for source in self.graph.producers(layer))
         count = prod(layer.out_shape)
         sizes: list[int] = []
         if layer.op in ACTIVATIONS and passes:
             sizes = [self._sample_bytes(count, 1)]
-        if layer.op in ("batchnorm", "groupnorm") and (passes or layer.name in self.trained.scales):
+        if layer.op == "maxpool" and passes:
+            places = prod(layer.kernel)
+            sizes = [self._sample_bytes(count * ceil(log2(places)), 1)]
+        if layer.op in CURVED and passes:
+            sizes = [self._sample_bytes(count, self.bits[2])]
+        if layer.op == "attention" and passes:
+            query, key = (self.graph.shape(name) for name in layer.inputs[:2])
+            sizes = [self._sample_bytes(prod(query[:-1]) * key[-2], self.bits[2])]
+        if layer.op in GATES and (passes or layer.name in self.trained.weights):
+            positions, _ = layer.out_shape
+            hidden, depth, directions, _ = (int(number) for number in layer.args)
+            each = positions * hidden * depth * directions
+            sizes = [self._sample_bytes(each * (GATES[layer.op] + 1), self.bits[2])]
+        scale = layer.name in self.trained.scales | self.trained.weights.keys()
+        if layer.op in COPYING_NORMS and (passes or scale):
             sizes = [self._sample_bytes(count, self.bits[2])]
             if layer.op == "batchnorm":
                 sizes.append(layer.out_shape[0] * STATISTIC_BITS // 8)
             else:
-                sizes.append(self._sample_bytes(layer.groups, STATISTIC_BITS))
+                rows = layer.groups
+                if layer.op == "layernorm":
+                    rows = count // layer.out_shape[layer.axis]
+                sizes.append(self._sample_bytes(rows, STATISTIC_BITS))
         return [self._new(size, layer.name) for size in sizes]
+
+    def _held(self, layer: LayerSpec) -> set[str]:
+        """Whole tensors that backward of an operator reads."""
+        sources = self.graph.producers(layer)
+        if layer.op in SATURATING and self.has_gradient[sources[0]]:
+            return {layer.name}
+        if layer.op in ("glu", "attention") and any(self.has_gradient[s] for s in sources):
+            return set(sources)
+        if layer.op in ("mul", "matmul"):
+            left, right = sources
+            pairs = ((left, right), (right, left))
+            return {one for one, other in pairs if self.has_gradient[other]}
+        return set()
 
     # backward
 
     def loss(self) -> None:
         """Alive between the passes: the output, and everything saved."""
         output = self.graph.layers[-1].name
-        saved = [buffer.size_bytes for buffer in self.buffers if buffer is not self.store[output]]
+        last = self.store[output]
+        self.store[output].holders.discard(output)
+        saved = [buffer.size_bytes for buffer in self.buffers]
+        last.holders.add(output)
         self.saved_bytes = sum(saved)
         if self.has_gradient[output]:
             self._receive(output)
@@ -391,6 +467,8 @@ class _Run:
                     self._run_again(block)
             if layer.op in WEIGHTED:
                 self._backward_weighted(layer)
+            elif layer.op in VIEWS:
+                self._backward_view(layer)
             elif layer.op == "add":
                 self._backward_sum(layer)
             else:
@@ -398,30 +476,46 @@ class _Run:
         assert not any(buffer.size_bytes for buffer in self.buffers)
 
     def _backward_weighted(self, layer: LayerSpec) -> None:
-        (source,) = self.graph.producers(layer)
         update = self._new(self._weight_gradient_bytes(layer), layer.name)
         self._tick(self._scratch(layer, "dW") if layer.name in self.trained.weights else 0)
-        self.store[source].parts.pop(layer.name, None)
-        if self.has_gradient[source]:
-            self._receive(source)
-        else:
+        below = False
+        for source in self.graph.producers(layer):
+            self.copies.get(layer.name, self.store[source]).parts.pop(layer.name, None)
+            below = self.has_gradient[source]
+            if below:
+                self._pass_on(layer, source)
+        if not below:
             self._release(layer.name)
         # dX and the update
-        self._tick(self._scratch(layer, "dX") if self.has_gradient[source] else 0)
+        self._tick(self._scratch(layer, "dX") if below else 0)
         self._release(layer.name)
-        update.holders.clear()
+        for buffer in (update, *self.kept[layer.name]):
+            buffer.holders.clear()
 
-    def _backward_element(self, layer: LayerSpec) -> None:
-        """Activation, norm or pool."""
+    def _backward_view(self, layer: LayerSpec) -> None:
+        """The gradient of what it is a view of is there already, in whole."""
         (source,) = self.graph.producers(layer)
-        update = self._new(self._weight_gradient_bytes(layer), layer.name)
         if self.has_gradient[source]:
-            if self._overwrites(layer):
-                self._share(layer.name, source)
-            else:
-                self._receive(source)
+            self._receive(source)
         self._tick()
         self._release(layer.name)
+
+    def _pass_on(self, layer: LayerSpec, source: str) -> None:
+        if self._overwrites(layer) and source == self.graph.producers(layer)[0]:
+            self._share(layer.name, source)
+        else:
+            self._receive(source)
+
+    def _backward_element(self, layer: LayerSpec) -> None:
+        """Activation, norm, pool, product or join."""
+        update = self._new(self._weight_gradient_bytes(layer), layer.name)
+        for source in self.graph.producers(layer):
+            if self.has_gradient[source]:
+                self._pass_on(layer, source)
+        self._tick()
+        self._release(layer.name)
+        for tensor in self._held(layer):
+            self.store[tensor].holders.discard(f"{layer.name} holds")
         for buffer in (update, *self.kept[layer.name]):
             buffer.holders.clear()
 
@@ -431,7 +525,9 @@ class _Run:
         for source in sources:
             if not self.has_gradient[source] or source in self.gradient:
                 continue  # not wanted, or added to what is there
-            if source == oldest or self._only_read(layer, source, oldest):
+            fits = self._elements(source) == prod(layer.out_shape)
+            oldest_fits = fits and source == oldest and not self._present(source)
+            if oldest_fits or (fits and self._only_read(layer, source, oldest)):
                 self._share(layer.name, source)
             else:
                 self._receive(source)
@@ -441,7 +537,8 @@ class _Run:
     def _only_read(self, layer: LayerSpec, source: str, oldest: str) -> bool:
         """Nobody writes to the sum's gradient before the maker of `source` has read it."""
         made_by = self.graph[source]
-        if self._overwrites(made_by) or self.readers[source] != [layer.name]:
+        overwrites = made_by.op in VIEWS or self._overwrites(made_by)
+        if overwrites or self.readers[source] != [layer.name]:
             return False
         writers = [name for name in self._all_readers(oldest) if name != layer.name]
         return all(self.age[name] < self.age[source] for name in writers)
@@ -464,10 +561,27 @@ class _Run:
 
     def _receive(self, tensor: str) -> None:
         """A gradient is added to that of a tensor, which is made when not there yet."""
-        if tensor not in self.gradient:
-            elements = prod(self.graph.shape(tensor))
-            size = self._sample_bytes(elements, self.bits[3])
+        if tensor in self.gradient:
+            return
+        same = self._present(tensor)
+        if same:
+            self._share(same, tensor)
+        else:
+            size = self._sample_bytes(self._elements(tensor), self.bits[3])
             self.gradient[tensor] = self._new(size, tensor)
+
+    def _present(self, tensor: str) -> str | None:
+        """A tensor in the same memory that has its gradient already."""
+        here = self.store[tensor]
+        return next((name for name in self.gradient if self.store[name] is here), None)
+
+    def _elements(self, tensor: str) -> int:
+        """Of the oldest tensor in the same memory, of which others may be slices."""
+        here = self.store[tensor]
+        oldest = min((n for n, b in self.store.items() if b is here), key=self.age.__getitem__)
+        if oldest != INPUT and self.graph[oldest].op == "parameter":
+            return 0
+        return prod(self.graph.shape(oldest))
 
     def _share(self, owner: str, tensor: str) -> None:
         self.gradient[tensor] = self.gradient[owner]
@@ -476,6 +590,21 @@ class _Run:
     def _release(self, tensor: str) -> None:
         if tensor in self.gradient:
             self.gradient.pop(tensor).holders.discard(tensor)
+
+
+def _whole_weights(graph: ModelGraph, layer: LayerSpec) -> int:
+    if layer.op == "parameter":
+        return prod(layer.out_shape)
+    if layer.op == "embedding":
+        return int(layer.args[0]) * layer.out_shape[-1]
+    hidden, depth, directions, biases = (int(number) for number in layer.args)
+    total, features = 0, _tensor_shape(graph, layer)[-1]
+    for _ in range(depth):
+        for _ in range(directions):
+            gates = GATES[layer.op] * hidden
+            total += gates * features + gates * hidden + 2 * gates * biases
+        features = hidden * directions
+    return total
 
 
 def _tensor_shape(graph: ModelGraph, layer: LayerSpec) -> tuple[int, ...]:

@@ -7,20 +7,25 @@ import torch
 from explorer.accuracy.torch_bridge import build_module
 from explorer.costmodel.eager import eager_saved_bytes
 from explorer.design import DesignBatch, LayerAxes, TrainingSetup, UpdatePolicy
+from explorer.errors import UnsupportedOpError
 from explorer.graph import normalised
 from explorer.session import Session
-from tests.helpers import adapted_nets
+from tests.helpers import adapted_nets, batch_of, policy_of
+from tests.operator_nets import recurrent_net, wide_graphs
 
 pytestmark = pytest.mark.train
 
 
 def hooked_bytes(module, batch):
-    own = {tensor.data_ptr() for tensor in (*module.parameters(), *module.buffers())}
+    own = {
+        tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())
+    }
     seen = {}
 
     def pack(tensor):
-        if tensor.data_ptr() not in own:
-            seen[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            seen[storage.data_ptr()] = storage.nbytes()
             keep.append(tensor)
         return tensor
 
@@ -34,9 +39,11 @@ def train_only(module, graph, policy):
     module.requires_grad_(False)
     for index, name in enumerate(policy.layer_names):
         layer = module.get_submodule(name)
-        layer.weight.requires_grad_(policy.slices[index] > 0)
+        own_bias = getattr(layer, "bias", None)
+        for weight in (one for one in layer.parameters() if one is not own_bias):
+            weight.requires_grad_(policy.slices[index] > 0)
         norm = graph.norm_of(name)
-        offset = layer if layer.bias is not None else norm and module.get_submodule(norm)
+        offset = layer if own_bias is not None else norm and module.get_submodule(norm)
         if offset:
             offset.bias.requires_grad_(policy.update_bias[index])
         if norm:
@@ -70,11 +77,25 @@ def test_saved_bytes_of_adapters_equal_the_hooks(graph):
     assert_equal_hooks(graph)
 
 
+@pytest.mark.parametrize("graph", wide_graphs()[:4], ids=lambda graph: graph.name)
+def test_saved_bytes_of_other_operators_equal_the_hooks(graph):
+    assert_equal_hooks(graph)
+
+
+def test_bytes_of_recurrent_layers_are_not_guessed():
+    graph = recurrent_net("gru")
+    designs = batch_of(graph, policy_of(graph, 1.0))
+    with pytest.raises(UnsupportedOpError, match="gru"):
+        eager_saved_bytes(graph, designs)
+
+
 def assert_equal_hooks(graph):
     axes = LayerAxes.of(graph)
     setup = TrainingSetup(micro_batch=2)
     module = build_module(graph).to(memory_format=torch.contiguous_format).train()
     batch = torch.randn(2, *graph.input_shape)
+    if any(layer.op == "embedding" for layer in graph.layers):
+        batch = torch.randint(2, (2, *graph.input_shape))
     for policy in random_policies(axes, 12, seed=3):
         train_only(module, graph, policy)
         predicted = eager_saved_bytes(graph, DesignBatch.of(axes, [policy], setup))[0]

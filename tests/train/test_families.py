@@ -10,8 +10,9 @@ from explorer import catalog
 from explorer.accuracy.apply import apply_to_copy, chosen_channels, needs_scores
 from explorer.accuracy.episodes import Prefix, sample_episode
 from explorer.accuracy.fisher import score_table
+from explorer.accuracy.slices import slice_mask
 from explorer.accuracy.tasks import load_task
-from explorer.accuracy.torch_bridge import adapted_module, model_module, slice_mask
+from explorer.accuracy.torch_bridge import adapted_module, model_module
 from explorer.accuracy.trainer import finetune, first_trained_position, train_copy
 from explorer.adapters import policy_with_adapters
 from explorer.costmodel.tables import layer_table

@@ -10,8 +10,9 @@ from explorer.accuracy.episodes import Prefix, sample_episode
 from explorer.accuracy.fisher import score_table
 from explorer.accuracy.progress import CancelledError
 from explorer.accuracy.records import Protocol
+from explorer.accuracy.slices import slice_mask
 from explorer.accuracy.tasks import load_task
-from explorer.accuracy.torch_bridge import build_module, model_module, slice_mask
+from explorer.accuracy.torch_bridge import build_module, model_module
 from explorer.design import LayerAxes, TrainingSetup, UpdatePolicy
 from explorer.document import MadeWith, Named, PolicyDocument, SetupRecord, choices_of
 from explorer.errors import SpecError

@@ -10,6 +10,7 @@ from explorer.errors import UnsupportedOpError
 from explorer.graph import INPUT, LayerSpec, ModelGraph
 from explorer.zoo._chain import Chain
 from tests.helpers import SOURCE, Net, batch_of, device_for, policy_of, small_graphs
+from tests.operator_nets import wide_graphs
 
 # channels in, height, width, channels out, kernel, stride, groups -> height, width, kernel kind
 CONVOLUTIONS = {
@@ -119,15 +120,16 @@ def test_operators_without_weights_have_neither_macs_nor_parameters():
 
 
 def test_every_operator_of_the_rules_is_in_a_test_graph():
-    assert {layer.op for graph in small_graphs() for layer in graph.layers} == RULES.keys()
+    graphs = (*small_graphs(), *wide_graphs())
+    assert {layer.op for graph in graphs for layer in graph.layers} == RULES.keys()
 
 
 def test_all_unknown_operators_are_listed_at_once():
     layers = (
         LayerSpec(name="a", op="conv2d", out_shape=(4, 2, 2)),
         LayerSpec(name="b", op="softplus", out_shape=(4, 2, 2), inputs=("a",)),
-        LayerSpec(name="c", op="attention", out_shape=(4, 2, 2), inputs=("b",)),
-        LayerSpec(name="d", op="attention", out_shape=(4, 2, 2), inputs=("c",)),
+        LayerSpec(name="c", op="capsule", out_shape=(4, 2, 2), inputs=("b",)),
+        LayerSpec(name="d", op="capsule", out_shape=(4, 2, 2), inputs=("c",)),
     )
     graph = ModelGraph("odd", (4, 2, 2), layers, SOURCE)
     for call in (check_supported, layer_table):
@@ -136,7 +138,7 @@ def test_all_unknown_operators_are_listed_at_once():
         text = str(problem.value)
         assert "odd" in text
         assert "softplus" in text
-        assert "attention" in text
+        assert "capsule" in text
         assert "conv2d" not in text
     policy = policy_of(graph)
     with pytest.raises(UnsupportedOpError):

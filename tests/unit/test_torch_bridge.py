@@ -4,7 +4,8 @@ import torch
 
 from explorer import catalog, paths
 from explorer.accuracy import torch_bridge
-from explorer.accuracy.torch_bridge import build_module, model_module, slice_mask, slice_sums
+from explorer.accuracy.slices import slice_mask, slice_sums
+from explorer.accuracy.torch_bridge import build_module, model_module
 from explorer.errors import MissingDataError, SpecError, UnsupportedOpError
 from explorer.graph import INPUT, LayerSpec, ModelGraph, normalised
 from explorer.provenance import Kind, Source

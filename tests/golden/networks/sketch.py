@@ -18,8 +18,7 @@ FOREIGN_OPS = {
     "split": OpRule(),
     "pool": OpRule(forward_passes=1, backward_passes=1),
     "multiply": OpRule(forward_passes=1, backward_passes=1),
-    "concat": OpRule(forward_passes=1, backward_passes=1),
-    "attention": OpRule(forward_passes=1, backward_passes=1),
+    "mixing": OpRule(forward_passes=1, backward_passes=1),
     "shuffle": OpRule(forward_passes=1, backward_passes=1),
 }
 
@@ -105,7 +104,7 @@ class Sketch:
         return self._append("split", (self.channels // 2, *self.shape[1:]))
 
     def attention(self, channels: int) -> "Sketch":
-        return self._append("attention", (channels, *self.shape[1:]))
+        return self._append("mixing", (channels, *self.shape[1:]))
 
     def shuffle(self) -> "Sketch":
         return self._append("shuffle", self.shape)

@@ -1,0 +1,278 @@
+"""Every operator of a graph as a torch module."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from explorer.errors import UnsupportedOpError
+from explorer.graph import LayerSpec, ModelGraph
+
+Maker = Callable[[ModelGraph, LayerSpec], nn.Module]
+
+
+class Add(nn.Module):
+    """Sum of all inputs (residual connection)."""
+
+    def forward(self, first: Tensor, *others: Tensor) -> Tensor:
+        """Element-wise sum."""
+        total = first
+        for other in others:
+            total = total + other
+        return total
+
+
+class Apply(nn.Module):
+    """A function without parameters of its own."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The function of all inputs."""
+        return self.function(*inputs)
+
+
+class GlobalAveragePool(nn.Module):
+    """Mean over positions: (N, C, H, W) -> (N, C)."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Mean over height and width."""
+        return images.mean(dim=(2, 3))
+
+
+class FrozenBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm that always uses its running statistics; scale and offset may train."""
+
+    def train(self, mode: bool = True) -> "FrozenBatchNorm2d":  # noqa: ARG002 - torch's signature
+        """Stay in evaluation mode whatever is asked."""
+        super().train(False)
+        return self
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group norm whose parameters may train on an input that has no gradient.
+
+    Torch 2.13 crashes there (CPU, channels-last input), so such an input is copied to
+    the plain layout first, also one of a single position, which has both layouts.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalise, scale and offset."""
+        trained = self.weight.requires_grad or self.bias.requires_grad
+        if torch.is_grad_enabled() and trained and not images.requires_grad:
+            images = images.clone(memory_format=torch.contiguous_format)
+        return super().forward(images)
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer norm over one axis of the sample, not always the last."""
+
+    def __init__(self, channels: int, axis: int, *, bias: bool, eps: float) -> None:
+        super().__init__(channels, bias=bias, eps=eps)
+        self.axis = axis + 1
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Normalise, scale and offset."""
+        return super().forward(values.movedim(self.axis, -1)).movedim(-1, self.axis)
+
+
+class Parameter(nn.Module):
+    """A tensor of weights, as one sample: it takes no input."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(shape).normal_(std=0.02))
+
+    def forward(self) -> Tensor:
+        """(1, ...), for every sample."""
+        return self.weight[None]
+
+
+class Recurrent(nn.Module):
+    """GRU or LSTM: its hidden states at every position."""
+
+    def __init__(self, op: str, features: int, hidden: int, depth: int, both: bool, bias: bool):
+        super().__init__()
+        options = {"batch_first": True, "bidirectional": both, "bias": bias}
+        make = {"gru": nn.GRU, "lstm": nn.LSTM}[op]
+        self.cells = make(features, hidden, depth, **options)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(N, T, F) -> (N, T, hidden states)."""
+        states: Tensor = self.cells(values)[0]
+        return states
+
+
+def _conv(graph: ModelGraph, layer: LayerSpec) -> nn.Module:
+    return nn.Conv2d(
+        graph.in_channels(layer),
+        layer.out_shape[0],
+        layer.kernel,
+        stride=layer.stride,
+        padding=layer.padding,
+        dilation=layer.dilation,
+        groups=layer.groups,
+        bias=layer.has_bias,
+    )
+
+
+def _conv_transpose(graph: ModelGraph, layer: LayerSpec) -> nn.Module:
+    return nn.ConvTranspose2d(
+        graph.in_channels(layer),
+        layer.out_shape[0],
+        layer.kernel,
+        stride=layer.stride,
+        padding=layer.padding,
+        output_padding=(layer.whole(0), layer.whole(1)),
+        dilation=layer.dilation,
+        groups=layer.groups,
+        bias=layer.has_bias,
+    )
+
+
+def _norm(make: Callable[..., nn.Module]) -> Maker:
+    """Norms share torch's usual epsilon unless `args` name another."""
+    return lambda _, layer: make(layer, eps=layer.args[0] if layer.args else 1e-5)
+
+
+def _batchnorm(layer: LayerSpec, eps: float) -> nn.Module:
+    make = nn.BatchNorm2d if len(layer.out_shape) == 3 else nn.BatchNorm1d
+    return make(layer.out_shape[0], eps=eps)
+
+
+def _function(make: Callable[[LayerSpec], Callable[..., Tensor]]) -> Maker:
+    return lambda _, layer: Apply(make(layer))
+
+
+def _aligned(*tensors: Tensor) -> list[Tensor]:
+    """The samples' axes aligned from the last, as they broadcast."""
+    rank = max(tensor.ndim for tensor in tensors)
+    return [
+        tensor.reshape(len(tensor), *(1,) * (rank - tensor.ndim), *tensor.shape[1:])
+        for tensor in tensors
+    ]
+
+
+def _mul(first: Tensor, second: Tensor) -> Tensor:
+    left, right = _aligned(first, second)
+    return left * right
+
+
+def _shift(first: Tensor, *others: Tensor) -> Tensor:
+    for other in _aligned(first, *others)[1:]:
+        first = first + other
+    return first
+
+
+def _concat(layer: LayerSpec) -> Callable[..., Tensor]:
+    def concat(*tensors: Tensor) -> Tensor:
+        samples = max(len(tensor) for tensor in tensors)
+        whole = [tensor.expand(samples, *tensor.shape[1:]) for tensor in tensors]
+        return torch.cat(whole, dim=layer.axis + 1)
+
+    return concat
+
+
+def _attention(layer: LayerSpec) -> Callable[..., Tensor]:
+    causal = len(layer.args) == 2 and layer.args[1] == 1
+
+    def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return functional.scaled_dot_product_attention(
+            query, key, value, scale=layer.args[0], is_causal=causal
+        )
+
+    return attention
+
+
+def _slice(layer: LayerSpec) -> Callable[[Tensor], Tensor]:
+    part = slice(*(layer.whole(position) for position in range(3)))
+    return lambda values: values[(slice(None),) * (layer.axis + 1) + (part,)]
+
+
+def _pad(layer: LayerSpec) -> Callable[[Tensor], Tensor]:
+    """Torch lists the last axis first."""
+    ends = [int(number) for number in layer.args]
+    pairs = list(zip(ends[::2], ends[1::2], strict=True))
+    flat = [number for pair in reversed(pairs) for number in pair]
+    return lambda values: functional.pad(values, flat)
+
+
+def _transpose(layer: LayerSpec) -> Callable[[Tensor], Tensor]:
+    order = (0, *(int(axis) + 1 for axis in layer.args))
+    return lambda values: values.permute(order)
+
+
+def _mean(layer: LayerSpec) -> Callable[[Tensor], Tensor]:
+    axes = tuple(int(axis) + 1 for axis in layer.args)
+    return lambda values: values.mean(axes).reshape(-1, *layer.out_shape)
+
+
+def _recurrent(graph: ModelGraph, layer: LayerSpec) -> nn.Module:
+    features = graph.shape(graph.producers(layer)[0])[-1]
+    hidden, depth, directions, biases = (layer.whole(position) for position in range(4))
+    return Recurrent(layer.op, features, hidden, depth, directions == 2, bool(biases))
+
+
+OPERATORS: dict[str, Maker] = {
+    "conv2d": _conv,
+    "conv_transpose2d": _conv_transpose,
+    "linear": lambda graph, layer: nn.Linear(
+        graph.in_channels(layer), layer.channels, bias=layer.has_bias
+    ),
+    "embedding": lambda _, layer: nn.Embedding(layer.whole(0), layer.out_shape[-1]),
+    "parameter": lambda _, layer: Parameter(layer.out_shape),
+    "gru": _recurrent,
+    "lstm": _recurrent,
+    "batchnorm": _norm(_batchnorm),
+    "frozen_batchnorm": _norm(
+        lambda layer, eps: FrozenBatchNorm2d(layer.out_shape[0], eps=eps).eval()
+    ),
+    "groupnorm": _norm(lambda layer, eps: GroupNorm(layer.groups, layer.out_shape[0], eps)),
+    "layernorm": _norm(
+        lambda layer, eps: LayerNorm(layer.channels, layer.axis, bias=layer.has_bias, eps=eps)
+    ),
+    "relu": lambda *_: nn.ReLU(),
+    "relu6": lambda *_: nn.ReLU6(),
+    "leaky_relu": lambda _, layer: nn.LeakyReLU(layer.args[0]),
+    "hardsigmoid": lambda *_: nn.Hardsigmoid(),
+    "gelu": lambda *_: nn.GELU(),
+    "gelu_tanh": lambda *_: nn.GELU("tanh"),
+    "silu": lambda *_: nn.SiLU(),
+    "hardswish": lambda *_: nn.Hardswish(),
+    "elu": lambda _, layer: nn.ELU(layer.args[0]),
+    "sigmoid": lambda *_: nn.Sigmoid(),
+    "tanh": lambda *_: nn.Tanh(),
+    "softmax": lambda _, layer: nn.Softmax(layer.axis + 1),
+    "glu": lambda _, layer: nn.GLU(layer.axis + 1),
+    "add": lambda *_: Add(),
+    "shift": lambda *_: Apply(_shift),
+    "scale": _function(lambda layer: lambda values: values * layer.args[0] + layer.args[1]),
+    "mul": lambda *_: Apply(_mul),
+    "matmul": lambda *_: Apply(torch.matmul),
+    "attention": _function(_attention),
+    "concat": _function(_concat),
+    "slice": _function(_slice),
+    "pad": _function(_pad),
+    "copy": lambda *_: Apply(torch.clone),
+    "reshape": _function(lambda layer: lambda values: values.reshape(-1, *layer.out_shape)),
+    "transpose": _function(_transpose),
+    "global_avgpool": lambda *_: GlobalAveragePool(),
+    "mean": _function(_mean),
+    "avgpool": lambda _, layer: nn.AvgPool2d(layer.kernel),
+    "maxpool": lambda _, layer: nn.MaxPool2d(
+        layer.kernel, layer.stride, layer.padding, layer.dilation
+    ),
+    "upsample": lambda _, layer: nn.Upsample(layer.out_shape[1:], mode="bilinear"),
+}
+
+
+def check_runs(graph: ModelGraph) -> None:
+    """UnsupportedOpError lists every operator that has no module here."""
+    unknown = sorted({layer.op for layer in graph.layers} - OPERATORS.keys())
+    if unknown:
+        raise UnsupportedOpError(
+            f"{graph.name} cannot be run in torch: no operator for {', '.join(unknown)}"
+        )
