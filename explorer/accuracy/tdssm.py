@@ -145,10 +145,10 @@ class CfcCell(nn.Module):
 
 
 def s4d_of(graph: ModelGraph, layer: LayerSpec) -> S4d:
-    """The operator of a layer of a graph; its number of states is the second kernel size."""
+    """The operator of a layer of a graph; its number of states is its argument."""
     return S4d(
         graph.in_channels(layer),
-        layer.kernel[1],
+        layer.whole(0),
         "recurrent" if layer.op == "s4d_recurrent" else "fft",
     )
 

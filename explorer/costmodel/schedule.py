@@ -57,6 +57,8 @@ class _Builder:
             *(self._activation(root) for root in self.members),
             *(self._again(root) for root in self.members if root in self.again_step),
             *self._kept_for_backward(),
+            *self._kept_for_weights(),
+            *self._residents(),
             *self._gradients(),
             *self._scratch(),
         ]
@@ -270,6 +272,36 @@ class _Builder:
                 stages=((share, self.dw_step[op] + 1),),
                 saved=True,
             )
+        ]
+
+    def _kept_for_weights(self) -> list[BufferRule]:
+        """What an operator keeps only for the gradients of its own weights."""
+        return [
+            BufferRule(
+                label=f"{self._name(op)} kept states",
+                form="activation",
+                unit_count=keeps(self.graph, self.layers[op]),
+                birth=op,
+                stages=((Feature(trigger=self._weight_site(op)), self.dw_step[op] + 1),),
+                saved=True,
+            )
+            for op in self.weighted_of
+            if (keeps := RULES[self.layers[op].op].keeps_trained)
+        ]
+
+    def _residents(self) -> list[BufferRule]:
+        """What an operator has in memory for good."""
+        return [
+            BufferRule(
+                label=f"{layer.name} resident",
+                form="activation",
+                unit_count=resident(self.graph, layer),
+                birth=0,
+                stages=((ALWAYS, self.step_count),),
+                per_sample=False,
+            )
+            for layer in self.layers
+            if (resident := RULES[layer.op].resident)
         ]
 
     def _scale_site(self, op: int) -> frozenset[int]:

@@ -21,7 +21,7 @@ def test_model_builds_and_meets_its_expectations(name):
     graph = module.build()
     assert graph.name == name
     assert graph.source.cite
-    assert module.TASK in catalog.names("task")
+    assert module.TASK in ("", *catalog.names("task"))  # empty: none yet
     table = layer_table(graph)
     for quantity, expected in module.EXPECTED.items():
         assert getattr(table, quantity).sum() == expected
@@ -64,7 +64,8 @@ def test_known_policies_run_from_nothing_to_everything(model):
     table = session.compare()
     assert table.labels == tuple(specs)
     assert table.training_extra_bytes[specs.index("none")] == 0
-    assert np.argmax(table.costs.weight_grad_macs) == specs.index("full")
+    macs = table.costs.weight_grad_macs
+    assert macs[specs.index("full")] == macs.max()
 
 
 @pytest.mark.parametrize("name", catalog.names("sampler"))

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from explorer import catalog
 from explorer.accuracy.apply import apply_to_copy
 from explorer.accuracy.phases import Recipe, label_loss, train_phases
 from explorer.accuracy.torch_bridge import build_module
@@ -18,6 +19,16 @@ pytestmark = pytest.mark.train
 
 SAMPLES, LABELS = 12, 3
 SEGMENTS = ("encoder", "middle", "decoder")
+
+
+def state_space(dropped: float = 0.0) -> ModelGraph:
+    """The state-space network, small, with or without dropout."""
+    graph = catalog.load("model", "tdssm").build(d_model="8", length="20", labels=str(LABELS))
+    layers = [
+        replace(layer, args=(dropped,)) if layer.op == "dropout2d" else layer
+        for layer in graph.layers
+    ]
+    return replace(graph, layers=tuple(layers))
 
 
 def net() -> ModelGraph:
@@ -65,12 +76,14 @@ def moved(graph: ModelGraph, student) -> set[str]:
     return {owner[name.rpartition(".")[0]] for name in changed}
 
 
-GRAPHS = {"conv": net()}
+GRAPHS = {"conv": net(), "state-space": state_space()}
+NOISY = GRAPHS | {"state-space": state_space(0.3)}
 graphs = pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
+noisy_graphs = pytest.mark.parametrize("graph", NOISY.values(), ids=NOISY)
 DISTILLED = [Distillation(), Distillation(reuse_forward=True)]
 
 
-@graphs
+@noisy_graphs
 @pytest.mark.parametrize(
     "trained", [("middle",), ("encoder", "decoder"), ("decoder",), SEGMENTS], ids="+".join
 )
@@ -80,7 +93,7 @@ def test_frozen_segments_stay_to_the_bit(graph, trained):
     assert len(losses[0]) == 2
 
 
-@graphs
+@noisy_graphs
 @pytest.mark.parametrize("distillation", DISTILLED)
 @pytest.mark.parametrize("trained", [("middle",), ("encoder", "decoder")], ids="+".join)
 def test_looking_ahead_moves_nothing_that_is_frozen(graph, distillation, trained):
@@ -88,7 +101,7 @@ def test_looking_ahead_moves_nothing_that_is_frozen(graph, distillation, trained
     assert moved(graph, student) == set(trained)
 
 
-@graphs
+@noisy_graphs
 @pytest.mark.parametrize("reuse", [False, True])
 def test_no_share_of_soft_labels_is_plain_training(graph, reuse):
     distillation = Distillation(soft_label_ratio=0.0, reuse_forward=reuse)
@@ -171,7 +184,7 @@ def test_micro_batches_add_up_to_the_batch(graph, distillation):
         torch.testing.assert_close(parts.state_dict()[name], value, rtol=1e-3, atol=1e-5)
 
 
-@graphs
+@noisy_graphs
 def test_phases_share_one_optimizer_and_seeds_repeat(graph):
     policies = [segments(graph, "middle"), segments(graph, *SEGMENTS)]
     first, losses = run(graph, *policies)

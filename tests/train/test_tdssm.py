@@ -5,9 +5,13 @@ import hashlib
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from explorer import catalog
 from explorer.accuracy.tdssm import CfcCell, S4d, circuit_masks
+from explorer.accuracy.torch_bridge import build_module
 from explorer.errors import SpecError
+from explorer.session import Session
 
 pytestmark = pytest.mark.train
 
@@ -185,3 +189,92 @@ def test_logits_stay_between_minus_one_and_one_and_masked_weights_have_no_gradie
         assert not cell.weight.grad[..., :2][cell.mask == 0].any()
         assert cell.weight.grad[:, :inputs, 2:].any()
         assert not cell.weight.grad[:, inputs:].any()  # the state is zero in the only step
+
+
+def network(**options):
+    torch.manual_seed(5)
+    return build_module(
+        catalog.load("model", "tdssm").build(**{key: str(size) for key, size in options.items()})
+    )
+
+
+@pytest.mark.parametrize("channels", [8, 128])
+def test_the_graph_has_the_modules_parameters_and_masks(channels):
+    module = network(d_model=channels)
+    assert sum(p.numel() for p in module.parameters()) == module.graph.parameter_count
+    assert sum(b.numel() for b in module.buffers()) == module.graph.constant_count
+
+
+def test_gradients_of_a_batch_are_the_mean_of_its_samples():
+    module = network(d_model=12, length=50).requires_grad_(True)
+    signals, labels = torch.rand(6, 12, 1, 50), torch.rand(6, 6).round()
+
+    def gradients(part: slice):
+        module.zero_grad(set_to_none=True)
+        logits = module(signals[part])
+        torch.nn.functional.binary_cross_entropy_with_logits(logits, labels[part]).backward()
+        return [p.grad.clone() for p in module.parameters()]
+
+    whole = gradients(slice(None))
+    parts = [gradients(slice(at, at + 1)) for at in range(6)]
+    for one, *others in zip(whole, *parts, strict=True):
+        torch.testing.assert_close(torch.stack(others).mean(0), one, rtol=1e-5, atol=1e-7)
+
+
+def test_the_network_answers_each_sample_alone_and_within_bounds():
+    module, signals = network(d_model=16, length=64), 5 * torch.randn(9, 12, 1, 64)
+    with torch.no_grad():
+        logits = module(signals)
+        order = torch.randperm(9)
+        torch.testing.assert_close(module(signals[order]), logits[order])
+        torch.testing.assert_close(module(signals[:1]), logits[:1])
+    assert logits.shape == (9, 6)
+    assert logits.abs().max() < 1
+
+
+def test_both_forms_of_the_network_agree():
+    module, other = network(d_model=6, length=40), network(d_model=6, length=40, form="recurrent")
+    other.load_state_dict(module.state_dict())
+    signals = torch.rand(2, 12, 1, 40)
+    torch.testing.assert_close(module(signals), other(signals), rtol=1e-5, atol=1e-5)
+
+
+def test_dropout_takes_whole_channels():
+    module = network(d_model=64, length=30)
+    dropout = module.get_submodule("middle.dropout").train()
+    dropped = dropout(torch.ones(8, 64, 1, 30))
+    assert (dropped.amin(-1) == dropped.amax(-1)).all()
+    assert 0 < (dropped == 0).float().mean() < 0.3
+
+
+def products(policy: str, batch: int) -> tuple[int, int]:
+    """Multiply-accumulates of convolutions and matrix products, forward and backward."""
+    asked = Session(model="tdssm:length=1024", device="radxa-zero", policy=policy)
+    module = build_module(asked.graph).requires_grad_(False)
+    chosen = zip(asked.chosen_policy.layer_names, asked.chosen_policy.slices, strict=True)
+    for name, taken in chosen:
+        module.get_submodule(name).requires_grad_(taken > 0)
+    counts = []
+    for backward in (False, True):
+        with FlopCounterMode(display=False) as counter:
+            answer = module(torch.rand(batch, 12, 1, 1024))
+            if backward:
+                answer.sum().backward()
+        counts.append(counter.get_total_flops() // 2)
+    return counts[0], counts[1] - counts[0]
+
+
+# torch's counter sees no Fourier transform
+@pytest.mark.parametrize(
+    ("policy", "per_sample", "once"),
+    [("full", 2, 3), ("mu-train", 2, 3), ("mu-finetune", 1, 0), ("decoder-only", 0, 0)],
+)
+def test_products_are_those_that_torch_counts(policy, per_sample, once):
+    one, two = products(policy, 1), products(policy, 2)
+    each = tuple(more - less for less, more in zip(one, two, strict=True))
+    output, encoder, kernel = 1024 * 128 * 256, 1024 * 12 * 128, 2 * 128 * 32 * 1024
+    trains_encoder = policy in ("full", "mu-finetune")
+    assert each[0] == pytest.approx(output + encoder, rel=1e-3)  # the rest is the decoder
+    backward = per_sample * output + trains_encoder * encoder
+    assert each[1] == pytest.approx(backward, rel=1e-3, abs=20_000)
+    assert 2 * sum(one) - sum(two) == once * kernel
