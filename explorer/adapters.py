@@ -160,7 +160,10 @@ def _places(graph: ModelGraph) -> dict[str, _Place]:
 
 
 def _place(graph: ModelGraph, block: str) -> _Place | None:
-    """None when the block reads or hands on several tensors, or one that is no image."""
+    """None when the block reads or hands on several tensors, or one that is no image.
+
+    A signal, of one row, is none: the adapter's kernel is square.
+    """
     inside = [layer for layer in graph.layers if layer.block == block]
     names = {layer.name for layer in inside}
     reads = [(source, layer.name) for layer in inside for source in graph.producers(layer)]
@@ -175,10 +178,14 @@ def _place(graph: ModelGraph, block: str) -> _Place | None:
     if len(entries) != 1 or len(exits) != 1:
         return None
     (entry,), (last,) = entries, exits
-    if len(graph.shape(entry)) != 3 or len(graph.shape(last)) != 3:
+    if not _is_image(graph.shape(entry)) or not _is_image(graph.shape(last)):
         return None
     before = next(reader for source, reader in reads if source == entry)
     return _Place(block=block, entry=entry, exit=last, before=before)
+
+
+def _is_image(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and (shape[1] == 1) == (shape[2] == 1)
 
 
 def _adapter(graph: ModelGraph, place: _Place, entry: str) -> list[LayerSpec]:

@@ -112,6 +112,7 @@ def _joined(life: LifeTable, designs: DesignBatch, ahead: DesignBatch, own: Colu
 
 
 def _both(designs: DesignBatch, ahead: DesignBatch) -> DesignBatch:
+    """Own and look-ahead trained in one pass."""
     return replace(
         ahead,
         slices=designs.slices + ahead.slices,
@@ -127,17 +128,19 @@ def _shown(life: LifeTable, designs: DesignBatch, by: str) -> tuple[DesignBatch,
         return designs, np.zeros(len(designs))
     own, other = (_plain(life, part, weights_in_flash=True)[by] for part in (designs, ahead))
     both = _both(designs, ahead)
-    reuses = reusing(designs)
-    later = other > own
-
-    def chosen(name: str) -> np.ndarray:
-        parts = (getattr(part, name) for part in (both, ahead, designs))
-        return np.where(reuses[:, None], next(parts), np.where(later[:, None], *parts))
-
+    reuses, later = reusing(designs)[:, None], (other > own)[:, None]
     shown = replace(
-        ahead, **{name: chosen(name) for name in ("slices", "update_bias", "update_norm")}
+        ahead,
+        slices=np.where(reuses, both.slices, np.where(later, ahead.slices, designs.slices)),
+        update_bias=np.where(
+            reuses, both.update_bias, np.where(later, ahead.update_bias, designs.update_bias)
+        ),
+        update_norm=np.where(
+            reuses, both.update_norm, np.where(later, ahead.update_norm, designs.update_norm)
+        ),
     )
     values = feature_values(life, shown)
     live = live_bytes(life, values, trained_counts(life.schedule.table, shown))
     above = values @ life.saved_bytes + life.inference_bytes
-    return shown, reuses * np.maximum(above - live[:, life.schedule.forward_steps], 0.0)
+    missing = np.maximum(above - live[:, life.schedule.forward_steps], 0.0)
+    return shown, np.where(reuses[:, 0], missing, 0.0)

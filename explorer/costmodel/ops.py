@@ -153,8 +153,8 @@ class _StateSpace:
     """
 
     channels: int
-    length: int
-    pairs: int
+    sample_count: int
+    pair_count: int
 
     @classmethod
     def of(cls, layer: LayerSpec) -> "_StateSpace":
@@ -163,27 +163,27 @@ class _StateSpace:
 
     @property
     def skip(self) -> int:
-        return self.channels * self.length
+        return self.channels * self.sample_count
 
     @property
     def transform(self) -> int:
-        size = 2 * self.length
+        size = 2 * self.sample_count
         return round(self.channels * 2.5 * size * log2(size) / 2)
 
     @property
     def product(self) -> int:
         """Spectra multiplied: three multiply-accumulates a complex number."""
-        return 3 * self.channels * (self.length + 1)
+        return 3 * self.channels * (self.sample_count + 1)
 
     @property
     def vandermonde(self) -> int:
         """Real part of the sum over modes that a kernel is."""
-        return 2 * self.channels * self.pairs * self.length
+        return 2 * self.channels * self.pair_count * self.sample_count
 
     @property
     def recurrence(self) -> int:
         """Six real multiply-accumulates a mode and sample: state times factor, times output."""
-        return 6 * self.channels * self.pairs * self.length
+        return 6 * self.channels * self.pair_count * self.sample_count
 
 
 def _state_space(count: Callable[[_StateSpace], int]) -> Count:
@@ -238,7 +238,7 @@ _CONVOLVED = OpRule(
     shared_grad_macs=_state_space(lambda s: s.transform),
     pass_macs=_state_space(lambda s: 3 * s.vandermonde + 2 * s.transform),
     holds=Holds.SHARE,
-    resident=_state_space(lambda s: 2 * s.channels * (s.length + 1)),
+    resident=_state_space(lambda s: 2 * s.channels * (s.sample_count + 1)),
 )
 # dX is the recurrence backwards in time, without any state. dW needs it as well and all states:
 # kept every sqrt(L) samples, they are made once more, with room for one stretch between, and
@@ -249,7 +249,9 @@ _RECURRED = OpRule(
     weight_grad_macs=_state_space(lambda s: 2 * s.recurrence + s.skip),
     shared_grad_macs=_state_space(lambda s: s.recurrence),
     holds=Holds.SHARE,
-    keeps_trained=_state_space(lambda s: 4 * s.channels * s.pairs * (isqrt(s.length - 1) + 1)),
+    keeps_trained=_state_space(
+        lambda s: 4 * s.channels * s.pair_count * (isqrt(s.sample_count - 1) + 1)
+    ),
 )
 RULES = {
     "conv2d": OpRule(macs=_weighted_macs, holds=Holds.SHARE),

@@ -152,7 +152,7 @@ def operator_times(
         )
         if len(table.operand_op):
             booked_s = work.operands[rows] * times.operand_s
-            np.add.at(per_pass, (slice(None), table.operand_op), booked_s)
+            np.add.at(per_pass.T, table.operand_op, booked_s.T)
         booked[rows] = per_pass * setup.accumulation_steps
         booked[np.ix_(rows, table.op_index)] += update[rows] * times.element_s
     return booked

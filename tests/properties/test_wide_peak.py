@@ -12,7 +12,7 @@ from tests.properties.test_peak import assert_equal_bytes
 
 
 @pytest.mark.parametrize(
-    "graph", (*wide_graphs(), *state_space_nets()), ids=lambda graph: graph.name
+    "graph", [*wide_graphs(), *state_space_nets()], ids=lambda graph: graph.name
 )
 @given(data=st.data(), setup=setups, flash=st.booleans())
 @settings(max_examples=12, derandomize=True, deadline=None)
