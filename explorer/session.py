@@ -20,6 +20,7 @@ from explorer.costmodel.adaptation import Plan
 from explorer.costmodel.detail import report
 from explorer.costmodel.evaluate import evaluate
 from explorer.costmodel.memory_map import MemoryMap, memory_map
+from explorer.costmodel.procedure import ProcedureCost, procedure_cost
 from explorer.costmodel.report import Cost
 from explorer.costmodel.tables import layer_table
 from explorer.costmodel.uncertainty import Against, Spending, step_spending
@@ -36,6 +37,7 @@ from explorer.family import (
     known_specs,
     policy_warnings,
 )
+from explorer.phases import Procedure, procedure_named
 from explorer.question import DEFAULT_POLICY, Question
 from explorer.search.candidates import CandidateTable, ParetoFront, concatenate
 from explorer.search.control import SearchControl
@@ -107,6 +109,14 @@ class Session(Question):
         """What a policy's family says against it here; a document says nothing."""
         is_spec = not policy.endswith((".json", ".yaml", ".yml"))
         return policy_warnings(self._context, policy) if is_spec else []
+
+    def procedure(self, procedure: Procedure | str) -> ProcedureCost:
+        """What a procedure, or a published one by name, costs over the kept samples."""
+        if isinstance(procedure, str):
+            procedure = procedure_named(procedure)
+        policies = [build_policy(self._context, phase.policy) for phase in procedure.phases]
+        designs = self._batch(policies)
+        return procedure_cost(self.graph, self.profile, designs, procedure, self.samples)
 
     def against(
         self, other: "Session", table: CandidateTable | None = None, row: int = 0

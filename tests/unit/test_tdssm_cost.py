@@ -6,11 +6,13 @@ import pytest
 from explorer import catalog
 from explorer.costmodel.evaluate import evaluate
 from explorer.costmodel.ops import RULES, input_grad_macs
+from explorer.costmodel.procedure import procedure_cost
 from explorer.costmodel.tables import layer_table
 from explorer.design import DesignBatch, Distillation, TrainingSetup
 from explorer.device import load_device
 from explorer.errors import SpecError
 from explorer.family import build_policy
+from explorer.phases import Phase, Procedure
 from explorer.session import Session
 
 SEGMENTS = ("mu-train", "mu-finetune", "decoder-only", "full")
@@ -236,3 +238,38 @@ def test_radxa_zero_is_where_it_runs():
     cost = Session(model="tdssm", device=entry.DEVICE, policy="mu-finetune", batch=32).cost()
     assert profile.default_precision == "fp32"
     assert cost.fits_all
+
+
+def test_a_procedure_costs_the_sum_of_its_phases_and_the_highest_peak():
+    asked = session(batch=4, samples=10, optimizer="adam")
+    whole = asked.procedure("sandwich")
+    assert whole.policies == ("mu-train", "full", "mu-train")
+    assert whole.steps.tolist() == [150, 600, 150]  # three steps an epoch
+    parts = [session(policy, batch=4, optimizer="adam").cost() for policy in whole.policies]
+    seconds = [part.step_time_s * n for part, n in zip(parts, whole.steps, strict=True)]
+    assert whole.time_s == pytest.approx(seconds)
+    assert whole.spending.time_s.value == pytest.approx(sum(seconds))
+    assert whole.spending.energy_j.value == pytest.approx(whole.energy_j.sum())
+    assert whole.whole_peak_bytes == max(part.memory["peak_live_bytes"] for part in parts)
+    assert whole.to_frame()["policy"].tolist() == list(whole.policies)
+    low, high = whole.spending.time_s.interval()
+    assert low < sum(seconds) < high
+
+
+def test_distilling_costs_half_as_much_again_as_the_epochs_it_replaces():
+    """Half of 300 epochs at 2.03 times the work: the integrated procedure against full training."""
+    asked = Session(model="tdssm", device="radxa-zero", batch=32, samples=32)
+    distilled, plain = asked.procedure("integrated"), asked.procedure("standard")
+    assert distilled.steps.sum() == plain.steps.sum() == 300
+    assert distilled.macs.sum() / plain.macs.sum() == pytest.approx((1 + 2.03) / 2, rel=0.01)
+
+
+def test_a_procedure_needs_a_policy_for_each_phase():
+    asked = session()
+    procedure = Procedure(phases=(Phase(policy="full", epoch_count=1),))
+    with pytest.raises(SpecError, match="one a phase"):
+        procedure_cost(
+            asked.graph, asked.profile, asked.designs.take(np.array([0, 0])), procedure, 4
+        )
+    with pytest.raises(SpecError, match="integrated"):
+        asked.procedure("none such")
