@@ -113,7 +113,7 @@ def _torch_eager(table: LayerTable, designs: DesignBatch) -> Columns:
     layer_count = len(table.axes.names)
     complete = trained[:, :layer_count] > 0
     return fixed | {
-        "input_grad_macs": plain_work(table, designs).macs(table)["input_grad_macs"],
+        "input_grad_macs": plain_work(table, designs, trained).macs(table)["input_grad_macs"],
         "weight_grad_macs": complete @ table.weight_macs,
         "saved_activation_bytes": eager_saved_bytes(table.graph, designs),
     }

@@ -17,7 +17,7 @@ from explorer.costmodel.memory import kept_bytes
 from explorer.costmodel.report import MACS_COLUMNS, MEMORY_COLUMNS, Cost, CostReport, Estimate, Fit
 from explorer.costmodel.timing import operator_times, rates_of, step_energy
 from explorer.costmodel.uncertainty import Spending, step_spending
-from explorer.costmodel.work import step_macs, work_of
+from explorer.costmodel.work import Factors, step_macs, work_of
 from explorer.design import DesignBatch
 from explorer.device import TINY_ENGINE, DeviceProfile, Kernels, MemoryLevel
 from explorer.graph import ModelGraph
@@ -191,7 +191,7 @@ def _layer_rows(
     graph, designs = with_adapters(graph, designs)
     life = device_life_table(graph, device, designs.setup)
     table = life.schedule.table
-    work = work_of(life, designs)
+    work = work_of(life, Factors.of(life, designs))
     times = operator_times(table, device, designs.setup, work)[0]
     saved = kept_bytes(life, designs)[0]
     layer_of = {int(op): index for index, op in enumerate(table.op_index)}

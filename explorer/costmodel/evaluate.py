@@ -17,12 +17,11 @@ from explorer.costmodel.lifetimes import (
     buffer_columns,
     life_table,
     stored_bytes,
-    trained_counts,
 )
 from explorer.costmodel.memory import all_buffers, live_profile_of, memory_of
 from explorer.costmodel.report import CostReport
 from explorer.costmodel.timing import operator_times, rates_of, step_energy
-from explorer.costmodel.work import step_macs, work_of
+from explorer.costmodel.work import Factors, step_macs, work_of
 from explorer.design import DesignBatch, TrainingSetup
 from explorer.device import DeviceProfile
 from explorer.graph import ModelGraph
@@ -105,15 +104,15 @@ def _chunk_columns(device: DeviceProfile, graph: ModelGraph, designs: DesignBatc
     setup = designs.setup
     life = device_life_table(graph, device, setup)
     table = life.schedule.table
-    work = work_of(life, designs)
+    factors = Factors.of(life, designs)
+    work = work_of(life, factors)
     macs = work.macs(table)
-    memory = memory_of(life, designs, weights_in_flash=device.runs_from_flash)
+    memory = memory_of(life, factors, weights_in_flash=device.runs_from_flash)
     peak = memory["peak_live_bytes"]
     resting = 0.0 if device.runs_from_flash else stored_bytes(table, setup)
     busy_s = operator_times(table, device, setup, work).sum(axis=1)
     wait_s = overflow_seconds(device, setup, peak)
     energy_j = step_energy(rates_of(device, setup.precision), busy_s, step_macs(macs, setup))
-    own = trained_counts(table, designs)
     return {
         **memory,
         **macs,
@@ -121,5 +120,5 @@ def _chunk_columns(device: DeviceProfile, graph: ModelGraph, designs: DesignBatc
         "arena_bytes": np.full(len(designs), np.nan),
         "step_time_s": busy_s + wait_s,
         "step_energy_j": energy_j + overflow_joules(device, wait_s),
-        "trained_parameter_count": own.sum(axis=1),
+        "trained_parameter_count": factors.trained.sum(axis=1),
     }

@@ -14,27 +14,24 @@ from explorer.costmodel.lifetimes import (
     Buffer,
     LifeTable,
     buffers_of,
-    feature_values,
     live_bytes,
     parameter_bytes,
     peak_bytes,
-    trained_counts,
 )
-from explorer.costmodel.work import looking_ahead, reusing
+from explorer.costmodel.work import Factors, reusing
 from explorer.design import DesignBatch, TrainingSetup
-from explorer.units import FloatArray
+from explorer.units import BoolArray, FloatArray, IntArray
 
 Columns = dict[str, FloatArray]
-FIXED = ("weight_bytes", "flash_bytes", "optimizer_bytes", "gradient_bytes")
 
 
-def memory_of(life: LifeTable, designs: DesignBatch, *, weights_in_flash: bool) -> Columns:
-    """Columns [P] of a CostReport: FIXED, saved activations, workspace, peak live bytes."""
-    own = _plain(life, designs, weights_in_flash=weights_in_flash)
-    ahead = looking_ahead(designs)
-    if ahead is not None:
-        own = _joined(life, designs, ahead, own)
-    return own | {"peak_live_bytes": own["peak_live_bytes"] + constant_bytes(own, designs.setup)}
+def memory_of(life: LifeTable, factors: Factors, *, weights_in_flash: bool) -> Columns:
+    """Columns [P] of a CostReport: parameters, saved activations, workspace, peak live bytes."""
+    own = _plain(life, factors, weights_in_flash=weights_in_flash)
+    if factors.ahead is not None:
+        own = _joined(life, factors, factors.ahead, own)
+    constant = constant_bytes(own, factors.designs.setup)
+    return own | {"peak_live_bytes": own["peak_live_bytes"] + constant}
 
 
 def constant_bytes(fixed: Columns, setup: TrainingSetup) -> FloatArray:
@@ -47,26 +44,27 @@ def constant_bytes(fixed: Columns, setup: TrainingSetup) -> FloatArray:
 
 def kept_bytes(life: LifeTable, designs: DesignBatch) -> FloatArray:
     """What forward keeps for backward, booked on layers [P, L]; the sum is what is saved."""
-    shown, _ = _shown(life, designs, "saved_activation_bytes")
-    kept: FloatArray = feature_values(life, shown) @ life.layer_saved_bytes
+    shown, _ = _shown(life, Factors.of(life, designs), "saved_activation_bytes")
+    kept: FloatArray = shown.values @ life.layer_saved_bytes
     return kept
 
 
 def live_profile_of(life: LifeTable, designs: DesignBatch, *, weights_in_flash: bool) -> FloatArray:
     """Live bytes at every step [P, T] of the pass that has the peak."""
-    shown, soft_bytes = _shown(life, designs, "peak_live_bytes")
-    live = live_bytes(life, feature_values(life, shown), trained_counts(life.schedule.table, shown))
+    factors = Factors.of(life, designs)
+    shown, soft_bytes = _shown(life, factors, "peak_live_bytes")
+    live = live_bytes(life, shown.values, shown.trained)
     live[:, life.schedule.forward_steps] += soft_bytes
-    fixed = memory_of(life, designs, weights_in_flash=weights_in_flash)
+    fixed = memory_of(life, factors, weights_in_flash=weights_in_flash)
     return live + constant_bytes(fixed, designs.setup)[:, None]
 
 
 def all_buffers(life: LifeTable, designs: DesignBatch, *, weights_in_flash: bool) -> list[Buffer]:
     """Every buffer of the first design's pass that has the peak."""
-    first = designs.take(np.array([0]))
-    shown, soft_bytes = _shown(life, first, "peak_live_bytes")
-    fixed = memory_of(life, first, weights_in_flash=weights_in_flash)
-    buffers = buffers_of(life, shown, designs.setup, fixed)
+    factors = Factors.of(life, designs.take(np.array([0])))
+    shown, soft_bytes = _shown(life, factors, "peak_live_bytes")
+    fixed = memory_of(life, factors, weights_in_flash=weights_in_flash)
+    buffers = buffers_of(life, shown.designs, designs.setup, fixed)
     if soft_bytes[0] > 0:
         loss = life.schedule.forward_steps
         buffers.append(
@@ -81,26 +79,25 @@ def all_buffers(life: LifeTable, designs: DesignBatch, *, weights_in_flash: bool
     return buffers
 
 
-def _plain(life: LifeTable, designs: DesignBatch, *, weights_in_flash: bool) -> Columns:
+def _plain(life: LifeTable, factors: Factors, *, weights_in_flash: bool) -> Columns:
     """The columns without look-ahead; the peak without what is alive all the time."""
+    trained, values, setup = factors.trained, factors.values, factors.designs.setup
     table = life.schedule.table
-    trained = trained_counts(table, designs)
-    values = feature_values(life, designs)
-    return parameter_bytes(table, trained, designs.setup, weights_in_flash=weights_in_flash) | {
+    return parameter_bytes(table, trained, setup, weights_in_flash=weights_in_flash) | {
         "saved_activation_bytes": values @ life.saved_bytes,
         "workspace_bytes": (values * life.workspace_bytes).max(axis=1),
         "peak_live_bytes": peak_bytes(life, values, trained),
     }
 
 
-def _joined(life: LifeTable, designs: DesignBatch, ahead: DesignBatch, own: Columns) -> Columns:
+def _joined(life: LifeTable, factors: Factors, ahead: Factors, own: Columns) -> Columns:
     """Own pass and look-ahead, one after the other or at once."""
-    looks = np.array([one is not None for one in designs.distillations])
+    looks = np.array([one is not None for one in factors.designs.distillations])
     copied = _plain(life, ahead, weights_in_flash=True)
-    both = _plain(life, _both(designs, ahead), weights_in_flash=True)
+    both = _plain(life, _both(life, factors.designs, ahead.designs), weights_in_flash=True)
     answers = both["saved_activation_bytes"] + life.inference_bytes
     both["peak_live_bytes"] = np.maximum(both["peak_live_bytes"], answers)
-    reuses = reusing(designs)
+    reuses = reusing(factors.designs)
     joined = dict(own)
     for name in ("weight_bytes", "optimizer_bytes"):
         joined[name] = own[name] + looks * copied[name]
@@ -111,36 +108,41 @@ def _joined(life: LifeTable, designs: DesignBatch, ahead: DesignBatch, own: Colu
     return joined
 
 
-def _both(designs: DesignBatch, ahead: DesignBatch) -> DesignBatch:
+def _both(life: LifeTable, designs: DesignBatch, ahead: DesignBatch) -> Factors:
     """Own and look-ahead trained in one pass."""
-    return replace(
-        ahead,
-        slices=designs.slices + ahead.slices,
-        update_bias=designs.update_bias | ahead.update_bias,
-        update_norm=designs.update_norm | ahead.update_norm,
+    return Factors.of(
+        life,
+        replace(
+            ahead,
+            slices=designs.slices + ahead.slices,
+            update_bias=designs.update_bias | ahead.update_bias,
+            update_norm=designs.update_norm | ahead.update_norm,
+        ),
     )
 
 
-def _shown(life: LifeTable, designs: DesignBatch, by: str) -> tuple[DesignBatch, FloatArray]:
+def _shown(life: LifeTable, factors: Factors, by: str) -> tuple[Factors, FloatArray]:
     """The pass of each design with more of a column, and bytes [P] beside it at the loss."""
-    ahead = looking_ahead(designs)
+    designs, ahead = factors.designs, factors.ahead
     if ahead is None:
-        return designs, np.zeros(len(designs))
-    own, other = (_plain(life, part, weights_in_flash=True)[by] for part in (designs, ahead))
-    both = _both(designs, ahead)
-    reuses, later = reusing(designs)[:, None], (other > own)[:, None]
-    shown = replace(
-        ahead,
-        slices=np.where(reuses, both.slices, np.where(later, ahead.slices, designs.slices)),
-        update_bias=np.where(
-            reuses, both.update_bias, np.where(later, ahead.update_bias, designs.update_bias)
-        ),
-        update_norm=np.where(
-            reuses, both.update_norm, np.where(later, ahead.update_norm, designs.update_norm)
+        return factors, np.zeros(len(designs))
+    own, other = (_plain(life, part, weights_in_flash=True)[by] for part in (factors, ahead))
+    both = _both(life, designs, ahead.designs).designs
+    reuses = reusing(designs)
+    which = np.where(reuses, 2, other > own)
+
+    def chosen(*parts: IntArray | BoolArray) -> IntArray | BoolArray:
+        return np.choose(which[:, None], parts)
+
+    shown = Factors.of(
+        life,
+        replace(
+            both,
+            slices=chosen(designs.slices, ahead.designs.slices, both.slices),
+            update_bias=chosen(designs.update_bias, ahead.designs.update_bias, both.update_bias),
+            update_norm=chosen(designs.update_norm, ahead.designs.update_norm, both.update_norm),
         ),
     )
-    values = feature_values(life, shown)
-    live = live_bytes(life, values, trained_counts(life.schedule.table, shown))
-    above = values @ life.saved_bytes + life.inference_bytes
-    missing = np.maximum(above - live[:, life.schedule.forward_steps], 0.0)
-    return shown, np.where(reuses[:, 0], missing, 0.0)
+    at_loss = live_bytes(life, shown.values, shown.trained)[:, life.schedule.forward_steps]
+    answers = shown.values @ life.saved_bytes + life.inference_bytes
+    return shown, np.where(reuses, np.maximum(answers - at_loss, 0.0), 0.0)

@@ -24,9 +24,10 @@ import numpy as np
 from explorer.adapters import with_adapters
 from explorer.costmodel.evaluate import device_life_table, evaluate
 from explorer.costmodel.levels import overflow_seconds
+from explorer.costmodel.lifetimes import trained_counts
 from explorer.costmodel.tables import LayerTable, layer_table
 from explorer.costmodel.timing import Rates, rates_of, step_energy, times_at, update_elements
-from explorer.costmodel.work import plain_work, work_of
+from explorer.costmodel.work import Factors, Work, plain_work, work_of
 from explorer.design import DesignBatch, TrainingSetup
 from explorer.device import DeviceProfile, SourceBlock
 from explorer.graph import ModelGraph
@@ -119,7 +120,7 @@ def step_spending(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch
     graph, designs = with_adapters(graph, designs.take(np.array([0])))
     table = layer_table(graph)
     setup = designs.setup
-    work = work_of(device_life_table(graph, device, setup), designs)
+    work = _work(graph, device, designs)
     update = update_elements(table, setup, work.trained)[0].sum() / setup.accumulation_steps
     macs = work.macs(table)
     per_pass = macs.pop("per_pass_macs")[0] / setup.micro_batch
@@ -139,6 +140,11 @@ def step_spending(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch
         training=bool(work.trained.any()),
     )
     return micro_batch.times(setup.accumulation_steps).plus(_waiting(graph, device, designs))
+
+
+def _work(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> Work:
+    life = device_life_table(graph, device, designs.setup)
+    return work_of(life, Factors.of(life, designs))
 
 
 def _waiting(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> Spending:
@@ -163,7 +169,7 @@ def backward_spending(
     They go back to the earliest layer that `whole`, one design, trains.
     """
     nothing = np.zeros(len(table.kind))
-    work = plain_work(table, whole)
+    work = plain_work(table, whole, trained_counts(table, whole))
     counted = work.macs(table)
     macs = counted["forward_macs"][0] + counted["input_grad_macs"][0]
     forward = np.ones(len(table.element_count))

@@ -21,6 +21,30 @@ Terms = tuple[FloatArray | BoolArray, FloatArray, IntArray]
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Factors:
+    """What coefficients of a life table are multiplied by: `trained` [P, 3L], `values` [P, F].
+
+    `ahead` are those of what each design trains only to look ahead; None where none does.
+    """
+
+    designs: DesignBatch
+    trained: FloatArray
+    values: FloatArray
+    ahead: "Factors | None"
+
+    @classmethod
+    def of(cls, life: LifeTable, designs: DesignBatch) -> "Factors":
+        """Worked out once for everything that is counted of the designs."""
+        ahead = looking_ahead(designs)
+        return cls(
+            designs=designs,
+            trained=trained_counts(life.schedule.table, designs),
+            values=feature_values(life, designs),
+            ahead=None if ahead is None else cls.of(life, ahead),
+        )
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Work:
     """Runs in one micro-batch pass of P designs.
 
@@ -39,14 +63,14 @@ class Work:
     trained: FloatArray
 
     def terms(self, table: LayerTable) -> Mapping[str, list[Terms]]:
-        """MACs of a sample by name: runs [P, N], MACs of each [N] and operators [N].
+        """MACs of a sample by name: runs [P, N] or [P, 1], MACs of each [N] and operators [N].
 
         `per_pass_macs` are of a micro-batch.
         """
         layers, ops = table.op_index, np.arange(len(table.element_count))
         trained = self.trained[:, : len(layers)]
         return {
-            "forward_macs": [(self._forward(table), table.sample_macs, ops)],
+            "forward_macs": [(self.forward_runs[:, None], table.sample_macs, ops)],
             "input_grad_macs": [
                 (self.passes[:, layers], table.input_macs, layers),
                 (self.operands, table.operand_macs, table.operand_op),
@@ -60,11 +84,14 @@ class Work:
 
     def macs(self, table: LayerTable) -> dict[str, FloatArray]:
         """MACs of each design by name [P]."""
-        return {
-            name: np.sum([runs @ macs for runs, macs, _ in parts if macs.any()], axis=0)
-            + np.zeros(len(self.trained))
-            for name, parts in self.terms(table).items()
-        }
+        totals = {}
+        for name, parts in self.terms(table).items():
+            totals[name] = np.zeros(len(self.trained))
+            for runs, macs, _ in parts:
+                if macs.any():
+                    whole = runs.shape[1] == len(macs)
+                    totals[name] += runs @ macs if whole else runs[:, 0] * macs.sum()
+        return totals
 
     def macs_by_operator(self, table: LayerTable) -> dict[str, FloatArray]:
         """MACs of the first design by name [O]."""
@@ -75,19 +102,13 @@ class Work:
                 np.add.at(booked[name], ops, runs[0] * macs)
         return booked
 
-    def _forward(self, table: LayerTable) -> FloatArray:
-        whole = (len(self.forward_runs), len(table.element_count))
-        forward: FloatArray = np.broadcast_to(self.forward_runs[:, None], whole)
-        return forward
 
-
-def work_of(life: LifeTable, designs: DesignBatch) -> Work:
+def work_of(life: LifeTable, factors: Factors) -> Work:
     """What designs of the life table's graph run, look-ahead included."""
-    own = _with_repeats(life, designs)
-    ahead = looking_ahead(designs)
-    if ahead is None:
+    own, designs = _with_repeats(life, factors), factors.designs
+    if factors.ahead is None:
         return own
-    more = _with_repeats(life, ahead)
+    more = _with_repeats(life, factors.ahead)
     looks = np.array([one is not None for one in designs.distillations], np.float64)
     reuses = reusing(designs)
     summed = {
@@ -116,9 +137,10 @@ def looking_ahead(designs: DesignBatch) -> DesignBatch | None:
     )
 
 
-def _with_repeats(life: LifeTable, designs: DesignBatch) -> Work:
-    again = run_again(life, feature_values(life, designs))
-    return replace(plain_work(life.schedule.table, designs), again=again)
+def _with_repeats(life: LifeTable, factors: Factors) -> Work:
+    again = run_again(life, factors.values)
+    plain = plain_work(life.schedule.table, factors.designs, factors.trained)
+    return replace(plain, again=again) if len(life.again_columns) else plain
 
 
 def step_macs(macs: Mapping[str, FloatArray], setup: TrainingSetup) -> FloatArray:
@@ -130,8 +152,8 @@ def step_macs(macs: Mapping[str, FloatArray], setup: TrainingSetup) -> FloatArra
     return total
 
 
-def plain_work(table: LayerTable, designs: DesignBatch) -> Work:
-    """What designs run that neither look ahead nor run a block again."""
+def plain_work(table: LayerTable, designs: DesignBatch, trained: FloatArray) -> Work:
+    """What designs run that neither look ahead nor run a block again; `trained` [P, 3L] counts."""
     active = table.active_sites(designs)
     passes = table.gradient_passes(active)
     trains = designs.slices > 0
@@ -142,5 +164,5 @@ def plain_work(table: LayerTable, designs: DesignBatch) -> Work:
         operands=active @ table.operand_sites > 0,
         share=designs.update_ratio,
         runs=trains,
-        trained=trained_counts(table, designs),
+        trained=trained,
     )
