@@ -47,7 +47,7 @@ PURE_NUMBERS = {
     "reliability", "ceiling_tau", "lead_low", "chosen_tau", "fitted_tau",
     "full_gain", "full_gain_error", "coverage", "p_faster",
     "p_less_energy", "mean_error", "half_width", "intercept",
-    "channels", "pixel_maximum", "max_shift", "start", "query_count", "corrupt_lines",
+    "channels", "axis", "pixel_maximum", "max_shift", "start", "query_count", "corrupt_lines",
     # trials, elementwise passes, and pixels and opacity of what is drawn
     "done", "total", "gained_at", "forward_passes", "backward_passes", "left", "right", "bottom",
     "top", "size", "opacity",

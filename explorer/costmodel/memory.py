@@ -129,20 +129,12 @@ def _shown(life: LifeTable, factors: Factors, by: str) -> tuple[Factors, FloatAr
     own, other = (_plain(life, part, weights_in_flash=True)[by] for part in (factors, ahead))
     both = _both(life, designs, ahead.designs).designs
     reuses = reusing(designs)
-    which = np.where(reuses, 2, other > own)
-
-    def chosen(*parts: IntArray | BoolArray) -> IntArray | BoolArray:
-        return np.choose(which[:, None], parts)
-
-    shown = Factors.of(
-        life,
-        replace(
-            both,
-            slices=chosen(designs.slices, ahead.designs.slices, both.slices),
-            update_bias=chosen(designs.update_bias, ahead.designs.update_bias, both.update_bias),
-            update_norm=chosen(designs.update_norm, ahead.designs.update_norm, both.update_norm),
-        ),
-    )
+    which = np.where(reuses, 2, other > own)[:, None]
+    parts = (designs, ahead.designs, both)
+    slices: IntArray = np.choose(which, [part.slices for part in parts])
+    biases: BoolArray = np.choose(which, [part.update_bias for part in parts])
+    norms: BoolArray = np.choose(which, [part.update_norm for part in parts])
+    shown = Factors.of(life, replace(both, slices=slices, update_bias=biases, update_norm=norms))
     at_loss = live_bytes(life, shown.values, shown.trained)[:, life.schedule.forward_steps]
     answers = shown.values @ life.saved_bytes + life.inference_bytes
     return shown, np.where(reuses, np.maximum(answers - at_loss, 0.0), 0.0)

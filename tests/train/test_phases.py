@@ -221,3 +221,13 @@ def test_a_loss_that_is_not_finite_names_the_learning_rate():
     graph = net()
     with pytest.raises(SpecError, match="learning_rate"):
         run(graph, segments(graph, *SEGMENTS), learning_rate=1e30, epochs=3)
+
+
+def test_poles_and_steps_learn_at_a_rate_of_their_own():
+    graph = state_space()
+    before = module_of(graph).state_dict()
+    student, _ = run(graph, segments(graph, *SEGMENTS), slow_rate_ratio=0.0)
+    after = student.state_dict()
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    slow = {f"middle.s4d.{name}" for name in ("log_step", "log_decay", "frequency")}
+    assert same == slow | {f"decoder.{cell}.mask" for cell in ("inter", "command", "motor")}

@@ -8,6 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from explorer import catalog
+from explorer.accuracy.apply import apply_to_copy
 from explorer.accuracy.tdssm import CfcCell, S4d, circuit_masks
 from explorer.accuracy.torch_bridge import build_module
 from explorer.errors import SpecError
@@ -278,3 +279,13 @@ def test_products_are_those_that_torch_counts(policy, per_sample, once):
     backward = per_sample * output + trains_encoder * encoder
     assert each[1] == pytest.approx(backward, rel=1e-3, abs=20_000)
     assert 2 * sum(one) - sum(two) == once * kernel
+
+
+@pytest.mark.parametrize(
+    "policy",
+    ["full", "mu-train", "mu-finetune", "decoder-only", "bias-only:last=all", "last-k:k=3", "none"],
+)
+def test_what_trains_in_torch_is_what_the_cost_counts(policy):
+    asked = Session(model="tdssm:d_model=16,length=64", device="radxa-zero", policy=policy)
+    trained = apply_to_copy(build_module(asked.graph), asked.graph, asked.chosen_policy, None)
+    assert sum(p.numel() for p in trained) == asked.cost().trained_parameters
