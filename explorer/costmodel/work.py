@@ -2,7 +2,8 @@
 
 A design that looks ahead (design.Distillation) does the work of two: its own, and that of
 everything it freezes. The network then runs forward for the look-ahead, for the soft labels
-and for itself, or once less where the first and the last are one.
+and for itself, or once less where the first and the last are one. What is made once a
+micro-batch counts once, also where the look-ahead changes it.
 """
 
 from collections.abc import Mapping
