@@ -47,7 +47,10 @@ class _Place:
 
 
 def adapter_blocks(graph: ModelGraph) -> tuple[str, ...]:
-    """Blocks that can have an adapter: all but the first, with one image in and one out."""
+    """Blocks that can have an adapter: all but the first, with one image in and one out.
+
+    Signals of one row have none: the adapter's kernel is square.
+    """
     return tuple(_places(graph))
 
 
@@ -154,16 +157,15 @@ def _wide_axes(graph: ModelGraph, blocks: tuple[str, ...]) -> tuple[LayerAxes, I
 
 @lru_cache(maxsize=32)
 def _places(graph: ModelGraph) -> dict[str, _Place]:
+    if graph.input_shape[1:2] == (1,):
+        return {}
     blocks = list(dict.fromkeys(layer.block for layer in graph.layers if layer.block))
     found = [_place(graph, block) for block in blocks[1:]]
     return {place.block: place for place in found if place is not None}
 
 
 def _place(graph: ModelGraph, block: str) -> _Place | None:
-    """None when the block reads or hands on several tensors, or one that is no image.
-
-    A signal, of one row, is none: the adapter's kernel is square.
-    """
+    """None when the block reads or hands on several tensors, or one that is no image."""
     inside = [layer for layer in graph.layers if layer.block == block]
     names = {layer.name for layer in inside}
     reads = [(source, layer.name) for layer in inside for source in graph.producers(layer)]
@@ -178,14 +180,10 @@ def _place(graph: ModelGraph, block: str) -> _Place | None:
     if len(entries) != 1 or len(exits) != 1:
         return None
     (entry,), (last,) = entries, exits
-    if not _is_image(graph.shape(entry)) or not _is_image(graph.shape(last)):
+    if len(graph.shape(entry)) != 3 or len(graph.shape(last)) != 3:
         return None
     before = next(reader for source, reader in reads if source == entry)
     return _Place(block=block, entry=entry, exit=last, before=before)
-
-
-def _is_image(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 3 and (shape[1] == 1) == (shape[2] == 1)
 
 
 def _adapter(graph: ModelGraph, place: _Place, entry: str) -> list[LayerSpec]:

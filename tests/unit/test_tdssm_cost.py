@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from explorer import catalog
+from explorer.adapters import adapter_blocks
 from explorer.costmodel.evaluate import evaluate
 from explorer.costmodel.ops import RULES, input_grad_macs
 from explorer.costmodel.procedure import procedure_cost
@@ -273,3 +274,9 @@ def test_a_procedure_needs_a_policy_for_each_phase():
         )
     with pytest.raises(SpecError, match="integrated"):
         asked.procedure("none such")
+
+
+def test_signals_have_no_adapters():
+    assert adapter_blocks(graph()) == ()
+    with pytest.raises(SpecError, match="tinytl"):
+        session().with_policy("tinytl")
