@@ -149,7 +149,8 @@ class _StateSpace:
     A real Fourier transform of n numbers takes 2.5 n log2(n) floating-point operations, a
     multiply-accumulate is two; the signal is padded to n = 2 L. The kernel is a product of
     complex exponentials, of which only 2 sqrt(L) a mode are computed; these do not count.
-    The gradient of the kernel takes the spectrum of the signal, which is not counted again.
+    The gradient of the kernel takes the spectrum of the signal: neither kept beside the signal
+    nor counted again, so one of the two is missing (a transform is 4 % of a full step).
     """
 
     channels: int
