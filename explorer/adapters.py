@@ -47,7 +47,10 @@ class _Place:
 
 
 def adapter_blocks(graph: ModelGraph) -> tuple[str, ...]:
-    """Blocks that can have an adapter: all but the first, with one image in and one out."""
+    """Blocks that can have an adapter: all but the first, with one image in and one out.
+
+    Signals of one row have none: the adapter's kernel is square.
+    """
     return tuple(_places(graph))
 
 
@@ -154,6 +157,8 @@ def _wide_axes(graph: ModelGraph, blocks: tuple[str, ...]) -> tuple[LayerAxes, I
 
 @lru_cache(maxsize=32)
 def _places(graph: ModelGraph) -> dict[str, _Place]:
+    if graph.input_shape[1:2] == (1,):
+        return {}
     blocks = list(dict.fromkeys(layer.block for layer in graph.layers if layer.block))
     found = [_place(graph, block) for block in blocks[1:]]
     return {place.block: place for place in found if place is not None}

@@ -18,6 +18,7 @@ from explorer.adapters import with_adapters
 from explorer.costmodel.eager import eager_saved_bytes
 from explorer.costmodel.lifetimes import trained_counts
 from explorer.costmodel.tables import layer_table
+from explorer.costmodel.work import plain_work
 from explorer.design import DesignBatch, LayerAxes, TrainingSetup
 from explorer.document import PolicyDocument
 from explorer.graph import ModelGraph, normalised
@@ -102,10 +103,9 @@ def check_applied(
     own, designs = with_adapters(graph, designs)
     table = layer_table(own)
     trained = trained_counts(table, designs)
-    active = table.active_sites(designs)
-    input_grad = table.input_grad_macs(table.gradient_passes(active), active)
-    weight_grad = table.weight_grad_macs(trained)
-    whole = (designs.slices > 0) @ table.forward_macs
+    macs = plain_work(table, designs, trained).macs(table)
+    input_grad, weight_grad = macs["input_grad_macs"], macs["weight_grad_macs"]
+    whole = (designs.slices > 0) @ table.weight_macs
     phases, saved_bytes = counted_step(module, batch)
     per_sample = {phase: count / len(batch) for phase, count in phases.items()}
     count, forward = trained.sum(), table.forward_macs.sum()

@@ -13,6 +13,7 @@ import numpy as np
 from explorer.device import PRECISIONS
 from explorer.errors import SpecError, check_whole, is_whole
 from explorer.graph import NORMS, ModelGraph
+from explorer.phases import Distillation
 from explorer.units import BoolArray, FloatArray, IntArray
 
 OPTIMIZER_STATES = {"sgd": 0, "sgd-momentum": 1, "adam": 2}
@@ -82,6 +83,7 @@ class UpdatePolicy:
     `update_norm` the norm's scale. `selection` says which slices: the first, the
     best by a criterion, or `channels` lists them (one tuple a layer). `adapters` names the
     blocks that get a lite-residual adapter (explorer.adapters), which trains fully.
+    `distillation` makes each step look ahead with all that does not train.
     """
 
     family: str
@@ -94,6 +96,7 @@ class UpdatePolicy:
     selection: str = "first"
     channels: tuple[tuple[int, ...], ...] | None = None
     adapters: tuple[str, ...] = ()
+    distillation: Distillation | None = None
 
     def __post_init__(self) -> None:
         if self.channel_axis not in CHANNEL_AXES:
@@ -139,6 +142,7 @@ class UpdatePolicy:
         channel_axis: str = "out",
         selection: str = "first",
         adapters: tuple[str, ...] = (),
+        distillation: Distillation | None = None,
     ) -> "UpdatePolicy":
         """Fill in sizes; flags of biases and norms a layer does not have are dropped.
 
@@ -156,6 +160,7 @@ class UpdatePolicy:
             channel_axis=channel_axis,
             selection=selection,
             adapters=adapters,
+            distillation=distillation,
         )
 
 
@@ -232,8 +237,9 @@ class DesignBatch:
 
     `slices` int [P, L]; `update_bias`, `update_norm` bool [P, L]; `axis_in` bool [P]
     (slices along input channels); `families`, `selections` str [P]; `adapters` [P] blocks
-    with an adapter. All rows share the setup unless `setups` [P] has one for each; then their
-    networks may differ in the norm, and `axes` has the biases and norms of any of them.
+    with an adapter; `distillations` [P], none if not given. All rows share the setup unless
+    `setups` [P] has one for each; then their networks may differ in the norm, and `axes` has
+    the biases and norms of any of them.
     """
 
     axes: LayerAxes
@@ -246,6 +252,11 @@ class DesignBatch:
     adapters: tuple[tuple[str, ...], ...]
     setup: TrainingSetup
     setups: tuple[TrainingSetup, ...] = ()
+    distillations: tuple[Distillation | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.distillations:
+            object.__setattr__(self, "distillations", (None,) * len(self.slices))
 
     def __len__(self) -> int:
         return len(self.slices)
@@ -291,6 +302,7 @@ class DesignBatch:
             selections=tuple(row.selection for row in rows),
             adapters=tuple(row.adapters for row in rows),
             setup=setup,
+            distillations=tuple(row.distillation for row in rows),
         )
 
     def policy(self, row: int) -> UpdatePolicy:
@@ -304,6 +316,7 @@ class DesignBatch:
             channel_axis="in" if self.axis_in[row] else "out",
             selection=self.selections[row],
             adapters=self.adapters[row],
+            distillation=self.distillations[row],
         )
 
     def __getitem__(self, row: int) -> Design:
@@ -369,6 +382,7 @@ class DesignBatch:
             families=tuple(self.families[row] for row in index),
             selections=tuple(self.selections[row] for row in index),
             adapters=tuple(self.adapters[row] for row in index),
+            distillations=tuple(self.distillations[row] for row in index),
         )
 
 

@@ -11,10 +11,17 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from explorer.adapters import adapted
-from explorer.design import LARGEST_BATCH, Design, LayerAxes, TrainingSetup, UpdatePolicy
+from explorer.design import (
+    LARGEST_BATCH,
+    Design,
+    LayerAxes,
+    TrainingSetup,
+    UpdatePolicy,
+)
 from explorer.device import Precision, first_problem, read_text
 from explorer.errors import SpecError
 from explorer.graph import ModelGraph
+from explorer.phases import Distillation
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -86,6 +93,27 @@ class LayerChoice(Document):
         return self
 
 
+class DistillationRecord(Document):
+    """How a step looks ahead, as in design.Distillation."""
+
+    soft_label_ratio: Share = 0.8
+    reuse_forward: bool = False
+
+    @classmethod
+    def of(cls, distillation: Distillation | None) -> "DistillationRecord | None":
+        """Copy a policy's, if it has one."""
+        if distillation is None:
+            return None
+        return cls(
+            soft_label_ratio=distillation.soft_label_ratio,
+            reuse_forward=distillation.reuse_forward,
+        )
+
+    def distillation(self) -> Distillation:
+        """The same as a Distillation."""
+        return Distillation(**self.model_dump())
+
+
 class SetupRecord(Document):
     """The training setup of a design."""
 
@@ -129,7 +157,7 @@ class PolicyDocument(Document):
     """A policy for one network, with the setup and what is predicted for a device.
 
     `layers` are the network's own; `adapters` are the blocks with a lite-residual adapter,
-    which trains wholly.
+    which trains wholly. With `distillation` each step first looks ahead.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -140,6 +168,7 @@ class PolicyDocument(Document):
     setup: SetupRecord
     layers: tuple[LayerChoice, ...]
     adapters: Adapters = ()
+    distillation: DistillationRecord | None = None
     predicted: dict[str, Quantity] = Field(default_factory=dict)
     made_with: MadeWith
 
@@ -163,7 +192,8 @@ class PolicyDocument(Document):
                 f"not for {graph.name} ({graph.digest})"
             )
         adapted(graph, self.adapters)
-        return policy_of(self.family, self.layers, LayerAxes.of(graph), self.adapters)
+        axes = LayerAxes.of(graph)
+        return policy_of(self.family, self.layers, axes, self.adapters, self.distillation)
 
 
 def choices_of(policy: UpdatePolicy) -> tuple[LayerChoice, ...]:
@@ -197,6 +227,7 @@ def policy_of(
     layers: tuple[LayerChoice, ...],
     axes: LayerAxes,
     adapters: tuple[str, ...] = (),
+    distillation: DistillationRecord | None = None,
 ) -> UpdatePolicy:
     """Document rows back to a policy; SpecError on an unknown layer or another size."""
     axis = layers[0].channel_axis if layers else "out"
@@ -226,16 +257,19 @@ def policy_of(
         selection=selection,
         channels=tuple(channels) if listed else None,
         adapters=adapters,
+        distillation=None if distillation is None else distillation.distillation(),
     )
 
 
 def design_record(design: Design) -> dict[str, object]:
     """A design as plain JSON data, for ledger rows."""
+    distillation = DistillationRecord.of(design.policy.distillation)
     return {
         "family": design.policy.family,
         "setup": SetupRecord.of(design.setup).model_dump(),
         "layers": [row.model_dump(mode="json") for row in choices_of(design.policy)],
         "adapters": design.policy.adapters,
+        "distillation": distillation if distillation is None else distillation.model_dump(),
     }
 
 

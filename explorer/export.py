@@ -18,6 +18,7 @@ from explorer.device import DeviceProfile, read_text
 from explorer.document import (
     SCHEMA_VERSION,
     Adapters,
+    DistillationRecord,
     Document,
     LayerChoice,
     MadeWith,
@@ -47,6 +48,7 @@ class PolicyRecord(Document):
     family: str
     layers: tuple[LayerChoice, ...]
     adapters: Adapters = ()
+    distillation: DistillationRecord | None = None
 
 
 class AccuracyRecord(Document):
@@ -167,6 +169,7 @@ def policy_document(
         setup=SetupRecord.of(design.setup),
         layers=with_channels(choices_of(policy), graph, scores),
         adapters=policy.adapters,
+        distillation=DistillationRecord.of(policy.distillation),
         predicted=predicted,
         made_with=MadeWith(version=version(), cost_model_version=COST_MODEL_VERSION),
     )
@@ -273,6 +276,7 @@ def policy_of_candidate(
         setup=candidate.setup,
         layers=with_channels(candidate.policy.layers, graph, scores),
         adapters=candidate.policy.adapters,
+        distillation=candidate.policy.distillation,
         predicted=predicted,
         made_with=MadeWith(
             version=front.versions.get("ondevice-explorer", version()),
@@ -310,6 +314,7 @@ def _candidate(table: CandidateTable, row: int, problem: Problem) -> CandidateRe
             family=table.labels[row] or design.policy.family,
             layers=choices_of(design.policy),
             adapters=design.policy.adapters,
+            distillation=DistillationRecord.of(design.policy.distillation),
         ),
         setup=SetupRecord.of(design.setup),
         cost=cost.to_dict(),

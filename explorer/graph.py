@@ -18,6 +18,7 @@ from explorer.layer import (
     NORM_OPS,
     RECURRENT_GATES,
     SOURCES,
+    STATE_SPACES,
     WEIGHTED_OPS,
     WHOLE_OPS,
     LayerSpec,
@@ -29,6 +30,7 @@ __all__ = ["INPUT", "NORM_OPS", "WEIGHTED_OPS", "LayerSpec", "ModelGraph", "norm
 
 NORM_OP_OF = {"bn": "batchnorm", "gn": "groupnorm", "frozen-bn": "frozen_batchnorm"}
 NORMS = (*NORM_OP_OF, "none")
+CFC_GATES = 4
 GROUPNORM_CHANNELS_PER_GROUP = 8
 ADDED_FIELDS = ("axis", "dilation", "args")  # count in a digest where they are set
 DEFAULTS = {one.name: one.default for one in fields(LayerSpec)}
@@ -139,7 +141,22 @@ class ModelGraph:
         if layer.op in RECURRENT_GATES:
             features = self.shape(self.producers(layer)[0])[-1]
             return recurrent_weights(layer, features, layer.whole(3))
+        if layer.op in STATE_SPACES:  # D, step; C, A complex for each pair of states
+            return layer.channels * (2 + 2 * layer.whole(0))
+        if layer.op == "cfc":
+            return CFC_GATES * (self.mask_elements(layer) + layer.channels)
         return 0
+
+    def mask_elements(self, layer: LayerSpec) -> int:
+        """Entries of the constant mask of a cfc cell over its input and its state; else 0."""
+        if layer.op != "cfc":
+            return 0
+        return layer.channels * (self.in_channels(layer) + layer.channels)
+
+    @property
+    def constant_count(self) -> int:
+        """Entries of constant masks, which are no parameters."""
+        return sum(map(self.mask_elements, self.layers))
 
     def norm_of(self, name: str) -> str | None:
         """Name of the norm layer that reads this layer's output, if any."""

@@ -15,14 +15,18 @@ Shape = tuple[int, ...]
 CONVOLUTIONS = ("conv2d", "conv_transpose2d")
 SLICED_OPS = (*CONVOLUTIONS, "linear", "layernorm")
 RECURRENT_GATES = {"gru": 3, "lstm": 4}
-WHOLE_OPS = ("embedding", "parameter", *RECURRENT_GATES)
+STATE_SPACES = ("s4d", "s4d_recurrent")
+WHOLE_OPS = ("embedding", "parameter", *RECURRENT_GATES, *STATE_SPACES, "cfc")
 WEIGHTED_OPS = (*SLICED_OPS, *WHOLE_OPS)
 NORM_OPS = ("batchnorm", "groupnorm", "frozen_batchnorm")
 CLIPPED = ("relu", "relu6", "leaky_relu", "hardsigmoid")
 CURVED = ("gelu", "gelu_tanh", "silu", "hardswish", "elu", "power")
 SATURATING = ("sigmoid", "tanh", "softmax")
 ACTIVATIONS = (*CLIPPED, *CURVED, *SATURATING)
-ELEMENTWISE = (*ACTIVATIONS, *NORM_OPS, "layernorm", "scale", "copy", "roll")
+ELEMENTWISE = (
+    *(*ACTIVATIONS, *NORM_OPS, *STATE_SPACES),
+    *("layernorm", "scale", "copy", "roll", "dropout2d"),
+)
 SOURCES = ("parameter", "constant")
 VIEWS = ("reshape", "transpose", "slice")
 MAXIMA = ("maxpool", "window_max")
@@ -132,6 +136,8 @@ ARGUMENTS = {
     "embedding": ((1,), "the number of rows of the table"),
     "gru": ((4,), "hidden size, layers, directions, and 1 with biases"),
     "lstm": ((4,), "hidden size, layers, directions, and 1 with biases"),
+    **dict.fromkeys(STATE_SPACES, ((1,), "the states of a channel, an even number")),
+    "dropout2d": ((1,), "the share of channels that is dropped"),
 }
 
 
@@ -302,6 +308,11 @@ def _recurrent(layer: LayerSpec, inputs: Sequence[Shape]) -> Shape:
     return (*inputs[0][:-1], layer.whole(0) * layer.whole(2)) if len(inputs[0]) == 2 else (0,)
 
 
+def _cell(layer: LayerSpec, inputs: Sequence[Shape]) -> Shape:
+    """One step of a cell, from features to its neurons."""
+    return layer.out_shape[:1] if len(inputs[0]) == 1 else (0,)
+
+
 def _size(layer: LayerSpec, shape: Shape) -> int:
     if layer.axis >= len(shape):
         raise SpecError.of(f"{layer.name}.axis", layer.axis, f"0 to {len(shape) - 1}")
@@ -322,6 +333,7 @@ _RULES: dict[str, Callable[[LayerSpec, Sequence[Shape]], Shape]] = {
     "embedding": _embedding,
     **dict.fromkeys(SOURCES, lambda layer, _: layer.out_shape),
     **dict.fromkeys(RECURRENT_GATES, _recurrent),
+    "cfc": _cell,
     "global_avgpool": lambda _, inputs: inputs[0][:1],
     "avgpool": _windows,
     "window_max": _windows,

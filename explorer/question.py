@@ -8,13 +8,15 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Self
 
+from explorer.accuracy.scores import ScoreTable
 from explorer.accuracy.tasks import check_task
 from explorer.costmodel.adaptation import SAMPLES, Plan
 from explorer.costmodel.battery import Battery
 from explorer.costmodel.conventions import ACCOUNTINGS
-from explorer.design import TrainingSetup
+from explorer.design import DesignBatch, TrainingSetup
 from explorer.device import LARGEST_BYTES, DeviceProfile
 from explorer.errors import SpecError, check_whole
+from explorer.family import PolicyContext
 from explorer.graph import ModelGraph, normalised
 from explorer.search.openings import Opening, openings_of, setups_of
 from explorer.search.quantities import (
@@ -23,7 +25,13 @@ from explorer.search.quantities import (
     check_limits,
     check_objectives,
 )
-from explorer.search.sources import device_profile, model_graph, model_task
+from explorer.search.sources import (
+    device_profile,
+    model_graph,
+    model_task,
+    policy_context,
+    score_table,
+)
 
 DEFAULT_POLICY = "default"
 
@@ -177,6 +185,17 @@ class Question:
         """The device, without the flash that the application keeps."""
         return device_profile(self.device).without_flash(self.flash_reserve_bytes)
 
+    @cached_property
+    def scores(self) -> ScoreTable | None:
+        """Channel scores of this network on this task, where someone made them."""
+        return score_table(self.graph, self.task_name)
+
+    @property
+    def predicts(self) -> bool:
+        """Whether accuracy may be the score: no proxy is insisted on, and no other norm is open."""
+        words = {*self.objectives, *(text.partition("=")[0] for text in self.limits)}
+        return "proxy" not in words and all(one.name != "norm" for one in self._openings)
+
     def _with_setup(self, setup: TrainingSetup) -> Self:
         known = setup.precision in self.profile.kernels
         return replace(
@@ -215,6 +234,18 @@ class Question:
             rest["norm"] = self.norm
         return TrainingSetup.of_batch(self.batch, self.micro_batch, **rest)
 
+    def _network(self, designs: DesignBatch) -> ModelGraph:
+        """The network in the norm of a batch of one."""
+        return normalised(model_graph(self.model), designs.setup.norm)
+
+    @cached_property
+    def _context(self) -> PolicyContext:
+        return self._context_of(self.scores)
+
+    def _context_of(self, scores: ScoreTable | None) -> PolicyContext:
+        reserve_bytes = self.reserve_bytes
+        return policy_context(self.graph, self.profile, self._setup(), scores, reserve_bytes)
+
     @cached_property
     def _openings(self) -> tuple[Opening, ...]:
         return openings_of(self.genes, self.graph, self.profile, self.batch)
@@ -239,3 +270,8 @@ def _words(field: str, given: Sequence[str]) -> tuple[str, ...]:
     if isinstance(given, str) or not all(isinstance(word, str) for word in given):
         raise SpecError.of(field, given, "a list of texts")
     return tuple(given)
+
+
+def is_file(policy: str) -> bool:
+    """Whether a policy is a path to a document or a tiny-training YAML, not a spec."""
+    return policy.endswith((".json", ".yaml", ".yml"))

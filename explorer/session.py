@@ -20,6 +20,7 @@ from explorer.costmodel.adaptation import Plan
 from explorer.costmodel.battery import Battery
 from explorer.costmodel.detail import report
 from explorer.costmodel.memory_map import MemoryMap, memory_map
+from explorer.costmodel.procedure import ProcedureCost, procedure_cost
 from explorer.costmodel.report import Cost
 from explorer.costmodel.tables import layer_table
 from explorer.costmodel.uncertainty import Against, Spending, step_spending
@@ -31,15 +32,14 @@ from explorer.errors import SpecError
 from explorer.export import FrontDocument, device_digest, front_document, policy_document
 from explorer.family import (
     FamilyInfo,
-    PolicyContext,
     build_policy,
     families,
     known_specs,
     policy_setup,
     policy_warnings,
 )
-from explorer.graph import ModelGraph, normalised
-from explorer.question import DEFAULT_POLICY, Question
+from explorer.phases import Procedure, procedure_named
+from explorer.question import DEFAULT_POLICY, Question, is_file
 from explorer.search.candidates import CandidateTable, ParetoFront, concatenate
 from explorer.search.control import SearchControl
 from explorer.search.exact import TIME_LIMIT_S, ExactFront, OnOptimum, exact_front, reason_against
@@ -53,8 +53,6 @@ from explorer.search.sources import (
     calibration_of,
     judge_of,
     model_graph,
-    policy_context,
-    score_table,
 )
 from explorer.search.space import SearchSpace
 from explorer.tiny_training import read_config, spec_of
@@ -118,6 +116,14 @@ class Session(Question):
     def warnings(self, policy: str) -> list[str]:
         """What a policy's family says against it here; a document says nothing."""
         return [] if is_file(policy) else policy_warnings(self._context, policy)
+
+    def procedure(self, procedure: Procedure | str) -> ProcedureCost:
+        """What a procedure, or a published one by name, costs over the kept samples."""
+        if isinstance(procedure, str):
+            procedure = procedure_named(procedure)
+        policies = [build_policy(self._context, phase.policy) for phase in procedure.phases]
+        designs = self._batch(policies)
+        return procedure_cost(self.graph, self.profile, designs, procedure, self.samples)
 
     def against(
         self, other: "Session", table: CandidateTable | None = None, row: int = 0
@@ -306,20 +312,9 @@ class Session(Question):
         return None if calibration is None else calibration.evidence
 
     @cached_property
-    def scores(self) -> ScoreTable | None:
-        """Channel scores of this network on this task, where someone made them."""
-        return score_table(self.graph, self.task_name)
-
-    @cached_property
     def problem(self) -> Problem:
         """What a search optimises."""
         return self.problem_judged(judge_of(self.graph, self.task_name, predicts=self.predicts))
-
-    @property
-    def predicts(self) -> bool:
-        """Whether accuracy may be the score: no proxy is insisted on, and no other norm is open."""
-        words = {*self.objectives, *(text.partition("=")[0] for text in self.limits)}
-        return "proxy" not in words and all(one.name != "norm" for one in self._openings)
 
     def problem_judged(self, judge: Judge) -> Problem:
         """What a search optimises when a judge scores."""
@@ -354,20 +349,8 @@ class Session(Question):
         step = step_spending(self._network(designs), self.profile, designs)
         return step.times(1 / designs.setup.effective_batch)
 
-    def _network(self, designs: DesignBatch) -> ModelGraph:
-        """The network in the norm of a batch of one."""
-        return normalised(model_graph(self.model), designs.setup.norm)
-
     def _batch(self, policies: Sequence[UpdatePolicy]) -> DesignBatch:
         return DesignBatch.of(self._context.axes, policies, self._setup())
-
-    @cached_property
-    def _context(self) -> PolicyContext:
-        return self._context_of(self.scores)
-
-    def _context_of(self, scores: ScoreTable | None) -> PolicyContext:
-        reserve_bytes = self.reserve_bytes
-        return policy_context(self.graph, self.profile, self._setup(), scores, reserve_bytes)
 
     def _greedy(self) -> CandidateTable:
         """TinyTrain's greedy choice at several budgets, where there is a score table."""
@@ -403,8 +386,3 @@ class Session(Question):
 
     def _repr_html_(self) -> str:
         return self.cost()._repr_html_()
-
-
-def is_file(policy: str) -> bool:
-    """Whether a policy is a path to a document or a tiny-training YAML, not a spec."""
-    return policy.endswith((".json", ".yaml", ".yml"))

@@ -203,6 +203,8 @@ def config_of(policy: UpdatePolicy, graph: ModelGraph) -> Exported:
             f"adapters: tiny-training has none and the policy trains {len(policy.adapters)}; "
             "export one without"
         )
+    if policy.distillation:
+        raise SpecError("distillation: tiny-training does not look ahead; export a policy without")
     axes = LayerAxes.of(graph)
     convs = _convolutions(graph)
     taken = np.array(policy.slices)[convs]

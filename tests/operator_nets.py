@@ -178,10 +178,29 @@ def recurrent_net(op: str) -> ModelGraph:
     return net.graph(op)
 
 
+def state_space_net(op: str) -> ModelGraph:
+    """A state space with dropout and a gated unit, then cells."""
+    net = WideNet(3, 1, 10)
+    start = net.conv(INPUT, "in", 4)
+    end = net.op(op, "states", start, args=(6,))
+    end = net.op("dropout2d", "dropped", net.act(end, "curve", "gelu"), args=(0.1,))
+    end = net.add("sum", start, net.glu(net.conv(end, "mix", 8), "gate"))
+    end = net.pool(net.layernorm(end, "norm", axis=0), "mean")
+    end = net.op("cfc", "cells", end, shape=(5,))
+    end = net.op("cfc", "middle_cells", end, shape=(2,))
+    net.op("cfc", "last_cells", end, shape=(3,))
+    return net.graph(op)
+
+
 def wide_graphs() -> tuple[ModelGraph, ...]:
     """All of them, those torch's own bytes are known for first."""
     recurrent = [recurrent_net(op) for op in ("gru", "lstm")]
     return (gated_net(), squeeze_net(), token_net(), product_net(), *recurrent)
+
+
+def state_space_nets() -> tuple[ModelGraph, ...]:
+    """Both forms; torch counts no multiply-accumulates of their transforms."""
+    return state_space_net("s4d"), state_space_net("s4d_recurrent")
 
 
 def random_wide_graph(rng: np.random.Generator) -> ModelGraph:

@@ -85,7 +85,15 @@ def task_protocol(task: Task, sampler: str = FIXED, **changes: int | None) -> An
 def measured_design(
     policy: UpdatePolicy, protocol: AnyProtocol, setup: TrainingSetup | None = None
 ) -> Design:
-    """A policy with the setup that a measurement of it runs under."""
+    """A policy with the setup that a measurement of it runs under.
+
+    SpecError when its steps look ahead: those are trained by explorer.accuracy.phases.
+    """
+    if policy.distillation is not None:
+        raise SpecError(
+            f"policy {policy.family}: its steps look ahead, which is not measured; "
+            "explorer.accuracy.phases trains it"
+        )
     return Design(policy=policy, setup=measured_setup(protocol, setup))
 
 

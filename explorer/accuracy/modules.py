@@ -7,8 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from explorer.accuracy.convolution import Convolution
+from explorer.accuracy.tdssm import cfc_of, s4d_of
 from explorer.errors import UnsupportedOpError
 from explorer.graph import LayerSpec, ModelGraph
+from explorer.layer import STATE_SPACES
 
 Maker = Callable[[ModelGraph, LayerSpec], nn.Module]
 
@@ -258,6 +260,9 @@ OPERATORS: dict[str, Maker] = {
     "embedding": lambda _, layer: nn.Embedding(layer.whole(0), layer.out_shape[-1]),
     "parameter": lambda _, layer: Parameter(layer.out_shape),
     "constant": lambda _, layer: Constant(layer.out_shape),
+    **dict.fromkeys(STATE_SPACES, s4d_of),
+    "cfc": cfc_of,
+    "dropout2d": lambda _, layer: nn.Dropout2d(layer.args[0]),
     "gru": _recurrent,
     "lstm": _recurrent,
     "batchnorm": _norm(_batchnorm),

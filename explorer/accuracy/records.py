@@ -20,6 +20,7 @@ from explorer.design import Design, LayerAxes, UpdatePolicy
 from explorer.device import first_problem
 from explorer.document import (
     Adapters,
+    DistillationRecord,
     Document,
     LayerChoice,
     Named,
@@ -49,6 +50,7 @@ class DesignRecord(Document):
     setup: SetupRecord
     layers: tuple[LayerChoice, ...]
     adapters: Adapters = ()
+    distillation: DistillationRecord | None = None
 
     @classmethod
     def of(cls, design: Design) -> "DesignRecord":
@@ -57,7 +59,8 @@ class DesignRecord(Document):
 
     def policy(self, graph: ModelGraph) -> UpdatePolicy:
         """The policy again, for the graph it was made for."""
-        return policy_of(self.family, self.layers, LayerAxes.of(graph), self.adapters)
+        axes = LayerAxes.of(graph)
+        return policy_of(self.family, self.layers, axes, self.adapters, self.distillation)
 
 
 class Protocol(Document):

@@ -128,7 +128,9 @@ def _mac_words(macs: Mapping[str, float]) -> str:
         f"MACs of a sample: {format_count(macs['forward'])} forward, "
         f"{format_count(backward)} backward"
     )
-    return words + (f", {format_count(macs['recompute'])} run again" if macs["recompute"] else "")
+    again, once = macs["recompute"], macs["per_pass"]
+    words += f", {format_count(again)} run again" if again else ""
+    return words + (f", {format_count(once)} once a micro-batch" if once else "")
 
 
 def _session_note(cost: Cost) -> str:

@@ -14,7 +14,8 @@ from explorer.app.state import Settings
 from explorer.app.view import CHOICE, View, same_space
 from explorer.errors import ExplorerError
 from explorer.family import FamilyInfo
-from explorer.session import ALWAYS_APPLICABLE, Session, is_file
+from explorer.question import is_file
+from explorer.session import ALWAYS_APPLICABLE, Session
 
 
 def look(origin: Session, controls: Controls, view: View) -> tuple[View, str]:

@@ -90,9 +90,8 @@ def adaptation(
     if designs.slices[0].any() and designs.selections[0] in SCORED:
         table = layer_table(graph)
         whole = DesignBatch.of(table.axes, [everything(table.axes)], setup)
-        active = table.active_sites(whole)
         micro_batch_count = -(-plan.samples // setup.micro_batch)
-        choosing = backward_spending(table, device, setup, active).times(micro_batch_count)
+        choosing = backward_spending(table, device, setup, whole).times(micro_batch_count)
         selection_time_s = choosing.time_s.value
         spending = spending.plus(choosing)
     input_elements = int(np.prod(graph.input_shape))

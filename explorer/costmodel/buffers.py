@@ -8,7 +8,9 @@ values.
 
 from dataclasses import dataclass
 
+from explorer.costmodel.ops import RULES
 from explorer.costmodel.tables import LayerTable
+from explorer.graph import ModelGraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +77,19 @@ def stacked(holds: list[tuple[Feature, int]]) -> tuple[tuple[Feature, int], ...]
         kept |= feature
         stages.append((kept, death))
     return tuple(stages)
+
+
+def residents(graph: ModelGraph, step_count: int) -> list[BufferRule]:
+    """What operators have in memory for good, one each."""
+    return [
+        BufferRule(
+            label=f"{layer.name} resident",
+            form="activation",
+            unit_count=resident(graph, layer),
+            birth=0,
+            stages=((ALWAYS, step_count),),
+            per_sample=False,
+        )
+        for layer in graph.layers
+        if (resident := RULES[layer.op].resident)
+    ]

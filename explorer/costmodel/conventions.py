@@ -34,6 +34,7 @@ from explorer.costmodel.lifetimes import parameter_bytes, trained_counts
 from explorer.costmodel.op_by_op import op_by_op_bytes
 from explorer.costmodel.report import CostReport
 from explorer.costmodel.tables import LayerTable, layer_table
+from explorer.costmodel.work import plain_work
 from explorer.design import DesignBatch
 from explorer.errors import SpecError
 from explorer.graph import ModelGraph
@@ -116,12 +117,11 @@ def _torch_eager(table: LayerTable, designs: DesignBatch) -> Columns:
     fixed = parameter_bytes(
         table, trained, replace(setup, update_timing="deferred"), weights_in_flash=False
     )
-    active = table.active_sites(designs)
     layer_count = len(table.axes.names)
     complete = trained[:, :layer_count] > 0
     return fixed | {
-        "input_grad_macs": table.input_grad_macs(table.gradient_passes(active), active),
-        "weight_grad_macs": complete @ table.forward_macs,
+        "input_grad_macs": plain_work(table, designs, trained).macs(table)["input_grad_macs"],
+        "weight_grad_macs": complete @ table.weight_macs,
         "saved_activation_bytes": eager_saved_bytes(table.graph, designs),
     }
 
@@ -129,10 +129,10 @@ def _torch_eager(table: LayerTable, designs: DesignBatch) -> Columns:
 def _biotrain(table: LayerTable, designs: DesignBatch, *, relu_in_place: bool) -> Columns:
     trained = trained_counts(table, designs)
     saved, peak, _ = op_by_op_bytes(table.graph, designs, relu_in_place=relu_in_place)
-    active = table.active_sites(designs)
+    macs = plain_work(table, designs, trained).macs(table)
     return parameter_bytes(table, trained, designs.setup, weights_in_flash=False) | {
-        "input_grad_macs": table.input_grad_macs(table.gradient_passes(active), active),
-        "weight_grad_macs": table.weight_grad_macs(trained),
+        "input_grad_macs": macs["input_grad_macs"],
+        "weight_grad_macs": macs["weight_grad_macs"],
         "saved_activation_bytes": saved,
         "workspace_bytes": peak - saved,
     }
@@ -189,4 +189,11 @@ _PARTS = (
     "saved_activation_bytes",
     "workspace_bytes",
 )
-_RECOUNTED = (*_PARTS, "input_grad_macs", "weight_grad_macs", "recompute_macs", "flash_bytes")
+_RECOUNTED = (
+    *_PARTS,
+    "input_grad_macs",
+    "weight_grad_macs",
+    "recompute_macs",
+    "per_pass_macs",
+    "flash_bytes",
+)

@@ -12,15 +12,12 @@ from explorer.costmodel.arena import place_at_run_time
 from explorer.costmodel.conventions import DEVICE, recount
 from explorer.costmodel.evaluate import arena_plan, device_life_table, evaluate
 from explorer.costmodel.levels import overflow_joules, overflow_seconds, overflow_warning
-from explorer.costmodel.lifetimes import (
-    buffer_columns,
-    feature_values,
-    run_again,
-    trained_counts,
-)
+from explorer.costmodel.lifetimes import buffer_columns
+from explorer.costmodel.memory import kept_bytes
 from explorer.costmodel.report import MACS_COLUMNS, MEMORY_COLUMNS, Cost, CostReport, Estimate, Fit
 from explorer.costmodel.timing import operator_times, rates_of, step_energy
 from explorer.costmodel.uncertainty import Spending, step_spending
+from explorer.costmodel.work import Factors, step_macs, work_of
 from explorer.design import DesignBatch
 from explorer.device import TINY_ENGINE, DeviceProfile, Kernels, MemoryLevel
 from explorer.graph import ModelGraph
@@ -31,14 +28,7 @@ SCRATCH = {
     "none": ("assumed", "kernels without scratch in this memory"),
     TINY_ENGINE: ("modelled", "scratch of TinyEngine's int8 and backward kernels, by its code"),
 }
-NOTHING = (
-    "trained_ratio",
-    "forward_macs",
-    "input_grad_macs",
-    "weight_grad_macs",
-    "recompute_macs",
-    "saved_bytes",
-)
+NOTHING = ("trained_ratio", *MACS_COLUMNS, "saved_bytes")
 NOT_SPEED = {"workspace", "active_power_w", "energy_j_per_mac"}
 TRAINING_ONLY = {name for name in Kernels.model_fields if name.endswith("speed_ratio")}
 
@@ -202,26 +192,15 @@ def _layer_rows(
     graph, designs = with_adapters(graph, designs)
     life = device_life_table(graph, device, designs.setup)
     table = life.schedule.table
-    trained = trained_counts(table, designs)
-    active = table.active_sites(designs)
-    passes = table.gradient_passes(active)
-    values = feature_values(life, designs)
-    again = run_again(life, values)
-    times = operator_times(table, device, designs, passes, trained, again)[0]
-    saved = values[0] @ life.layer_saved_bytes
+    work = work_of(life, Factors.of(life, designs))
+    times = operator_times(table, device, designs.setup, work)[0]
+    saved = kept_bytes(life, designs)[0]
     layer_of = {int(op): index for index, op in enumerate(table.op_index)}
     ratio = designs.update_ratio[0]
-    forward = table.sample_macs
-    weight_grad = np.zeros(len(graph.layers))
-    weight_grad[table.op_index] = trained[0, : len(table.kind)] * table.macs_per_weight
-    input_grad = np.zeros(len(graph.layers))
-    input_grad[table.op_index] = table.input_macs * passes[0, table.op_index]
-    np.add.at(
-        input_grad, table.operand_op, (active[0] @ table.operand_sites > 0) * table.operand_macs
+    macs = work.macs_by_operator(table)
+    energy_j = step_energy(
+        rates_of(device, designs.setup.precision), times, step_macs(macs, designs.setup)
     )
-    recompute = forward * again[0]
-    step_macs = (forward + input_grad + weight_grad + recompute) * designs.setup.effective_batch
-    energy_j = step_energy(rates_of(device, designs.setup.precision), times, step_macs)
     rows: list[dict[str, Any]] = []
     for op, layer in enumerate(graph.layers):
         at = layer_of.get(op)
@@ -230,10 +209,7 @@ def _layer_rows(
                 "name": layer.name,
                 "op": layer.op,
                 "trained_ratio": 0.0 if at is None else float(ratio[at]),
-                "forward_macs": float(forward[op]),
-                "input_grad_macs": float(input_grad[op]),
-                "weight_grad_macs": float(weight_grad[op]),
-                "recompute_macs": float(recompute[op]),
+                **{name: float(column[op]) for name, column in macs.items()},
                 "saved_bytes": 0.0 if at is None else float(saved[at]),
                 "time_s": float(times[op]),
                 "energy_j": float(energy_j[op]),

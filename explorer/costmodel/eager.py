@@ -21,13 +21,23 @@ from explorer.costmodel.tables import LayerTable, layer_table
 from explorer.design import DesignBatch
 from explorer.errors import UnsupportedOpError
 from explorer.graph import INPUT, NORM_OPS, LayerSpec, ModelGraph
-from explorer.layer import CLIPPED, CONVOLUTIONS, CURVED, MAXIMA, RECURRENT_GATES, SOURCES, WINDOWS
+from explorer.layer import (
+    CLIPPED,
+    CONVOLUTIONS,
+    CURVED,
+    MAXIMA,
+    RECURRENT_GATES,
+    SOURCES,
+    STATE_SPACES,
+    WINDOWS,
+)
 from explorer.units import BITS_PER_BYTE, BoolArray, FloatArray
 
 STATISTICS_KEPT = 2  # mean and reciprocal deviation
 INDEX_WORDS = 2  # a 64-bit index in words of a statistic
 SAVES_INPUT = (*CONVOLUTIONS, *NORM_OPS, "layernorm")
 SAVES_PASSED_INPUT = (*CLIPPED, *CURVED, *WINDOWS, "glu")  # where it has a gradient
+UNKNOWN = {*RECURRENT_GATES, *STATE_SPACES, "cfc", "dropout2d"}
 SAVES_OUTPUT = ("relu", "sigmoid", "tanh", "softmax")
 
 
@@ -56,7 +66,7 @@ def _saved_tensors(graph: ModelGraph) -> tuple[FloatArray, FloatArray, FloatArra
     and statistics.
     """
     table = layer_table(graph)
-    unknown = sorted({layer.op for layer in graph.layers} & RECURRENT_GATES.keys())
+    unknown = sorted({layer.op for layer in graph.layers} & UNKNOWN)
     if unknown:
         raise UnsupportedOpError(
             f"{graph.name}: torch's own bytes are not known for {', '.join(unknown)}"

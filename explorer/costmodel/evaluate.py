@@ -15,17 +15,13 @@ from explorer.costmodel.lifetimes import (
     Buffer,
     LifeTable,
     buffer_columns,
-    buffers_of,
-    feature_values,
     life_table,
-    live_bytes,
-    parameter_bytes,
-    peak_bytes,
-    run_again,
-    trained_counts,
+    stored_bytes,
 )
+from explorer.costmodel.memory import all_buffers, live_profile_of, memory_of
 from explorer.costmodel.report import CostReport
 from explorer.costmodel.timing import operator_times, rates_of, step_energy
+from explorer.costmodel.work import Factors, step_macs, work_of
 from explorer.design import DesignBatch, TrainingSetup
 from explorer.device import DeviceProfile
 from explorer.graph import ModelGraph, normalised
@@ -81,7 +77,7 @@ def arena_plan(
     """Buffers of the first design with their offsets in bytes, and the arena's size."""
     graph, designs = with_adapters(graph, designs.take(np.array([0])))
     life = device_life_table(graph, device, designs.setup)
-    buffers = buffers_of(life, designs, designs.setup, weights_in_flash=device.runs_from_flash)
+    buffers = all_buffers(life, designs, weights_in_flash=device.runs_from_flash)
     plan = place(*buffer_columns(buffers), device.alignment_bytes, enough_bytes)
     offsets = [int(offset) for offset in plan.offsets]
     return list(zip(buffers, offsets, strict=True)), plan.arena_bytes
@@ -93,28 +89,13 @@ def live_profile(
     """Live bytes at every step [P, T] of designs with equal adapters, and what each step does."""
     graph, designs = with_adapters(graph, designs)
     life = device_life_table(graph, device, designs.setup)
-    trained = trained_counts(life.schedule.table, designs)
-    live = live_bytes(life, feature_values(life, designs), trained)
-    fixed = parameter_bytes(
-        life.schedule.table,
-        trained,
-        designs.setup,
-        weights_in_flash=device.runs_from_flash,
-    )
-    return live + _constant_bytes(fixed, designs.setup)[:, None], life.schedule.step_labels
+    live = live_profile_of(life, designs, weights_in_flash=device.runs_from_flash)
+    return live, life.schedule.step_labels
 
 
 def _chunks(count: int) -> list[tuple[int, int]]:
     starts = range(0, count, CHUNK)
     return [(start, min(start + CHUNK, count)) for start in starts]
-
-
-def _constant_bytes(fixed: dict[str, FloatArray], setup: TrainingSetup) -> FloatArray:
-    """Bytes alive at every step [P]: weights in RAM, optimizer state, accumulators."""
-    constant = fixed["weight_bytes"] + fixed["optimizer_bytes"]
-    if setup.update_timing == "deferred":
-        constant = constant + fixed["gradient_bytes"]
-    return constant
 
 
 def _columns(device: DeviceProfile, graph: ModelGraph, designs: DesignBatch) -> Columns:
@@ -133,35 +114,21 @@ def _chunk_columns(device: DeviceProfile, graph: ModelGraph, designs: DesignBatc
     setup = designs.setup
     life = device_life_table(graph, device, setup)
     table = life.schedule.table
-    trained = trained_counts(table, designs)
-    values = feature_values(life, designs)
-    active = table.active_sites(designs)
-    passes = table.gradient_passes(active)
-    input_grad = table.input_grad_macs(passes, active)
-    weight_grad = table.weight_grad_macs(trained)
-    forward = np.full(len(designs), table.forward_macs.sum() + table.op_macs.sum())
-    fixed = parameter_bytes(table, trained, setup, weights_in_flash=device.runs_from_flash)
-    constant = _constant_bytes(fixed, setup)
-    peak = peak_bytes(life, values, trained) + constant
-    resting = 0.0 if device.runs_from_flash else fixed["weight_bytes"]
-    inference = life.inference_bytes + resting
-    again = run_again(life, values)
-    recompute = again @ table.sample_macs
-    busy_s = operator_times(table, device, designs, passes, trained, again).sum(axis=1)
+    factors = Factors.of(life, designs)
+    work = work_of(life, factors)
+    macs = work.macs(table)
+    memory = memory_of(life, factors, weights_in_flash=device.runs_from_flash)
+    peak = memory["peak_live_bytes"]
+    resting = 0.0 if device.runs_from_flash else stored_bytes(table, setup)
+    busy_s = operator_times(table, device, setup, work).sum(axis=1)
     wait_s = overflow_seconds(device, setup, peak)
-    step_macs = (forward + input_grad + weight_grad + recompute) * setup.effective_batch
-    return fixed | {
-        "forward_macs": forward,
-        "input_grad_macs": input_grad,
-        "weight_grad_macs": weight_grad,
-        "recompute_macs": recompute,
-        "saved_activation_bytes": values @ life.saved_bytes,
-        "workspace_bytes": (values * life.workspace_bytes).max(axis=1),
-        "peak_live_bytes": peak,
-        "training_extra_bytes": peak - inference,
+    energy_j = step_energy(rates_of(device, setup.precision), busy_s, step_macs(macs, setup))
+    return {
+        **memory,
+        **macs,
+        "training_extra_bytes": peak - life.inference_bytes - resting,
         "arena_bytes": np.full(len(designs), np.nan),
         "step_time_s": busy_s + wait_s,
-        "step_energy_j": step_energy(rates_of(device, setup.precision), busy_s, step_macs)
-        + overflow_joules(device, wait_s),
-        "trained_parameter_count": trained.sum(axis=1),
+        "step_energy_j": energy_j + overflow_joules(device, wait_s),
+        "trained_parameter_count": factors.trained.sum(axis=1),
     }

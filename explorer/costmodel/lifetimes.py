@@ -214,6 +214,14 @@ def peak_bytes(life: LifeTable, values: FloatArray, trained: FloatArray) -> Floa
     return peak
 
 
+def stored_bytes(table: LayerTable, setup: TrainingSetup) -> float:
+    """Bytes of all parameters and constants of the network."""
+    form, graph = FORMS[setup.precision], table.graph
+    weights = table.weight_count.sum()
+    others = bytes_of(graph.parameter_count - weights, form.bias_bits)
+    return float(bytes_of(weights + graph.constant_count, form.weight_bits)) + float(others)
+
+
 def parameter_bytes(
     table: LayerTable, trained: FloatArray, setup: TrainingSetup, *, weights_in_flash: bool
 ) -> dict[str, FloatArray]:
@@ -227,9 +235,7 @@ def parameter_bytes(
     layer_count = len(table.axes.names)
     weight_count = trained[:, :layer_count].sum(axis=1)
     other_count = trained[:, layer_count:].sum(axis=1)
-    total = _stored_bytes(table.weight_count.sum(), setup) + float(
-        bytes_of(table.graph.parameter_count - table.weight_count.sum(), form.bias_bits)
-    )
+    total = stored_bytes(table, setup)
     trained_bytes = (weight_count * form.weight_bits + other_count * form.bias_bits) / BITS_PER_BYTE
     gradients = trained * form.weight_gradient_bits / BITS_PER_BYTE
     by_layer = gradients.reshape(len(trained), 3, layer_count).sum(axis=1)
@@ -244,9 +250,9 @@ def parameter_bytes(
 
 
 def buffers_of(
-    life: LifeTable, designs: DesignBatch, setup: TrainingSetup, *, weights_in_flash: bool
+    life: LifeTable, designs: DesignBatch, setup: TrainingSetup, parameters: dict[str, FloatArray]
 ) -> list[Buffer]:
-    """Every buffer of the first design, with its lifetime; parameters live throughout."""
+    """Every buffer of the first design, with its lifetime; `parameters` [P] live throughout."""
     schedule, form = life.schedule, FORMS[setup.precision]
     trained = trained_counts(schedule.table, designs)
     value = dict(zip(life.features, feature_values(life, designs)[0].tolist(), strict=True))
@@ -271,11 +277,11 @@ def buffers_of(
                     label, "weight", per_site[site, steps[0]], int(steps[0]), int(steps[-1]) + 1
                 )
             )
-    fixed = parameter_bytes(schedule.table, trained, setup, weights_in_flash=weights_in_flash)
-    if setup.update_timing == "fused":
-        del fixed["gradient_bytes"]
-    del fixed["flash_bytes"]
-    for name, size in fixed.items():
+    throughout = ["weight_bytes", "optimizer_bytes"]
+    if setup.update_timing == "deferred":
+        throughout.append("gradient_bytes")
+    for name in throughout:
+        size = parameters[name]
         if size[0] > 0:
             label = name.removesuffix("_bytes").replace("weight", "weights in RAM")
             found.append(_buffer(label, "parameter", size[0], 0, schedule.step_count))
@@ -293,10 +299,6 @@ def buffer_columns(buffers: Sequence[Buffer]) -> tuple[IntArray, IntArray, IntAr
 
 def _buffer(label: str, form: str, size: float, birth: int, death: int) -> Buffer:
     return Buffer(label=label, form=form, size_bytes=round(size), birth=birth, death=death)
-
-
-def _stored_bytes(count: float, setup: TrainingSetup) -> float:
-    return float(bytes_of(count, FORMS[setup.precision].weight_bits))
 
 
 def _kept_feature(rule: BufferRule) -> Feature:

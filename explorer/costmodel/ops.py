@@ -17,10 +17,10 @@ zero. Assumptions of the `device` accounting, which the planner relies on:
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
-from math import prod
+from math import isqrt, log2, prod
 
 from explorer.errors import UnsupportedOpError
-from explorer.graph import LayerSpec, ModelGraph, recurrent_weights
+from explorer.graph import CFC_GATES, LayerSpec, ModelGraph, recurrent_weights
 from explorer.layer import (
     CLIPPED,
     CONVOLUTIONS,
@@ -28,6 +28,7 @@ from explorer.layer import (
     MAXIMA,
     RECURRENT_GATES,
     SATURATING,
+    STATE_SPACES,
     VIEWS,
     WINDOWS,
 )
@@ -54,16 +55,24 @@ class OpRule:
     """How an operator behaves in forward and backward.
 
     `macs` per sample; `per_operand` ones take as many for the gradient of each input.
+    A weighted operator's dX and dW take as many, too, unless `input_grad_macs` and
+    `weight_grad_macs` say otherwise; `shared_grad_macs` come beside for either of the two.
+    `pass_macs` come once a micro-batch while weights train.
     `in_place` operators overwrite their first input; a `view` is its input. `mask_bits` per
     output element are kept while a gradient passes; `keeps_input` ones keep a copy of their
     input while a gradient passes, with `statistics` reciprocal deviations per sample
-    (`statistics_per_batch`: per micro-batch), and `keeps_extra` elements per sample beside.
+    (`statistics_per_batch`: per micro-batch), and `keeps_extra` elements per sample beside;
+    `keeps_trained` only while their weights train. `resident` elements stay in memory for good.
     `is_sum` shares one gradient. `*_passes` count elementwise passes over the output, for each
     input of a window (`passes_of`); 0 forward for activations, whose cost the fitted kernel
     rates include (assumed: other counts are by inspection).
     """
 
     macs: Count | None = None
+    input_grad_macs: Count | None = None
+    weight_grad_macs: Count | None = None
+    shared_grad_macs: Count | None = None
+    pass_macs: Count | None = None
     per_operand: bool = False
     in_place: bool = False
     view: bool = False
@@ -71,6 +80,8 @@ class OpRule:
     holds: Holds = Holds.NONE
     keeps_input: bool = False
     keeps_extra: Count | None = None
+    keeps_trained: Count | None = None
+    resident: Count | None = None
     statistics: Count | None = None
     statistics_per_batch: bool = False
     is_sum: bool = False
@@ -85,7 +96,8 @@ class OpRule:
     @property
     def runs_again(self) -> bool:
         """Whether a block with this operator can run again instead of keeping its tensors."""
-        return self.holds in (Holds.NONE, Holds.SHARE) and not self.keeps_extra and not self.view
+        plain = self.holds in (Holds.NONE, Holds.SHARE) and not self.view
+        return plain and not (self.keeps_extra or self.keeps_trained or self.resident)
 
 
 def _weighted_macs(graph: ModelGraph, layer: LayerSpec) -> int:
@@ -132,6 +144,64 @@ def _recurrent_extra(_graph: ModelGraph, layer: LayerSpec) -> int:
     return positions * hidden * depth * directions * (RECURRENT_GATES[layer.op] + 1)
 
 
+@dataclass(frozen=True, slots=True)
+class _StateSpace:
+    """Counts of S4D over a signal of L samples in H channels of N/2 complex modes.
+
+    A real Fourier transform of n numbers takes 2.5 n log2(n) floating-point operations, a
+    multiply-accumulate is two; the signal is padded to n = 2 L. The kernel is a product of
+    complex exponentials, of which only 2 sqrt(L) a mode are computed; these do not count.
+    The gradient of the kernel takes the spectrum of the signal: neither kept beside the signal
+    nor counted again, so one of the two is missing (a transform is 4 % of a full step).
+    """
+
+    channels: int
+    sample_count: int
+    pair_count: int
+
+    @classmethod
+    def of(cls, layer: LayerSpec) -> "_StateSpace":
+        channels, *positions = layer.out_shape
+        return cls(channels, prod(positions), layer.whole(0) // 2)
+
+    @property
+    def skip(self) -> int:
+        return self.channels * self.sample_count
+
+    @property
+    def transform(self) -> int:
+        size = 2 * self.sample_count
+        return round(self.channels * 2.5 * size * log2(size) / 2)
+
+    @property
+    def product(self) -> int:
+        """Spectra multiplied: three multiply-accumulates a complex number."""
+        return 3 * self.channels * (self.sample_count + 1)
+
+    @property
+    def vandermonde(self) -> int:
+        """Real part of the sum over modes that a kernel is."""
+        return 2 * self.channels * self.pair_count * self.sample_count
+
+    @property
+    def recurrence(self) -> int:
+        """Six real multiply-accumulates a mode and sample: state times factor, times output."""
+        return 6 * self.channels * self.pair_count * self.sample_count
+
+
+def _state_space(count: Callable[[_StateSpace], int]) -> Count:
+    return lambda _graph, layer: count(_StateSpace.of(layer))
+
+
+def _cell_macs(graph: ModelGraph, layer: LayerSpec) -> int:
+    return CFC_GATES * graph.mask_elements(layer)
+
+
+def _cell_gates(_graph: ModelGraph, layer: LayerSpec) -> int:
+    """Both candidates and the time gate of every neuron."""
+    return 3 * layer.channels
+
+
 def _channels(_graph: ModelGraph, layer: LayerSpec) -> int:
     return layer.channels
 
@@ -162,6 +232,30 @@ _NORM = OpRule(
 _RECURRENT = OpRule(
     macs=_recurrent_macs, holds=Holds.SHARE, keeps_extra=_recurrent_extra, backward_passes=1
 )
+# dy is transformed for either gradient; dX then takes a product and a transform back, dW a
+# product. Once a micro-batch: the kernel and its transform, and back the same with twice the sum.
+_CONVOLVED = OpRule(
+    macs=_state_space(lambda s: 2 * s.transform + s.product + s.skip),
+    input_grad_macs=_state_space(lambda s: s.transform + s.product + s.skip),
+    weight_grad_macs=_state_space(lambda s: s.product + s.skip),
+    shared_grad_macs=_state_space(lambda s: s.transform),
+    pass_macs=_state_space(lambda s: 3 * s.vandermonde + 2 * s.transform),
+    holds=Holds.SHARE,
+    resident=_state_space(lambda s: 2 * s.channels * (s.sample_count + 1)),
+)
+# dX is the recurrence backwards in time, without any state. dW needs it as well and all states:
+# kept every sqrt(L) samples, they are made once more, with room for one stretch between, and
+# multiplied by the adjoint ones.
+_RECURRED = OpRule(
+    macs=_state_space(lambda s: s.recurrence + s.skip),
+    input_grad_macs=_state_space(lambda s: s.skip),
+    weight_grad_macs=_state_space(lambda s: 2 * s.recurrence + s.skip),
+    shared_grad_macs=_state_space(lambda s: s.recurrence),
+    holds=Holds.SHARE,
+    keeps_trained=_state_space(
+        lambda s: 4 * s.channels * s.pair_count * (isqrt(s.sample_count - 1) + 1)
+    ),
+)
 RULES = {
     "conv2d": OpRule(macs=_weighted_macs, holds=Holds.SHARE),
     "conv_transpose2d": OpRule(macs=_transposed_macs, holds=Holds.SHARE),
@@ -170,6 +264,10 @@ RULES = {
     "parameter": OpRule(macs=_no_macs),
     "constant": OpRule(),
     **dict.fromkeys(RECURRENT_GATES, _RECURRENT),
+    "s4d": _CONVOLVED,
+    "s4d_recurrent": _RECURRED,
+    "cfc": OpRule(macs=_cell_macs, holds=Holds.SHARE, keeps_extra=_cell_gates, backward_passes=1),
+    "dropout2d": OpRule(in_place=True, keeps_extra=_channels, backward_passes=1),
     **dict.fromkeys(CLIPPED, _CLIPPED),
     **dict.fromkeys(CURVED, _CURVED),
     **dict.fromkeys(SATURATING, _SATURATING),
@@ -212,11 +310,14 @@ def input_grad_macs(graph: ModelGraph, layer: LayerSpec) -> list[tuple[tuple[str
     of its two (the scores' softmax is kept). A recurrent layer that trains passes gradients
     from position to position, and from layer to layer, also where none goes to its input.
     """
-    rule = RULES[layer.op].macs
-    macs = 0 if rule is None else rule(graph, layer)
+    rule = RULES[layer.op]
+    macs = _counted(rule.macs, graph, layer)
     inputs = graph.producers(layer)
-    if RULES[layer.op].per_operand:
+    if rule.per_operand:
         return [((name,), macs) for name in inputs]
+    if rule.input_grad_macs:
+        shared = _counted(rule.shared_grad_macs, graph, layer)
+        return [(inputs, rule.input_grad_macs(graph, layer)), ((layer.name,), shared)]
     if layer.op == "attention":
         return [(inputs, 2 * macs)]
     if layer.op not in RECURRENT_GATES:
@@ -226,6 +327,21 @@ def input_grad_macs(graph: ModelGraph, layer: LayerSpec) -> list[tuple[tuple[str
     first = positions * rows * features
     start = rows * layer.whole(0) * layer.whole(1)  # the first position has none before it
     return [(inputs, first), ((layer.name,), macs - first - start)]
+
+
+def weight_grad_macs(graph: ModelGraph, layer: LayerSpec) -> int:
+    """MACs of the gradient of all weights, beside what dX and dW share."""
+    rule = RULES[layer.op]
+    return _counted(rule.weight_grad_macs or rule.macs, graph, layer)
+
+
+def pass_macs(graph: ModelGraph, layer: LayerSpec) -> int:
+    """MACs once a micro-batch while the weights train."""
+    return _counted(RULES[layer.op].pass_macs, graph, layer)
+
+
+def _counted(count: Count | None, graph: ModelGraph, layer: LayerSpec) -> int:
+    return 0 if count is None else count(graph, layer)
 
 
 def check_supported(graph: ModelGraph) -> None:
@@ -239,8 +355,11 @@ def check_supported(graph: ModelGraph) -> None:
 def kernel_kind(layer: LayerSpec) -> str:
     """Which kernel runs a layer with MACs: conv, pointwise, depthwise or linear.
 
-    Matrix products without weights run at the rate of linear layers (assumed).
+    Matrix products without weights run at the rate of linear layers, state spaces, which
+    reuse little, at that of depthwise ones (assumed).
     """
+    if layer.op in STATE_SPACES:
+        return "depthwise"
     if layer.op not in CONVOLUTIONS:
         return "linear"
     if layer.groups > 1 and layer.groups == layer.out_shape[0]:

@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 
 COST_MODEL_VERSION = 2
 
-MACS_COLUMNS = ("forward_macs", "input_grad_macs", "weight_grad_macs", "recompute_macs")
+MACS_COLUMNS = (
+    "forward_macs",
+    "input_grad_macs",
+    "weight_grad_macs",
+    "recompute_macs",
+    "per_pass_macs",
+)
 MEMORY_COLUMNS = (
     "weight_bytes",
     "saved_activation_bytes",
@@ -44,7 +50,8 @@ MEMORY_COLUMNS = (
 class CostReport:
     """Costs of P designs on one device, columns [P].
 
-    MACs are per sample, memory is for one micro-batch, a step is one weight update.
+    MACs are per sample, but `per_pass_macs` once a micro-batch whatever its size; memory is for
+    one micro-batch, a step is one weight update.
     `arena_bytes` is nan until placed.
     """
 
@@ -53,6 +60,7 @@ class CostReport:
     input_grad_macs: FloatArray
     weight_grad_macs: FloatArray
     recompute_macs: FloatArray
+    per_pass_macs: FloatArray
     weight_bytes: FloatArray
     saved_activation_bytes: FloatArray
     gradient_bytes: FloatArray
@@ -228,6 +236,11 @@ class Cost:
             *(
                 [("run again", f"{format_count(self.macs['recompute'])} MACs")]
                 if self.macs["recompute"]
+                else []
+            ),
+            *(
+                [("once a micro-batch", f"{format_count(self.macs['per_pass'])} MACs")]
+                if self.macs["per_pass"]
                 else []
             ),
             ("time of a step", format_seconds(self.step_time_s)),

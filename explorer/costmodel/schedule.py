@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from explorer.costmodel.buffers import ALWAYS, BufferRule, Feature, Schedule, stacked
+from explorer.costmodel.buffers import ALWAYS, BufferRule, Feature, Schedule, residents, stacked
 from explorer.costmodel.ops import RULES, Holds
 from explorer.costmodel.recompute import Segment, segments_of
 from explorer.costmodel.tables import layer_table
@@ -58,6 +58,7 @@ class _Builder:
             *(self._activation(root) for root in self.members),
             *(self._again(root) for root in self.members if root in self.again_step),
             *self._kept_for_backward(),
+            *residents(self.graph, self.step_count),
             *self._gradients(),
             *self._scratch(),
         ]
@@ -222,20 +223,21 @@ class _Builder:
             if rule.holds is Holds.SHARE:
                 trigger |= self._weight_site(op)
                 rules += self._kept_slice(op)
-            if not trigger:
-                continue
-            stages = ((Feature(trigger=trigger), self.dx_step[op] + 1),)
+            passed = ((Feature(trigger=trigger), self.dx_step[op] + 1),)
             kept = []
             if rule.mask_bits:
                 bits = layer.out_elements * rule.mask_bits(self.graph, layer)
-                kept.append(("mask", bits, True))
+                kept.append(("mask", bits, True, passed))
             if rule.keeps_input:
-                kept.append(("activation", layer.out_elements, True))
+                kept.append(("activation", layer.out_elements, True, passed))
             if rule.keeps_extra:
-                kept.append(("activation", rule.keeps_extra(self.graph, layer), True))
+                kept.append(("activation", rule.keeps_extra(self.graph, layer), True, passed))
+            if rule.keeps_trained:
+                trained = ((Feature(trigger=self._weight_site(op)), self.dw_step[op] + 1),)
+                kept.append(("activation", rule.keeps_trained(self.graph, layer), True, trained))
             if rule.statistics:
                 count = rule.statistics(self.graph, layer)
-                kept.append(("statistic", count, not rule.statistics_per_batch))
+                kept.append(("statistic", count, not rule.statistics_per_batch, passed))
             rules += [
                 BufferRule(
                     label=f"{layer.name} {'mask' if form == 'mask' else 'kept ' + form}",
@@ -246,7 +248,8 @@ class _Builder:
                     per_sample=per_sample,
                     saved=op not in self.again_step,
                 )
-                for form, count, per_sample in kept
+                for form, count, per_sample, stages in kept
+                if trigger
             ]
         return rules
 

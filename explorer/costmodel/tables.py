@@ -13,7 +13,9 @@ from explorer.costmodel.ops import (
     check_supported,
     input_grad_macs,
     kernel_kind,
+    pass_macs,
     special_kernel,
+    weight_grad_macs,
 )
 from explorer.design import DesignBatch, LayerAxes
 from explorer.graph import INPUT, NORM_OPS, WEIGHTED_OPS, ModelGraph
@@ -28,7 +30,8 @@ class LayerTable:
     Weighted layers [L]: `op_index` (position among operators), `norm_index` (position of
     the norm behind it, -1 without), `forward_macs`, `weight_count`, `bias_count` (bias,
     or offset of the norm), `norm_count` (scales), `kind` (kernel), `depthwise`,
-    `special` (kernel with a rate of its own, or empty).
+    `special` (kernel with a rate of its own, or empty), `weight_macs` of dW, `pass_macs` once
+    a micro-batch while the weights train.
     Operators [O]: `element_count` of the output, `op_macs` of those without weights.
     Backward of those and of recurrent layers [K]: `operand_macs`, taken by `operand_op` where
     any of the sites `operand_sites` [3L, K] trains; `input_macs` [L] of dX of the others.
@@ -50,6 +53,8 @@ class LayerTable:
     depthwise: BoolArray
     special: tuple[str, ...]
     own_bias: BoolArray
+    weight_macs: FloatArray
+    pass_macs: FloatArray
     element_count: FloatArray
     op_macs: FloatArray
     input_macs: FloatArray
@@ -70,9 +75,9 @@ class LayerTable:
 
     @property
     def macs_per_weight(self) -> FloatArray:
-        """How often each weight is used in a sample [L]."""
-        uses: FloatArray = self.forward_macs / self.weight_count
-        return uses
+        """MACs of dW for each weight of a sample [L]."""
+        macs: FloatArray = self.weight_macs / self.weight_count
+        return macs
 
     @property
     def sample_macs(self) -> FloatArray:
@@ -84,19 +89,6 @@ class LayerTable:
     def before(self, tensors: tuple[str, ...]) -> BoolArray:
         """Sites at or before any of these tensors [3L]."""
         return _joined(self.graph, self.ancestors, tensors)
-
-    def input_grad_macs(self, passes: BoolArray, active: BoolArray) -> FloatArray:
-        """MACs of a sample's dX [P], `passes` [P, O] and `active` sites [P, 3L]."""
-        macs = passes[:, self.op_index] @ self.input_macs
-        if len(self.operand_op):
-            macs = macs + (active @ self.operand_sites > 0) @ self.operand_macs
-        result: FloatArray = macs
-        return result
-
-    def weight_grad_macs(self, trained: FloatArray) -> FloatArray:
-        """MACs of a sample's dW [P], `trained` counts [P, 3L]."""
-        macs: FloatArray = trained[:, : len(self.kind)] @ self.macs_per_weight
-        return macs
 
     def active_sites(self, designs: DesignBatch) -> BoolArray:
         """Which sites train [P, 3L], columns as in `ancestors`."""
@@ -131,6 +123,8 @@ def layer_table(graph: ModelGraph) -> LayerTable:
         depthwise=np.array([kernel_kind(layer) == "depthwise" for layer in weighted]),
         special=tuple(special_kernel(graph, layer) for layer in weighted),
         own_bias=np.array([layer.has_bias for layer in weighted]),
+        weight_macs=np.array([weight_grad_macs(graph, layer) for layer in weighted], np.float64),
+        pass_macs=np.array([pass_macs(graph, layer) for layer in weighted], np.float64),
         element_count=np.array([layer.out_elements for layer in graph.layers], np.float64),
         op_macs=np.array(
             [0 if layer.op in WEIGHTED_OPS else _macs(graph, layer.name) for layer in graph.layers],

@@ -17,9 +17,10 @@ import numpy as np
 from explorer.costmodel.forms import FORMS
 from explorer.costmodel.ops import passes_of
 from explorer.costmodel.tables import LayerTable
-from explorer.design import OPTIMIZER_STATES, DesignBatch, TrainingSetup
+from explorer.costmodel.work import Work
+from explorer.design import OPTIMIZER_STATES, TrainingSetup
 from explorer.device import DeviceProfile
-from explorer.units import BITS_PER_BYTE, BoolArray, FloatArray
+from explorer.units import BITS_PER_BYTE, FloatArray
 
 UPDATE_PASSES = 3  # read weight, read gradient, write weight
 STATE_PASSES = 2  # read and write one optimizer state
@@ -33,14 +34,15 @@ class PassTimes:
     """Seconds of one micro-batch pass; drawn rates put their N in front of each shape.
 
     Per operator [O]: `forward_s`, `input_grad_s`; per weighted layer [L]: `weight_grad_s`
-    for all slices. `overhead_s` [L] is the part of dW that does not shrink with the share;
-    `element_s` [1] one element operation.
+    for all slices. `overhead_s` [L] is the part of dW that does not shrink with the share,
+    `operand_s` [K] gradients of products, `element_s` [1] one element operation.
     """
 
     forward_s: FloatArray
     input_grad_s: FloatArray
     weight_grad_s: FloatArray
     overhead_s: FloatArray
+    operand_s: FloatArray
     element_s: FloatArray
 
 
@@ -69,41 +71,50 @@ def times_at(table: LayerTable, setup: TrainingSetup, rates: Rates, *, training:
         cycles_per_s = cycles_per_s * rate["trainer_speed_ratio"]
     batch = setup.micro_batch
     computes = (table.forward_macs > 0).astype(np.float64)
-    work_s = computes * np.maximum(
-        batch * table.forward_macs / (_by_kernel(table, rates, "macs_per_cycle") * cycles_per_s),
-        table.weight_count * form.weight_bits / BITS_PER_BYTE / rate["weight_bytes_per_s"],
-    )
+    macs_per_s = _by_kernel(table, rates, "macs_per_cycle") * cycles_per_s
+    stream_s = table.weight_count * form.weight_bits / BITS_PER_BYTE / rate["weight_bytes_per_s"]
     activation_bytes = batch * table.element_count * form.activation_bits / BITS_PER_BYTE
     call_s = rate["layer_overhead_cycles"] / rate["clock_hz"]
     traffic_s = np.zeros(len(activation_bytes))
     if "activation_bytes_per_s" in rate:
         traffic_s = 2 * activation_bytes / rate["activation_bytes_per_s"]
-    work_s = work_s + computes * traffic_s[..., table.op_index]
     overhead_s = computes * (
         _by_kernel(table, rates, "overhead_cycles", "layer_overhead_cycles") / rate["clock_hz"]
     )
+    constant = [f"{special}_overhead_cycles" in rates for special in table.special]
+
+    def work_s(macs: FloatArray) -> FloatArray:
+        busy_s = np.maximum(batch * macs / macs_per_s, stream_s)
+        seconds: FloatArray = computes * (busy_s + traffic_s[..., table.op_index])
+        return seconds
+
     element_s = 1.0 / (rate["elements_per_cycle"] * cycles_per_s)
     passes = np.array([passes_of(layer) for layer in table.graph.layers])
     forward_s = batch * table.element_count * passes[:, 0] * element_s
     input_grad_s = batch * table.element_count * passes[:, 1] * element_s
-    forward_s[..., table.op_index] += work_s + overhead_s
+    forward_s[..., table.op_index] += work_s(table.forward_macs) + overhead_s
+    input_grad_ratio = _by_kernel(table, rates, "grad_speed_ratio", "input_grad_speed_ratio")
+    input_grad_s[..., table.op_index] += work_s(table.input_macs) / input_grad_ratio
+    input_grad_s[..., table.op_index] += overhead_s / np.where(constant, 1, input_grad_ratio)
+    by_op = np.empty((2, *forward_s.shape))
+    by_op[0] = rate["linear_macs_per_cycle"] * cycles_per_s
+    by_op[1] = _rate(rate, "linear_grad_speed_ratio", "input_grad_speed_ratio")
+    by_op[0][..., table.op_index], by_op[1][..., table.op_index] = macs_per_s, input_grad_ratio
     products = np.flatnonzero(table.op_macs)
     if len(products):
-        speed = rate["linear_macs_per_cycle"] * cycles_per_s
-        product_s = batch * table.op_macs[products] / speed + traffic_s[..., products]
-        forward_s[..., products] += product_s + call_s
-        ratio = _rate(rate, "linear_grad_speed_ratio", "input_grad_speed_ratio")
-        input_grad_s[..., products] += OPERANDS * (product_s + call_s) / ratio
-    input_grad_ratio = _by_kernel(table, rates, "grad_speed_ratio", "input_grad_speed_ratio")
+        call_and_traffic_s = call_s + traffic_s[..., products]
+        product_s = batch * table.op_macs[products] / by_op[0][..., products]
+        forward_s[..., products] += product_s + call_and_traffic_s
+        input_grad_s[..., products] += OPERANDS * call_and_traffic_s / by_op[1][..., products]
+    operand_s = batch * table.operand_macs / by_op.prod(axis=0)[..., table.operand_op]
     weight_grad_ratio = _by_kernel(table, rates, "grad_speed_ratio", "weight_grad_speed_ratio")
-    constant = [f"{special}_overhead_cycles" in rates for special in table.special]
-    input_grad_s[..., table.op_index] += work_s / input_grad_ratio
-    input_grad_s[..., table.op_index] += overhead_s / np.where(constant, 1, input_grad_ratio)
     return PassTimes(
         forward_s=forward_s,
         input_grad_s=input_grad_s,
-        weight_grad_s=work_s / weight_grad_ratio,
-        overhead_s=overhead_s / np.where(constant, 1, weight_grad_ratio),
+        weight_grad_s=work_s(table.weight_macs) / weight_grad_ratio,
+        overhead_s=overhead_s / np.where(constant, 1, weight_grad_ratio)
+        + table.pass_macs / macs_per_s,
+        operand_s=operand_s,
         element_s=element_s,
     )
 
@@ -123,30 +134,25 @@ def _rate(rates: Rates, *names: str) -> FloatArray:
 
 
 def operator_times(
-    table: LayerTable,
-    device: DeviceProfile,
-    designs: DesignBatch,
-    passes: BoolArray,
-    trained: FloatArray,
-    again: FloatArray,
+    table: LayerTable, device: DeviceProfile, setup: TrainingSetup, work: Work
 ) -> FloatArray:
-    """Seconds of one step booked on each operator [P, O]; the sum is the step.
-
-    `passes` bool [P, O]: where a gradient passes; `trained` [P, 3L] counts; `again` [P, O]:
-    forward passes run again in backward.
-    """
-    setup = designs.setup
-    booked = np.zeros((len(designs), len(table.element_count)))
-    learns = trained.any(axis=1)
-    update = update_elements(table, setup, trained)
+    """Seconds of one step booked on each operator [P, O]; the sum is the step."""
+    booked = np.zeros(work.passes.shape)
+    learns = work.trained.any(axis=1)
+    update = update_elements(table, setup, work.trained)
     for training in (False, True):
         rows = learns == training
         if not rows.any():
             continue
         times = pass_times(table, device, setup, training=training)
-        per_pass = (1 + again[rows]) * times.forward_s + passes[rows] * times.input_grad_s
-        share = designs.update_ratio[rows]
-        per_pass[:, table.op_index] += share * times.weight_grad_s + (share > 0) * times.overhead_s
+        forward = work.forward_runs[rows, None] + work.again[rows]
+        per_pass = forward * times.forward_s + work.passes[rows] * times.input_grad_s
+        per_pass[:, table.op_index] += (
+            work.share[rows] * times.weight_grad_s + work.runs[rows] * times.overhead_s
+        )
+        if len(table.operand_op):
+            booked_s = work.operands[rows] * times.operand_s
+            np.add.at(per_pass.T, table.operand_op, booked_s.T)
         booked[rows] = per_pass * setup.accumulation_steps
         booked[np.ix_(rows, table.op_index)] += update[rows] * times.element_s
     return booked

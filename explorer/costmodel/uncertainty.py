@@ -24,9 +24,10 @@ import numpy as np
 from explorer.adapters import with_adapters
 from explorer.costmodel.evaluate import device_life_table, evaluate
 from explorer.costmodel.levels import overflow_seconds
-from explorer.costmodel.lifetimes import feature_values, run_again, trained_counts
+from explorer.costmodel.lifetimes import trained_counts
 from explorer.costmodel.tables import LayerTable, layer_table
 from explorer.costmodel.timing import Rates, rates_of, step_energy, times_at, update_elements
+from explorer.costmodel.work import Factors, Work, plain_work, work_of
 from explorer.design import DesignBatch, TrainingSetup
 from explorer.device import DeviceProfile, SourceBlock
 from explorer.graph import ModelGraph
@@ -124,24 +125,31 @@ def step_spending(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch
     graph, designs = with_adapters(graph, designs.take(np.array([0])))
     table = layer_table(graph)
     setup = designs.setup
-    trained = trained_counts(table, designs)
-    active = table.active_sites(designs)
-    passes = table.gradient_passes(active)
-    share = designs.update_ratio[0]
-    update = update_elements(table, setup, trained)[0].sum() / setup.accumulation_steps
-    input_grad = table.input_grad_macs(passes, active)[0]
-    weight_grad = table.weight_grad_macs(trained)[0]
-    life = device_life_table(graph, device, setup)
-    forward = 1 + run_again(life, feature_values(life, designs))[0]
+    work = _work(graph, device, designs)
+    update = update_elements(table, setup, work.trained)[0].sum() / setup.accumulation_steps
+    macs = work.macs(table)
+    per_pass = macs.pop("per_pass_macs")[0] / setup.micro_batch
     micro_batch = _spending(
         table,
         device,
         setup,
-        features=(forward, passes[0], share, share > 0, [update]),
-        macs=forward @ table.sample_macs + input_grad + weight_grad,
-        training=bool(trained.any()),
+        features=(
+            work.forward_runs[0] + work.again[0],
+            work.passes[0],
+            work.share[0],
+            work.runs[0],
+            work.operands[0],
+            [update],
+        ),
+        macs=sum(column[0] for column in macs.values()) + per_pass,
+        training=bool(work.trained.any()),
     )
     return micro_batch.times(setup.accumulation_steps).plus(_waiting(graph, device, designs))
+
+
+def _work(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> Work:
+    life = device_life_table(graph, device, designs.setup)
+    return work_of(life, Factors.of(life, designs))
 
 
 def _waiting(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> Spending:
@@ -159,16 +167,18 @@ def _waiting(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> 
 
 
 def backward_spending(
-    table: LayerTable, device: DeviceProfile, setup: TrainingSetup, active: BoolArray
+    table: LayerTable, device: DeviceProfile, setup: TrainingSetup, whole: DesignBatch
 ) -> Spending:
     """One micro-batch forward and back for gradients of activations alone.
 
-    They go back to the earliest of the `active` sites [1, 3L].
+    They go back to the earliest layer that `whole`, one design, trains.
     """
     nothing = np.zeros(len(table.kind))
-    passes = table.gradient_passes(active)
-    macs = table.sample_macs.sum() + table.input_grad_macs(passes, active)[0]
-    features = (np.ones(passes.shape[1]), passes[0], nothing, nothing, [0.0])
+    work = plain_work(table, whole, trained_counts(table, whole))
+    counted = work.macs(table)
+    macs = counted["forward_macs"][0] + counted["input_grad_macs"][0]
+    forward = np.ones(len(table.element_count))
+    features = (forward, work.passes[0], nothing, nothing, work.operands[0], [0.0])
     return _spending(table, device, setup, features=features, macs=macs, training=True)
 
 
@@ -193,14 +203,15 @@ def _spending(
 def _seconds(
     table: LayerTable, device: DeviceProfile, setup: TrainingSetup, *, training: bool
 ) -> FloatArray:
-    """Seconds of a micro-batch by feature [1 + N, 2O + 2L + 1].
+    """Seconds of a micro-batch by feature [1 + N, 2O + 2L + K + 1].
 
     Columns: forward and dX of each operator, dW of each layer's whole weights, dW's overhead
-    of each layer, one element operation.
+    of each layer, each gradient of a product, one element operation.
     """
     times = times_at(table, setup, drawn_rates(device, setup.precision), training=training)
-    passes = (times.forward_s, times.input_grad_s, times.weight_grad_s, times.overhead_s)
-    return np.concatenate([*passes, times.element_s], axis=1)
+    passes = (times.forward_s, times.input_grad_s)
+    weights = (times.weight_grad_s, times.overhead_s, times.operand_s)
+    return np.concatenate([*passes, *weights, times.element_s], axis=1)
 
 
 def _log_factors(device: DeviceProfile, path: str) -> FloatArray:

@@ -19,12 +19,13 @@ from explorer.costmodel.report import CostReport
 from explorer.design import DesignBatch, LayerAxes, TrainingSetup, everything
 from explorer.device import load_device
 from explorer.graph import ModelGraph
+from explorer.phases import Distillation
 from explorer.provenance import Kind
 from explorer.search.candidates import Worth
 from explorer.search.quantities import ACCURACY
 from explorer.units import BoolArray, FloatArray
 
-DesignKey = tuple[bytes, bytes, bytes, bool, str, tuple[str, ...]]
+DesignKey = tuple[bytes, bytes, bytes, bool, str, tuple[str, ...], Distillation | None]
 ANY_DEVICE = "gap9"
 NULL_PROXY = "backward MACs"
 PROXY_NAMES = {"gradient": "gradient norm", "fisher": "Fisher shares"}
@@ -104,6 +105,7 @@ def design_keys(designs: DesignBatch) -> list[DesignKey]:
             bool(designs.axis_in[row]) and partial[row],
             designs.selections[row] if partial[row] else "",
             designs.adapters[row],
+            designs.distillations[row],
         )
         for row in range(len(designs))
     ]

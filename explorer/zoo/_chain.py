@@ -112,6 +112,31 @@ class Chain:
             )
         )
 
+    def then(
+        self,
+        name: str,
+        op: str,
+        *,
+        shape: tuple[int, ...] | None = None,
+        args: tuple[float, ...] = (),
+        has_bias: bool = False,
+        block: str = "",
+        role: str = "",
+    ) -> None:
+        """Any other operator on the end; without `shape` its output is as large."""
+        self._append(
+            LayerSpec(
+                name=name,
+                op=op,
+                inputs=self._inputs(),
+                out_shape=shape or self.shape,
+                args=args,
+                has_bias=has_bias,
+                block=block,
+                role=role,
+            )
+        )
+
     def graph(self, name: str, source: Source) -> ModelGraph:
         """The finished, checked graph."""
         return ModelGraph(name, self.input_shape, tuple(self._layers), source)

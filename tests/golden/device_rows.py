@@ -20,6 +20,7 @@ from golden.networks.tiny import TINY
 from explorer.costmodel.lifetimes import trained_counts
 from explorer.costmodel.tables import layer_table
 from explorer.costmodel.timing import operator_times
+from explorer.costmodel.work import plain_work
 from explorer.design import (
     DesignBatch,
     LayerAxes,
@@ -300,9 +301,8 @@ def step_seconds(
     with foreign_ops():
         table = layer_table(graph)
         designs = DesignBatch.of(table.axes, [policy(table.axes)], setup)
-        passes = table.gradient_passes(table.active_sites(designs))
-        trained = trained_counts(table, designs)
-        return float(operator_times(table, device, designs, passes, trained, 0 * passes).sum())
+        work = plain_work(table, designs, trained_counts(table, designs))
+        return float(operator_times(table, device, setup, work).sum())
 
 
 @cache

@@ -11,7 +11,10 @@ from explorer.costmodel.tables import layer_table
 from explorer.session import Session
 
 FOLDER = Path(__file__).parent
-FILES = ("networks", "tinytrain", "sparse_update", "engine", "biotrain")
+FILES = (
+    *("networks", "tinytrain", "sparse_update", "engine", "biotrain"),
+    *("mutraining", "mutraining_counts"),
+)
 WEIGHTS = "weights in RAM"
 UNITS = {
     "MiB": 2**20,
@@ -69,11 +72,13 @@ def _reproduce(name: str, row: dict, table: dict) -> Golden:
         session = session.with_policy(policy)
     unit = row.get("unit", "1")
     value = _value(session, row) / UNITS[unit]
+    if "against" in row:
+        value /= _value(session.with_policy(row["against"]), row)
     published = str(row["published"])
     return Golden(
         name=name,
         model=row["model"],
-        policy=", ".join(filter(None, (policy, row.get("update_timing")))),
+        policy=", ".join(filter(None, (policy, row.get("update_timing"), _against(row)))),
         quantity=row["quantity"],
         published=published,
         unit=unit,
@@ -83,6 +88,10 @@ def _reproduce(name: str, row: dict, table: dict) -> Golden:
     )
 
 
+def _against(row: dict) -> str:
+    return f"against {row['against']}" if "against" in row else ""
+
+
 def _value(session: Session, row: dict) -> float:
     quantity = row["quantity"]
     if quantity in QUANTITIES:
@@ -90,11 +99,27 @@ def _value(session: Session, row: dict) -> float:
     if quantity == "backward_macs":
         macs = session.cost().macs
         return macs["input_grad"] + macs["weight_grad"]
-    if quantity == "peak_live_bytes":
+    if quantity == "sample_macs":
+        macs = session.cost().macs
+        return sum(macs.values()) - macs["per_pass"]
+    if quantity == "per_pass_macs":
+        return session.cost().macs["per_pass"]
+    if quantity in ("peak_live_bytes", "saved_activation_bytes"):
         return session.cost().memory[quantity]
+    if quantity == "trained_parameters":
+        return session.cost().trained_parameters
+    if quantity == "stored_parameters":
+        return session.cost().trained_parameters + _trained_constants(session)
     if quantity == "tensor_sram_bytes":
         return _tensor_sram_bytes(session, row.get("mask_bits", 1))
     return float(getattr(layer_table(session.graph), quantity).sum())
+
+
+def _trained_constants(session: Session) -> int:
+    """Entries of the constant masks of layers that train."""
+    graph, policy = session.graph, session.chosen_policy
+    trained = zip(policy.layer_names, policy.slices, strict=True)
+    return sum(graph.mask_elements(graph[name]) for name, taken in trained if taken)
 
 
 def _tensor_sram_bytes(session: Session, mask_bits: int) -> float:

@@ -16,7 +16,10 @@ The conventions, as the cost model states them:
 * a curved activation keeps its input, a sigmoid, tanh or softmax holds its output, which
   nobody then overwrites; a product holds each operand that another's gradient needs, a glu its
   input, attention its three and the softmax of its scores; a maximum pool keeps the places of
-  its maxima in as few bits as they need; a recurrent layer its gates and a state;
+  its maxima in as few bits as they need; a recurrent layer its gates and a state; a cell its
+  gates; dropout the factor of each channel; a state space that runs step by step, while its
+  weights train, two stretches of states of sqrt(L) samples;
+* the spectrum of a state space's kernel and constant masks are always there;
 * a view (reshape, transpose, slice) is its input, and so are their gradients, but a layer that
   needs a slice for its weight gradient keeps a copy of what it needs of that; parameters used as
   tensors take no room beside the weights;
@@ -49,7 +52,8 @@ STATISTIC_BITS = STATE_BITS = 32
 STATES = {"sgd": 0, "sgd-momentum": 1, "adam": 2}
 DENSE = {"conv2d", "linear", "conv_transpose2d"}
 GATES = {"gru": 3, "lstm": 4}
-WHOLE = {"embedding", "parameter", *GATES}
+SPACES = {"s4d", "s4d_recurrent"}
+WHOLE = {"embedding", "parameter", "cfc", *GATES, *SPACES}
 WEIGHTED = {*DENSE, "layernorm", *WHOLE}
 ACTIVATIONS = {"relu", "relu6", "leaky_relu", "hardsigmoid"}
 CURVED = {"gelu", "gelu_tanh", "silu", "hardswish", "elu", "power"}
@@ -57,10 +61,16 @@ SATURATING = {"sigmoid", "tanh", "softmax"}
 MAXIMA = {"maxpool", "window_max"}
 NORMS = {"batchnorm", "groupnorm", "frozen_batchnorm"}
 COPYING_NORMS = {"batchnorm", "groupnorm", "layernorm"}
-OVERWRITING = {*ACTIVATIONS, *CURVED, *SATURATING, *NORMS, "layernorm", "shift", "scale"}
+OVERWRITING = {
+    *(*ACTIVATIONS, *CURVED, *SATURATING, *NORMS),
+    *("layernorm", "shift", "scale", "dropout2d"),
+}
 SOURCES = {"parameter", "constant"}
 VIEWS = {"reshape", "transpose", "slice"}
-NEVER_AGAIN = {"mul", "matmul", "attention", "glu", *SATURATING, *VIEWS, *GATES}
+NEVER_AGAIN = {
+    *("mul", "matmul", "attention", "glu", "dropout2d", "cfc"),
+    *(*SATURATING, *VIEWS, *GATES, *SPACES),
+}
 
 
 @dataclass(eq=False)
@@ -150,7 +160,7 @@ class _Trained:
                 weights = outside
             elif layer.op in WHOLE:
                 weights, outside = _whole_weights(graph, layer), 1
-            self.total[0] += weights
+            self.total[0] += weights + (_mask(graph, layer) if layer.op == "cfc" else 0)
             self.total[1] += outside * layer.has_bias
             if policy is None:
                 continue
@@ -219,6 +229,10 @@ class _Run:
         total += STATES[self.setup.optimizer] * sum(counts) * STATE_BITS // 8
         if self._deferred:
             total += sum(counts) * self.bits[4] // 8
+        for layer in self.graph.layers:
+            if layer.op == "s4d":
+                channels, length = layer.out_shape[0], prod(layer.out_shape[1:])
+                total += ceil(channels * (length + 1) * 2 * self.bits[2] / 8)
         return total
 
     @property
@@ -419,6 +433,14 @@ class _Run:
         if layer.op == "attention" and passes:
             query, key = (self.graph.shape(name) for name in layer.inputs[:2])
             sizes = [self._sample_bytes(prod(query[:-1]) * key[-2], self.bits[2])]
+        if layer.op == "dropout2d" and passes:
+            sizes = [self._sample_bytes(layer.out_shape[0], self.bits[2])]
+        if layer.op == "cfc" and (passes or layer.name in self.trained.weights):
+            sizes = [self._sample_bytes(3 * layer.out_shape[0], self.bits[2])]
+        if layer.op == "s4d_recurrent" and layer.name in self.trained.weights:
+            channels, length = layer.out_shape[0], prod(layer.out_shape[1:])
+            states = channels * int(layer.args[0]) * ceil(length**0.5)
+            sizes = [self._sample_bytes(2 * states, self.bits[2])]
         if layer.op in GATES and (passes or layer.name in self.trained.weights):
             positions, _ = layer.out_shape
             hidden, depth, directions, _ = (int(number) for number in layer.args)
@@ -482,6 +504,9 @@ class _Run:
     def _backward_weighted(self, layer: LayerSpec) -> None:
         update = self._new(self._weight_gradient_bytes(layer), layer.name)
         self._tick(self._scratch(layer, "dW") if layer.name in self.trained.weights else 0)
+        if layer.op == "s4d_recurrent":
+            for buffer in self.kept[layer.name]:
+                buffer.holders.clear()
         below = False
         for source in self.graph.producers(layer):
             self.copies.get(layer.name, self.store[source]).parts.pop(layer.name, None)
@@ -601,6 +626,10 @@ def _whole_weights(graph: ModelGraph, layer: LayerSpec) -> int:
         return prod(layer.out_shape)
     if layer.op == "embedding":
         return int(layer.args[0]) * layer.out_shape[-1]
+    if layer.op in SPACES:
+        return layer.out_shape[0] * (2 + 2 * int(layer.args[0]))
+    if layer.op == "cfc":
+        return 4 * (_mask(graph, layer) + layer.out_shape[0])
     hidden, depth, directions, biases = (int(number) for number in layer.args)
     total, features = 0, _tensor_shape(graph, layer)[-1]
     for _ in range(depth):
@@ -609,6 +638,11 @@ def _whole_weights(graph: ModelGraph, layer: LayerSpec) -> int:
             total += gates * features + gates * hidden + 2 * gates * biases
         features = hidden * directions
     return total
+
+
+def _mask(graph: ModelGraph, layer: LayerSpec) -> int:
+    hidden = layer.out_shape[0]
+    return hidden * (_tensor_shape(graph, layer)[0] + hidden)
 
 
 def _tensor_shape(graph: ModelGraph, layer: LayerSpec) -> tuple[int, ...]:

@@ -7,11 +7,13 @@ from hypothesis import strategies as st
 
 from explorer.design import TrainingSetup
 from tests.helpers import random_policies, random_policy, setups, with_blocks
-from tests.operator_nets import random_wide_graph, wide_graphs
+from tests.operator_nets import random_wide_graph, state_space_nets, wide_graphs
 from tests.properties.test_peak import assert_equal_bytes
 
 
-@pytest.mark.parametrize("graph", wide_graphs(), ids=lambda graph: graph.name)
+@pytest.mark.parametrize(
+    "graph", [*wide_graphs(), *state_space_nets()], ids=lambda graph: graph.name
+)
 @given(data=st.data(), setup=setups, flash=st.booleans())
 @settings(max_examples=12, derandomize=True, deadline=None)
 def test_wide_graphs(graph, data, setup, flash):

@@ -10,7 +10,7 @@ from explorer.errors import SpecError, UnsupportedOpError
 from explorer.graph import INPUT, LayerSpec, ModelGraph
 from explorer.zoo._chain import Chain
 from tests.helpers import SOURCE, Net, batch_of, device_for, policy_of, small_graphs
-from tests.operator_nets import wide_graphs
+from tests.operator_nets import state_space_nets, wide_graphs
 
 # channels in, height, width, channels out, kernel, stride, groups -> height, width, kernel kind
 CONVOLUTIONS = {
@@ -120,7 +120,7 @@ def test_operators_without_weights_have_neither_macs_nor_parameters():
 
 
 def test_every_operator_of_the_rules_is_in_a_test_graph():
-    graphs = (*small_graphs(), *wide_graphs())
+    graphs = (*small_graphs(), *wide_graphs(), *state_space_nets())
     assert {layer.op for graph in graphs for layer in graph.layers} == RULES.keys()
 
 

@@ -559,7 +559,7 @@ def test_a_wrong_folder_is_said_in_a_sentence(tmp_path, table, file, words):
 def test_pretrain_and_measure_in_the_terminal(tmp_path, capsys, monkeypatch, trained, own):
     """A network of the catalogue's is stood in for by a small one of the same kind."""
     monkeypatch.setattr("explorer.question.model_graph", lambda _: GRAPH)
-    monkeypatch.setattr("explorer.session.score_table", lambda *_: None)
+    monkeypatch.setattr("explorer.question.score_table", lambda *_: None)
     out = tmp_path / "source.safetensors"
     rest = ("--scratch", "--episodes", "30", "--lr", "0.01", "--json")
     assert run(["pretrain", "tiny", own, "--out", str(out), *rest]) == 0

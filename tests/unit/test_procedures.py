@@ -1,0 +1,70 @@
+"""Procedures: phases, their order and their share of the learning rate."""
+
+from math import pi, sin
+
+import pytest
+
+from explorer.errors import SpecError
+from explorer.phases import (
+    PROCEDURES,
+    Phase,
+    Procedure,
+    begin,
+    integrated,
+    procedure_named,
+    rear,
+    sandwich,
+)
+
+
+def phases_of(procedure: Procedure) -> list[tuple[str, int]]:
+    return [(phase.policy, phase.epoch_count) for phase in procedure.phases]
+
+
+def test_published_procedures():
+    expected = {
+        "standard": [("full", 300)],
+        "begin": [("mu-train", 100), ("full", 200)],
+        "rear": [("full", 200), ("mu-train", 100)],
+        "sandwich": [("mu-train", 50), ("full", 200), ("mu-train", 50)],
+        "integrated": [("full", 150), ("mu-distilled", 75), ("mu-distilled:trains=ends", 75)],
+        "fine-tuning": [("mu-finetune", 50)],
+    }
+    assert {name: phases_of(procedure_named(name)) for name in PROCEDURES} == expected
+
+
+def test_phases_without_an_epoch_are_left_out():
+    assert phases_of(rear(300, 0)) == [("full", 300)]
+    assert phases_of(sandwich(10, 1)) == [("full", 10), ("mu-train", 1)]
+    assert phases_of(integrated(0, 4))[0] == ("mu-distilled", 4)
+
+
+# what a late phase gets of one cosine over 300 epochs, in percent
+@pytest.mark.parametrize(
+    ("full_epochs", "share"), [(50, 67), (100, 39), (150, 18), (200, 5.8), (250, 0.75)]
+)
+def test_a_rear_phase_gets_little_of_a_shared_cosine(full_epochs, share):
+    procedure = rear(full_epochs, 300 - full_epochs)
+    late = procedure.rate_shares()[1]
+    at = full_epochs / 300
+    assert late == pytest.approx(1 - at - sin(pi * at) / pi, abs=0.002)
+    assert 100 * late == pytest.approx(share, rel=0.04)
+
+
+def test_each_phase_may_have_a_cosine_of_its_own():
+    shared, own = begin(20, 10), Procedure(phases=begin(20, 10).phases, shared_cosine=False)
+    assert [len(factors) for factors in own.rate_factors()] == [10, 20]
+    assert all(factors[0] == 1 for factors in own.rate_factors())
+    assert shared.rate_factors()[0] + shared.rate_factors()[1] == tuple(
+        sorted(sum(shared.rate_factors(), ()), reverse=True)
+    )
+    assert own.rate_shares()[0] == pytest.approx(5.5 / 16)  # (N + 1) / 2 of N epochs
+
+
+def test_wrong_procedures_are_named():
+    with pytest.raises(SpecError, match="mu-train"):
+        Phase(policy="mu-train", epoch_count=-1)
+    with pytest.raises(SpecError, match="at least one"):
+        Procedure(phases=(Phase(policy="full", epoch_count=0),))
+    with pytest.raises(SpecError, match="sandwich"):
+        procedure_named("club")
