@@ -153,7 +153,7 @@ class ModelGraph:
             return 0
         return layer.channels * (self.in_channels(layer) + layer.channels)
 
-    @property
+    @cached_property
     def constant_count(self) -> int:
         """Entries of constant masks, which are no parameters."""
         return sum(map(self.mask_elements, self.layers))

@@ -4,7 +4,7 @@
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from explorer.layer import SLICED_OPS
 from explorer.units import BoolArray, FloatArray, IntArray
 
 
-@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class LayerTable:
     """Sizes of every layer of one graph, per sample.
 
@@ -73,13 +73,13 @@ class LayerTable:
         reached: BoolArray = (active @ self.passes > 0)[:, self.pass_column]
         return reached
 
-    @property
+    @cached_property
     def macs_per_weight(self) -> FloatArray:
         """MACs of dW for each weight of a sample [L]."""
         macs: FloatArray = self.weight_macs / self.weight_count
         return macs
 
-    @property
+    @cached_property
     def sample_macs(self) -> FloatArray:
         """MACs of each operator's forward pass of a sample [O]."""
         macs = self.op_macs.copy()

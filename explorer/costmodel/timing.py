@@ -137,24 +137,27 @@ def operator_times(
     table: LayerTable, device: DeviceProfile, setup: TrainingSetup, work: Work
 ) -> FloatArray:
     """Seconds of one step booked on each operator [P, O]; the sum is the step."""
-    booked = np.zeros(work.passes.shape)
     learns = work.trained.any(axis=1)
-    update = update_elements(table, setup, work.trained)
-    for training in (False, True):
-        rows = learns == training
-        if not rows.any():
-            continue
-        times = pass_times(table, device, setup, training=training)
-        forward = work.forward_runs[rows, None] + work.again[rows]
-        per_pass = forward * times.forward_s + work.passes[rows] * times.input_grad_s
-        per_pass[:, table.op_index] += (
-            work.share[rows] * times.weight_grad_s + work.runs[rows] * times.overhead_s
-        )
-        if len(table.operand_op):
-            booked_s = work.operands[rows] * times.operand_s
-            np.add.at(per_pass.T, table.operand_op, booked_s.T)
-        booked[rows] = per_pass * setup.accumulation_steps
-        booked[np.ix_(rows, table.op_index)] += update[rows] * times.element_s
+    if learns.all() or not learns.any():
+        return _booked(table, device, setup, work, training=bool(learns.all()))
+    booked = np.zeros(work.passes.shape)
+    for training, rows in ((False, ~learns), (True, learns)):
+        booked[rows] = _booked(table, device, setup, work.take(rows), training=training)
+    return booked
+
+
+def _booked(
+    table: LayerTable, device: DeviceProfile, setup: TrainingSetup, work: Work, *, training: bool
+) -> FloatArray:
+    """The same for designs that all train, or that all train nothing."""
+    times = pass_times(table, device, setup, training=training)
+    booked: FloatArray = (work.forward_runs[:, None] + work.again) * times.forward_s
+    booked += work.passes * times.input_grad_s
+    booked[:, table.op_index] += work.share * times.weight_grad_s + work.runs * times.overhead_s
+    if len(table.operand_op):
+        np.add.at(booked.T, table.operand_op, (work.operands * times.operand_s).T)
+    booked *= setup.accumulation_steps
+    booked[:, table.op_index] += update_elements(table, setup, work.trained) * times.element_s
     return booked
 
 

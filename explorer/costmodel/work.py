@@ -7,7 +7,7 @@ micro-batch counts once, also where the look-ahead changes it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -62,6 +62,10 @@ class Work:
     share: FloatArray
     runs: FloatArray | BoolArray
     trained: FloatArray
+
+    def take(self, rows: BoolArray) -> "Work":
+        """Some of the designs."""
+        return Work(**{one.name: getattr(self, one.name)[rows] for one in fields(Work)})
 
     def terms(self, table: LayerTable) -> Mapping[str, list[Terms]]:
         """MACs of a sample by name: runs [P, N] or [P, 1], MACs of each [N] and operators [N].
