@@ -7,28 +7,30 @@
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "scripts")]
 
+from accuracy_evidence import (  # noqa: E402
+    beside,
+    calibration,
+    measured,
+    measured_all,
+    proxies,
+    table,
+)
 from golden.device_error import FIT_ERROR, DeviceError, coverage, device_errors, reasons, untested  # noqa: E402
 from golden.reproduce import Golden, golden_rows  # noqa: E402 - the tests' own rows
 
-from explorer.accuracy.published import PERCENT, published_accuracy  # noqa: E402
-from explorer.accuracy.ranking import NULL_MODELS, Interval  # noqa: E402
-from explorer.accuracy.records import Protocol  # noqa: E402
 from explorer.costmodel.op_by_op import op_by_op_bytes  # noqa: E402
-from explorer.search.criteria import TRIED, Study, leave_one_out  # noqa: E402
-from explorer.search.sources import shipped_runs, studies  # noqa: E402
 from explorer.session import Session  # noqa: E402
 from explorer.units import MEGA  # noqa: E402
 
 PAGES = (ROOT / "README.md", ROOT / "docs" / "evidence.md")
 RESULTS = ROOT / "benchmarks" / "results"
-WANTED_SHARE = 0.8
 SIGNAL_MODELS = (
     "mi-bminet",
     "mi-bminet:form=m8",
@@ -40,48 +42,21 @@ SECTION = re.compile(r"(<!-- evidence:(\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def golden() -> str:
-    """Rows met by paper; TinyTrain's table and the engine's figure in full."""
+    """How many rows of each source are met."""
     rows = golden_rows()
-    counts = [
-        f"{sum(row.met for row in group)} of {len(group)} ({name.replace('_', ' ')})"
-        for name in dict.fromkeys(row.name for row in rows)
-        if (group := [row for row in rows if row.name == name])
-    ]
-    shown = _golden_table([row for row in rows if row.name in ("tinytrain", "engine")])
-    return f"Rows met: {', '.join(counts)}; all of them in docs/evidence.md.\n\n{shown}"
+    found = []
+    for name in dict.fromkeys(row.name for row in rows):
+        group = [row for row in rows if row.name == name]
+        missed = sum(not row.met for row in group)
+        found.append(
+            (name.replace("_", " "), str(len(group)), str(len(group) - missed), str(missed))
+        )
+    return table(("published in", "rows", "met", "not met, with the reason"), found)
 
 
 def golden_all() -> str:
     """Every row."""
     return _golden_table(golden_rows())
-
-
-def measured() -> str:
-    """Really fine-tuned policies: accuracy with its standard error over episodes."""
-    parts = []
-    for graph, runs in shipped_runs():
-        known = _known_specs(graph.name, runs[0].task)
-        rows = [
-            (
-                run.design.family,
-                f"{100 * run.accuracy:.1f} ± {100 * (run.standard_error or 0):.1f}",
-                f"{100 * (run.accuracy - run.accuracy_before):+.1f} ± "
-                f"{100 * (run.standard_error_gain or 0):.1f}",
-                f"{run.learning_rate:.2g}",
-                str(run.episodes),
-            )
-            for run in runs
-            if run.design.family in known
-        ]
-        rows.sort(key=lambda row: float(row[1].split()[0]))
-        unit = "px" if isinstance(runs[0].protocol, Protocol) else "samples"
-        title = (
-            f"`{graph.name}` at {graph.input_shape[-1]} {unit} on `{runs[0].task}`: {len(runs)} "
-            f"designs measured, {runs[0].protocol.words}; the known policies among them:"
-        )
-        head = ("policy", "accuracy, %", "gain, points (paired)", "learning rate", "episodes")
-        parts.append(f"{title}\n\n{_table(head, rows)}")
-    return "\n\n".join(parts)
 
 
 def biotrain() -> str:
@@ -94,7 +69,7 @@ def biotrain() -> str:
     told = _golden_table([row for row in golden_rows() if row.name == "biotrain"])
     return (
         f"{told}\n\nMB are 1e6 bytes with weights and their accumulators, of one micro-batch.\n\n"
-        f"{_table(head, rows)}"
+        f"{table(head, rows)}"
     )
 
 
@@ -118,80 +93,27 @@ def _eightfold(model: str) -> tuple[str, ...]:
     )
 
 
-def calibration() -> str:
-    """Rank correlation with measured accuracy: predictor, proxies, null models, ceiling."""
-    evidence = Session(model="digits-cnn", policy="none").evidence
-    if evidence is None:
-        return "No calibration: too few measured runs."
-    rows = [("prediction, families held out", f"{evidence.tau:.2f}")]
-    rows += [(name, f"{tau:.2f}") for name, tau in evidence.proxy_taus.items()]
-    rows.append(("ceiling of the measurement noise", f"{evidence.ceiling_tau:.2f}"))
-    verdict = evidence.reason_against or "earned: the axis shows accuracy"
-    return (
-        f"{_table(('digits-cnn on digits', 'Kendall tau'), rows)}\n\n"
-        f"{evidence.run_count} runs, interval coverage {evidence.coverage:.0%}, mean error "
-        f"{100 * evidence.mean_error:.1f} points. Verdict: {verdict}."
-    )
-
-
-def proxies() -> str:
-    """Criteria against measured gains on every ledger: ceilings, taus, and unseen ledgers."""
-    shown = studies()
-    head = (
-        "ledger", "designs x episodes", "gain of full training, points", "reliability",
-        "ceiling of tau", "may criteria be judged here",
-    )  # fmt: skip
-    rows = [
-        (
-            study.name,
-            f"{(ranking := study.ranking).design_count} x {ranking.episodes}",
-            f"{100 * ranking.full_gain:+.1f} ± {100 * ranking.full_gain_error:.1f}",
-            f"{ranking.reliability:.2f}",
-            f"{ranking.ceiling_tau:.2f}",
-            ranking.reason_against or "yes",
-        )
-        for study in shown
-    ]
-    parts = [_table(head, rows)]
-    judged = [study for study in shown if not study.ranking.reason_against]
-    if judged:
-        parts += [_tau_table(judged), *(_verdict(study) for study in judged), _unseen(judged)]
-    return "\n\n".join(parts)
-
-
-def beside() -> str:
-    """Our measured accuracy of the paper's methods, beside the paper's on its own data."""
-    table = published_accuracy()
-    ledgers = {
-        f"{runs[0].task} at {graph.input_shape[-1]} px, {runs[0].protocol.ways}-way": runs
-        for graph, runs in shipped_runs()
-        if graph.name == table.model and isinstance(runs[0].protocol, Protocol)
-    }
-    frame = table.beside(ledgers)
-    rows = [
-        (
-            *index,
-            f"{PERCENT * row['published omniglot']:.1f}",
-            f"{PERCENT * row['published mean']:.1f}",
-            *(_share_cell(row[name], row[f"{name} ±"]) for name in ledgers),
-        )
-        for index, row in frame.iterrows()
-    ]
-    head = ("method", "our policy", "published, Omniglot", "published, mean of nine", *ledgers)
-    return (
-        f"{_table(head, rows)}\n\nAccuracy in per cent. Published: {table.cite}; {table.protocol}. "
-        f"Ours: fixed ways and shots, no meta-training. Compare down a column, not along a row."
-    )
-
-
 def devices() -> str:
-    """Error of the shipped profiles by precision and phase, and what no row can test."""
-    return f"{_error_table([row for row in device_errors() if row.shipped])}\n\n{_no_row()}"
+    """Mean error of the shipped profiles by precision and phase."""
+    rows = [
+        (
+            row.device,
+            row.precision or "any",
+            row.phase,
+            str(row.row_count),
+            f"{100 * row.mean_error_ratio:.1f}",
+            "{} of {}".format(*coverage()[row.key]) if row.key in coverage() else "",
+        )
+        for row in device_errors()
+        if row.shipped
+    ]
+    head = ("device", "precision", "phase", "rows", "mean error, %", "in the 90 % interval")
+    return table(head, rows)
 
 
 def devices_all() -> str:
     """Error on every device of the table, and why some of its figures are not predicted."""
-    refused = _table(
+    refused = table(
         ("why a published figure is not predicted", "figures"),
         [(reason, str(count)) for reason, count in reasons()],
     )
@@ -200,13 +122,13 @@ def devices_all() -> str:
 
 def speed() -> str:
     """Cost model beside torch's own counter, in one run."""
-    return _table(("what", "time", "ratio"), _results("cost_model.json"))
+    return table(("what", "time", "ratio"), _results("cost_model.json"))
 
 
 def peers() -> str:
     """Other tools on the same network and batch, in one run."""
     head, *rows = _results("peers.json")
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def search() -> str:
@@ -218,7 +140,7 @@ def search() -> str:
     cost, targets = found["cost"], found["targets"]
     wanted = ", ".join(f"{share} at {count}" for count, share in targets.items())
     return (
-        f"{_table(('network', *(name.removeprefix('share ') for name in names)), rows)}\n\n"
+        f"{table(('network', *(name.removeprefix('share ') for name in names)), rows)}\n\n"
         f"Medians of {found['seeds']} seeds; wanted of the warm guided search: {wanted} "
         f"evaluations. Optuna takes {cost['overhead_cpu_ms_a_trial']:.2f} ms a trial."
     )
@@ -226,7 +148,7 @@ def search() -> str:
 
 def browser() -> str:
     """What a person waits for, measured in headless Chromium."""
-    return _table(("in the browser", "median", "95 %"), _results("browser.json"))
+    return table(("in the browser", "median", "95 %"), _results("browser.json"))
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -234,6 +156,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "golden-all": golden_all,
     "biotrain": biotrain,
     "measured": measured,
+    "measured-all": measured_all,
     "calibration": calibration,
     "proxies": proxies,
     "beside": beside,
@@ -260,83 +183,7 @@ def _golden_table(shown: list[Golden]) -> str:
         )
         for row in shown
     ]
-    return _table(head, rows)
-
-
-def _tau_table(judged: list[Study]) -> str:
-    """Tau with its interval and its share of the ceiling; what was tried comes last."""
-    names = dict.fromkeys(name for study in judged for name in study.ranking.taus)
-    rows = [
-        (
-            f"{name} (tried)" if name in TRIED else name,
-            *(_tau_cell(study, study.ranking.taus.get(name)) for study in judged),
-            f"{_mean_share(judged, name):.0%}",
-        )
-        for name in names
-    ]
-    head = ("Kendall tau (share of the ceiling)", *(study.name for study in judged), "mean share")
-    return _table(head, rows)
-
-
-def _mean_share(judged: list[Study], name: str) -> float:
-    rankings = [study.ranking for study in judged if name in study.ranking.taus]
-    shares = [ranking.taus[name].value / ranking.ceiling_tau for ranking in rankings]
-    return sum(shares) / len(shares)
-
-
-def _share_cell(share: float, error: float) -> str:
-    return f"{PERCENT * share:.1f} ± {PERCENT * error:.1f}" if share == share else ""
-
-
-def _tau_cell(study: Study, tau: Interval | None) -> str:
-    if tau is None or tau.value != tau.value:
-        return ""
-    share = tau.value / study.ranking.ceiling_tau
-    return f"{tau.value:.2f} [{tau.low:.2f}, {tau.high:.2f}] ({share:.0%})"
-
-
-def _verdict(study: Study) -> str:
-    """What beats the best null model with confidence, and what comes near the ceiling."""
-    ranking = study.ranking
-    leading = [
-        f"{name} (by {lead.value:.2f} [{lead.low:.2f}, {lead.high:.2f}])"
-        for name, lead in ranking.leads.items()
-        if lead.low > 0
-    ]
-    near = [
-        name
-        for name, tau in ranking.taus.items()
-        if tau.value >= WANTED_SHARE * ranking.ceiling_tau
-    ]
-    return (
-        f"{study.name}: better than the best null model with confidence: "
-        f"{', '.join(leading) or 'nothing'}; from {WANTED_SHARE:.0%} of the ceiling up: "
-        f"{', '.join(near) or 'nothing'}."
-    )
-
-
-def _unseen(judged: list[Study]) -> str:
-    """What was chosen, or fitted, on the other ledgers and judged on the one left out."""
-    found = leave_one_out(judged)
-    tried = f"{len(TRIED)} combinations without a fitted weight and one regression were tried"
-    if not found:
-        return f"{tried}; with one ledger to judge on, none can be tested on an unseen one."
-    head = (
-        "ledger left out", "chosen on the others", "its tau", "regression fitted on the others",
-        "best null model", "ceiling",
-    )  # fmt: skip
-    rows = [
-        (
-            one.study.name,
-            one.chosen,
-            f"{one.chosen_tau:.2f}",
-            f"{one.fitted_tau:.2f}",
-            f"{max(one.study.ranking.taus[name].value for name in NULL_MODELS):.2f}",
-            f"{one.study.ranking.ceiling_tau:.2f}",
-        )
-        for one in found
-    ]
-    return f"{tried}.\n\n{_table(head, rows)}"
+    return table(head, rows)
 
 
 def _error_table(shown: list[DeviceError]) -> str:
@@ -359,26 +206,16 @@ def _error_table(shown: list[DeviceError]) -> str:
         )
         for row in shown
     ]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _no_row() -> str:
-    return _table(("shipped profile", "precision", "no row can test its"), untested())
-
-
-def _known_specs(model: str, task: str) -> set[str]:
-    return set(Session(model=model, task=task, policy="none").compare().labels)
+    return table(("shipped profile", "precision", "no row can test its"), untested())
 
 
 def _results(name: str) -> list[list[str]]:
     rows: list[list[str]] = json.loads((RESULTS / name).read_text("utf-8"))
     return rows
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    head = list(head)
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def rewrite(text: str) -> str:
