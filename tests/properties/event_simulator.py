@@ -357,7 +357,9 @@ class _Run:
                 if layer.op in DENSE:
                     shape = _tensor_shape(self.graph, layer)
                     weights = shape[layer.axis] // layer.groups * prod(layer.kernel)
-                    self.repeated_macs += weights * prod(layer.out_shape)
+                    spread = layer.op == "conv_transpose2d"  # a kernel for each input position
+                    places = shape[1:] if spread else layer.out_shape[1:]
+                    self.repeated_macs += weights * layer.out_shape[0] * prod(places)
             self._tick(self._scratch(layer, "forward") if runs else 0)
             for source in dict.fromkeys(self.graph.producers(layer)):
                 unread[source].remove(name)
