@@ -20,7 +20,7 @@ from explorer.costmodel.tables import LayerTable
 from explorer.costmodel.work import Work
 from explorer.design import OPTIMIZER_STATES, TrainingSetup
 from explorer.device import DeviceProfile
-from explorer.units import BITS_PER_BYTE, FloatArray
+from explorer.units import BITS_PER_BYTE, BoolArray, FloatArray
 
 UPDATE_PASSES = 3  # read weight, read gradient, write weight
 STATE_PASSES = 2  # read and write one optimizer state
