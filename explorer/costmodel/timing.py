@@ -137,7 +137,7 @@ def operator_times(
     table: LayerTable, device: DeviceProfile, setup: TrainingSetup, work: Work
 ) -> FloatArray:
     """Seconds of one step booked on each operator [P, O]; the sum is the step."""
-    learns: BoolArray = work.trained.any(axis=1)
+    learns: BoolArray = np.any(work.trained, axis=1)
     if learns.all() or not learns.any():
         return _booked(table, device, setup, work, training=bool(learns.all()))
     booked = np.zeros(work.passes.shape)
