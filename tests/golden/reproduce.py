@@ -2,6 +2,7 @@
 
 import tomllib
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,10 @@ class Golden:
 
     @property
     def ratio(self) -> float:
-        return self.value / float(self.published)
+        published = float(self.published)
+        if not published:
+            return inf if self.value else 1.0
+        return self.value / published
 
 
 def golden_rows() -> list[Golden]:

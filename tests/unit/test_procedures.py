@@ -4,6 +4,8 @@ from math import pi, sin
 
 import pytest
 
+from explorer.accuracy.course import measured_design
+from explorer.accuracy.records import LessonProtocol
 from explorer.errors import SpecError
 from explorer.phases import (
     PROCEDURES,
@@ -15,6 +17,7 @@ from explorer.phases import (
     rear,
     sandwich,
 )
+from explorer.session import Session
 
 
 def phases_of(procedure: Procedure) -> list[tuple[str, int]]:
@@ -68,3 +71,9 @@ def test_wrong_procedures_are_named():
         Procedure(phases=(Phase(policy="full", epoch_count=0),))
     with pytest.raises(SpecError, match="sandwich"):
         procedure_named("club")
+
+
+def test_steps_that_look_ahead_are_not_measured_as_if_they_did_not():
+    policy = Session(model="tdssm", policy="mu-distilled").chosen_policy
+    with pytest.raises(SpecError, match="look ahead"):
+        measured_design(policy, LessonProtocol())
