@@ -14,7 +14,6 @@ common errors cancel; two boards are drawn independently, even where a source is
 Draws are Latin hypercubes of fixed seed: each z is a shuffle of the same N normal scores.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from zlib import crc32
@@ -26,7 +25,13 @@ from explorer.costmodel.evaluate import device_life_table, evaluate
 from explorer.costmodel.levels import overflow_seconds
 from explorer.costmodel.lifetimes import feature_values, run_again, trained_counts
 from explorer.costmodel.tables import LayerTable, layer_table
-from explorer.costmodel.timing import Rates, rates_of, step_energy, times_at, update_elements
+from explorer.costmodel.timing import (
+    Rates,
+    rates_of,
+    seconds_by_feature,
+    step_energy,
+    update_elements,
+)
 from explorer.design import DesignBatch, TrainingSetup
 from explorer.device import DeviceProfile, SourceBlock
 from explorer.graph import ModelGraph
@@ -119,8 +124,22 @@ def drawn_rates(device: DeviceProfile, precision: str) -> Rates:
     return drawn
 
 
-def step_spending(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> Spending:
-    """One step of the first design."""
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class MicroBatch:
+    """The work of one micro-batch pass: how much of each feature, and MACs of a sample.
+
+    `column` [2O + 2L + 1] is in the order of timing.seconds_by_feature.
+    """
+
+    table: LayerTable
+    setup: TrainingSetup
+    column: FloatArray
+    sample_macs: float
+    training: bool
+
+
+def step_work(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> MicroBatch:
+    """What a micro-batch of the first design does; a step is `accumulation_steps` of these."""
     graph, designs = with_adapters(graph, designs.take(np.array([0])))
     table = layer_table(graph)
     setup = designs.setup
@@ -133,15 +152,20 @@ def step_spending(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch
     weight_grad = table.weight_grad_macs(trained)[0]
     life = device_life_table(graph, device, setup)
     forward = 1 + run_again(life, feature_values(life, designs))[0]
-    micro_batch = _spending(
-        table,
-        device,
-        setup,
-        features=(forward, passes[0], share, share > 0, [update]),
-        macs=forward @ table.sample_macs + input_grad + weight_grad,
+    return MicroBatch(
+        table=table,
+        setup=setup,
+        column=np.concatenate([forward, passes[0], share, share > 0, [update]]),
+        sample_macs=forward @ table.sample_macs + input_grad + weight_grad,
         training=bool(trained.any()),
     )
-    return micro_batch.times(setup.accumulation_steps).plus(_waiting(graph, device, designs))
+
+
+def step_spending(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> Spending:
+    """One step of the first design."""
+    micro_batch = _spending(step_work(graph, device, designs), device)
+    waiting = _waiting(graph, device, designs.take(np.array([0])))
+    return micro_batch.times(designs.setup.accumulation_steps).plus(waiting)
 
 
 def _waiting(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> Spending:
@@ -168,24 +192,15 @@ def backward_spending(
     nothing = np.zeros(len(table.kind))
     passes = table.gradient_passes(active)
     macs = table.sample_macs.sum() + table.input_grad_macs(passes, active)[0]
-    features = (np.ones(passes.shape[1]), passes[0], nothing, nothing, [0.0])
-    return _spending(table, device, setup, features=features, macs=macs, training=True)
+    column = np.concatenate([np.ones(passes.shape[1]), passes[0], nothing, nothing, [0.0]])
+    work = MicroBatch(table=table, setup=setup, column=column, sample_macs=macs, training=True)
+    return _spending(work, device)
 
 
-def _spending(
-    table: LayerTable,
-    device: DeviceProfile,
-    setup: TrainingSetup,
-    *,
-    features: Iterable[FloatArray | BoolArray | list[float]],
-    macs: float,
-    training: bool,
-) -> Spending:
-    """One micro-batch; `macs` of one sample, `features` as the columns of `_seconds`."""
-    column = np.concatenate([*features])
-    time_s = _seconds(table, device, setup, training=training) @ column
-    rates = drawn_rates(device, setup.precision)
-    energy_j = step_energy(rates, time_s, np.array(setup.micro_batch * macs))
+def _spending(work: MicroBatch, device: DeviceProfile) -> Spending:
+    time_s = _seconds(work.table, device, work.setup, training=work.training) @ work.column
+    rates = drawn_rates(device, work.setup.precision)
+    energy_j = step_energy(rates, time_s, np.array(work.setup.micro_batch * work.sample_macs))
     return Spending(time_s=Spread(time_s), energy_j=Spread(energy_j))
 
 
@@ -193,14 +208,9 @@ def _spending(
 def _seconds(
     table: LayerTable, device: DeviceProfile, setup: TrainingSetup, *, training: bool
 ) -> FloatArray:
-    """Seconds of a micro-batch by feature [1 + N, 2O + 2L + 1].
-
-    Columns: forward and dX of each operator, dW of each layer's whole weights, dW's overhead
-    of each layer, one element operation.
-    """
-    times = times_at(table, setup, drawn_rates(device, setup.precision), training=training)
-    passes = (times.forward_s, times.input_grad_s, times.weight_grad_s, times.overhead_s)
-    return np.concatenate([*passes, times.element_s], axis=1)
+    """Seconds of a micro-batch by feature, for the profile and each draw [1 + N, 2O + 2L + 1]."""
+    rates = drawn_rates(device, setup.precision)
+    return seconds_by_feature(table, setup, rates, training=training)
 
 
 def _log_factors(device: DeviceProfile, path: str) -> FloatArray:
