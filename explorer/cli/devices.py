@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from explorer import catalog
-from explorer.cli.shared import AsJson, app, console, write
+from explorer.cli.shared import AsJson, app, console, print_rows, write
 from explorer.device_text import new_profile, profile_toml
 from explorer.errors import SpecError
+from explorer.fitting import DeviceFit, fit_device
+from explorer.measurements import COLUMNS
 
 device_app = typer.Typer(no_args_is_help=True, help="A board of your own: new, fit.")
 app.add_typer(device_app, name="device")
@@ -37,6 +39,56 @@ def new(
         print(json.dumps({"file": str(path), "name": name, "like": like}, indent=2))
     else:
         console.print(f"{path}: to be filled; every number is still that of {like}")
+
+
+@device_app.command(
+    help=f"""Fit a profile to timings of your own.
+
+The CSV has a row for each measured design, with columns of {", ".join(COLUMNS)}; phase is
+inference or step, time_s that of the whole batch. Numbers that no row tells stay the base's.
+"""
+)
+def fit(
+    measurements: Annotated[Path, typer.Argument(help="a CSV of timings")],
+    base: Annotated[str, typer.Option(help="the device to start from, by name or TOML")],
+    out: Annotated[
+        Path | None, typer.Option(help="write it here; beside the CSV if not given")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    path = out or measurements.with_suffix(".toml")
+    fitted = fit_device(measurements, base, path.stem)
+    write(path, profile_toml(fitted.profile))
+    if as_json:
+        print(json.dumps({"file": str(path)} | fitted.to_dict(), indent=2))
+    else:
+        _print(fitted)
+        console.print(f"{path}: {len(fitted.numbers)} numbers of {base} fitted")
+
+
+def _print(fitted: DeviceFit) -> None:
+    """Numbers, how well they predict what they were not fitted to, and what was left alone."""
+    print_rows(
+        {
+            "fitted": number.path,
+            "base": number.reference,
+            "value": number.value,
+            "spread": f"{number.plus_minus_ratio:.1%}",
+            "kind": number.kind,
+        }
+        for number in fitted.numbers
+    )
+    print_rows(
+        {
+            "held out": f"{one.precision} {one.quantity}, {one.left_out} at a time",
+            "rows": one.row_count,
+            "error": f"{one.error_ratio:.1%}",
+            "of the base": f"{one.base_error_ratio:.1%}",
+        }
+        for one in fitted.held_out
+    )
+    for note in fitted.notes:
+        console.print(note, style="dim")
 
 
 def _nearest(name: str) -> str:
