@@ -210,7 +210,12 @@ class _PrecisionFit:
         """What was not fitted, and why."""
         fitted = {name for block in self.fit.blocks for name in block}
         kept = [name for name in FITTED if name in self.base and name not in fitted]
-        notes = []
+        notes = [
+            f"{self.precision} {one.quantity}: rows held out are predicted worse than by "
+            f"{self.device.name} as it stands; check the units, or measure more networks"
+            for one in self.held_out()
+            if one.error_ratio > one.base_error_ratio
+        ]
         if kept:
             why = "no row tells these, kept from"
             notes.append(f"{self.precision}: {why} {self.device.name}: {', '.join(kept)}")
@@ -234,7 +239,7 @@ class _PrecisionFit:
         )
 
     def _power_errors(self) -> FloatArray:
-        """log of each group's mean of the others against its own [R]."""
+        """Logarithm of each group's mean of the others against its own [R]."""
         groups = np.array([row.timing.group for row in self.powered])
         logs = np.log(self.powers_w)
         others = np.array([logs[groups != group].mean() for group in groups])

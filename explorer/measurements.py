@@ -21,7 +21,7 @@ from explorer.device import Precision, first_problem, read_text
 from explorer.errors import ExplorerError, SpecError
 from explorer.session import Session
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(ge=1e-12, le=1e12, allow_inf_nan=False)]
 Whole = Annotated[int, Field(ge=1)]
 SETUP = ("batch", "micro_batch", "norm", "optimizer", "precision")
 FORWARD_ONLY = "none"

@@ -12,7 +12,6 @@ from explorer.cli.shared import AsJson, app, console, print_rows, write
 from explorer.device_text import new_profile, profile_toml
 from explorer.errors import SpecError
 from explorer.fitting import DeviceFit, fit_device
-from explorer.measurements import COLUMNS
 
 device_app = typer.Typer(no_args_is_help=True, help="A board of your own: new, fit.")
 app.add_typer(device_app, name="device")
@@ -41,13 +40,7 @@ def new(
         console.print(f"{path}: to be filled; every number is still that of {like}")
 
 
-@device_app.command(
-    help=f"""Fit a profile to timings of your own.
-
-The CSV has a row for each measured design, with columns of {", ".join(COLUMNS)}; phase is
-inference or step, time_s that of the whole batch. Numbers that no row tells stay the base's.
-"""
-)
+@device_app.command()
 def fit(
     measurements: Annotated[Path, typer.Argument(help="a CSV of timings")],
     base: Annotated[str, typer.Option(help="the device to start from, by name or TOML")],
@@ -56,7 +49,14 @@ def fit(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    path = out or measurements.with_suffix(".toml")
+    """A profile with what a CSV of your own timings tells, and the rest of another's.
+
+    Columns: model, phase (inference or step), time_s of the whole batch, and if they are wanted
+    policy, batch, micro_batch, norm, optimizer, precision, power_w or energy_j.
+    """
+    path = out or measurements.parent / f"{measurements.stem}.toml"
+    if path.resolve() == Path(base).resolve():
+        raise SpecError.of("out", str(path), "another file than the base")
     fitted = fit_device(measurements, base, path.stem)
     write(path, profile_toml(fitted.profile))
     if as_json:

@@ -34,7 +34,7 @@ def test_a_profile_reads_back_as_it_was(name):
     profile = load_device(name)
     text = profile_toml(profile)
     assert DeviceProfile.from_toml(text) == profile
-    texts = ("summary = ", "note = ")
+    texts = ("summary = ", "note = ", "cite = ")
     assert all(len(line) <= 100 or line.startswith(texts) for line in text.splitlines())
 
 
