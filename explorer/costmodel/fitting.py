@@ -105,7 +105,8 @@ def log_errors(base: Rates, rows: Sequence[Timing], fit: Fit | None = None) -> F
     """log(modelled / measured) of each row [R], as the base stands or with a fit."""
     factors = {} if fit is None else fit.log_factors
     point = np.array([[*factors.values()]]).reshape(1, len(factors))
-    return _log_seconds(base, rows, tuple(factors), point)[0] - _measured(rows)
+    errors: FloatArray = _log_seconds(base, rows, tuple(factors), point)[0] - _measured(rows)
+    return errors
 
 
 def hold_out(base: Rates, rows: Sequence[Timing]) -> FloatArray:

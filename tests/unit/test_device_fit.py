@@ -2,7 +2,6 @@
 
 import csv
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,12 +12,14 @@ from explorer.costmodel.fitting import FITTED, Timing, fit_rates, hold_out, log_
 from explorer.costmodel.timing import rates_of
 from explorer.costmodel.uncertainty import step_spending
 from explorer.device import DeviceProfile, Kernels, load_device
+from explorer.device_text import profile_toml
 from explorer.errors import CalibrationError, SpecError
 from explorer.fitting import fit_device
 from explorer.measurements import COLUMNS, grouped, read_measurements
 from explorer.session import Session
 
 MODELS = ("mcunet-5fps", "mbv2-w0.35", "proxyless-w0.3", "digits-cnn", "epidenet")
+VISION = MODELS[:3]
 RUNS = (("none", 1), ("none", 8), ("last-layer", 1), ("last-k:k=4", 1), ("full", 1), ("full", 8))
 BASE = "gap9"
 
@@ -66,7 +67,9 @@ def written(path, rows):
 
 
 def timings(tmp_path, rows):
-    return [row.timing for row in grouped(read_measurements(written(tmp_path / "m.csv", rows), BASE))]
+    return [
+        row.timing for row in grouped(read_measurements(written(tmp_path / "m.csv", rows), BASE))
+    ]
 
 
 def fitted(tmp_path, rows):
@@ -105,7 +108,7 @@ def test_a_board_that_is_faster_in_all_takes_one_number(tmp_path):
     known = [name for name in names if getattr(load_device(BASE).kernels["fp32"], name)]
     slower = {"layer_overhead_cycles": 1 / 3, "thin_overhead_cycles": 1 / 3}
     truth = board(**dict.fromkeys(known, 3.0), **slower)
-    fit = fitted(tmp_path, table(truth, runs=(("none", 1), ("none", 4)), noise=0.01))
+    fit = fitted(tmp_path, table(truth, VISION, (("none", 1), ("none", 4)), noise=0.01))
     moved = values(fit)
     assert {number.kind for number in moved.values()} == {"modelled"}
     for name, number in moved.items():
@@ -113,11 +116,12 @@ def test_a_board_that_is_faster_in_all_takes_one_number(tmp_path):
         assert up == pytest.approx(1 / 3 if "overhead" in name else 3, rel=0.03), name
         assert number.plus_minus_ratio < 0.05
     assert "input_grad_speed_ratio" not in moved
+    assert "thin_macs_per_cycle" not in moved  # of 1-D networks; no row says anything
 
 
 def test_backward_is_fitted_from_steps_alone_on_known_forward_rates(tmp_path):
     ratios = {"input_grad_speed_ratio": 0.4, "weight_grad_speed_ratio": 0.4}
-    fit = fitted(tmp_path, table(board(**ratios), models=MODELS[:3], noise=0.01))
+    fit = fitted(tmp_path, table(board(**ratios), models=VISION, noise=0.01))
     for name in ratios:
         truth = getattr(board(**ratios).kernels["fp32"], name)
         assert getattr(fit.profile.kernels["fp32"], name) == pytest.approx(truth, rel=0.1)
@@ -174,7 +178,7 @@ def test_the_held_out_error_of_noise_is_the_noise(tmp_path):
         held.append(np.mean(hold_out(base, rows) ** 2))
         new.append(np.mean(log_errors(base, fresh, fit_rates(base, rows)) ** 2))
     assert 0.09 < np.sqrt(np.mean(held)) < 0.2
-    assert np.sqrt(np.mean(held)) > 0.95 * np.sqrt(np.mean(new))
+    assert np.sqrt(np.mean(held)) > 0.85 * np.sqrt(np.mean(new))
 
 
 def test_a_spread_of_few_groups_is_wider():
@@ -201,34 +205,38 @@ def test_power_is_the_mean_of_what_rows_say(tmp_path):
     assert number.value == pytest.approx(0.06, rel=0.02)
     assert 0.005 < number.plus_minus_ratio < 0.05
     assert fit.held_out[-1].quantity == "power"
-    rows = table(truth, noise=0.02)
+
+
+def test_power_from_energy_leaves_out_the_waiting_for_external_memory(tmp_path):
+    """What the base says of energy gives back its power, also of steps that spill."""
+    base, rows = load_device(BASE), table(load_device(BASE), VISION)
+    waits = []
     for row in rows:
-        row["energy_j"] = repr(0.06 * float(row["time_s"]))
-    assert values(fitted(tmp_path, rows))["active_power_w"].value == pytest.approx(0.06, rel=1e-3)
+        asked = session(row["model"], row["policy"], row["batch"])
+        cost = evaluate(asked.graph, base, asked.designs)
+        row["energy_j"] = repr(float(cost.step_energy_j[0]))
+        waits.append(cost.peak_live_bytes[0] > base.ram.usable_bytes)
+    assert any(waits)
+    power_w = values(fitted(tmp_path, rows))["active_power_w"].value
+    assert power_w == pytest.approx(base.kernels["fp32"].active_power_w, rel=1e-3)
 
 
 def test_energy_per_mac_is_taken_off_the_power(tmp_path):
     """0.01 W + 1 pJ a MAC, all rows exact."""
     base = load_device(BASE)
     kernels = base.kernels["fp32"].model_copy(update={"energy_j_per_mac": 1e-12})
-    block = base.find_block("kernels.fp32.active_power_w").model_copy(
-        update={"fields": ("kernels.fp32.energy_j_per_mac",)}
-    )
+    block = base.source[0].model_copy(update={"fields": ("kernels.fp32.energy_j_per_mac",)})
     device = base.model_copy(
-        update={"kernels": {"fp32": kernels}, "source": (*base.source, block), "untested": {}}
+        update={
+            "kernels": {**base.kernels, "fp32": kernels},
+            "source": (*base.source, block),
+        }
     )
-    rows = table(base, models=("digits-cnn", "mcunet-5fps"), runs=RUNS[:2])
+    rows = table(base, models=("digits-cnn", "epidenet"), runs=RUNS[:2])
     for row in rows:
         asked = session(row["model"], row["policy"], row["batch"])
         macs = evaluate(asked.graph, base, asked.designs).forward_macs[0] * row["batch"]
-        row["energy_j"] = repr(0.01 * float(row["time_s"]) + 1e-12 * macs)
-    from explorer.device_text import profile_toml
-
-    kept = tuple(
-        one.model_copy(update={"fields": tuple(f for f in one.fields if "fp16" not in f and "int8" not in f)})
-        for one in device.source
-    )
-    device = device.model_copy(update={"source": tuple(one for one in kept if one.fields)})
+        row["energy_j"] = repr(float(0.01 * float(row["time_s"]) + 1e-12 * macs))
     path = tmp_path / "base.toml"
     path.write_text(profile_toml(device), "utf-8")
     fit = fit_device(written(tmp_path / "mine.csv", rows), str(path), "mine")
@@ -240,15 +248,12 @@ def test_energy_per_mac_is_taken_off_the_power(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("runs", "words"),
-    [
-        ((("full", 1),), "fp32: rows of one piece of work"),
-        ((("full", 1), ("full", 1)), "fp32: rows of one piece of work"),
-    ],
+    "runs", [(("full", 1),), (("full", 1), ("full", 1))], ids=["one", "the same twice"]
 )
-def test_too_few_rows_are_refused(tmp_path, runs, words):
+def test_too_few_rows_are_refused(tmp_path, runs):
     rows = table(load_device(BASE), models=("digits-cnn",), runs=runs)
-    with pytest.raises(CalibrationError, match=f"mine.csv: too few rows: {words}"):
+    words = "mine.csv: too few rows: fp32: rows of one piece of work"
+    with pytest.raises(CalibrationError, match=words):
         fitted(tmp_path, rows)
 
 
@@ -330,21 +335,26 @@ def test_a_table_that_cannot_be_read_is_one_sentence_with_its_line(tmp_path, cap
 
 
 def test_a_precision_that_the_base_has_not_is_refused(tmp_path, capsys):
-    path = written(tmp_path / "mine.csv", [table(load_device(BASE), runs=RUNS[:1])[0]])
-    assert run(["device", "fit", str(path), "--base", "stm32f746"]) == 2 or True
-    capsys.readouterr()
     row = {"model": "digits-cnn", "phase": "inference", "time_s": "1", "precision": "fp16"}
     path = written(tmp_path / "mine.csv", [row])
     assert run(["device", "fit", str(path), "--base", "stm32f746"]) == 2
-    assert "line 2: precision on stm32f746: got 'fp16', allowed: int8, fp32" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "line 2: precision on stm32f746: got 'fp16', allowed: int8, fp32" in error
 
 
-def test_a_times_far_outside_what_a_board_can_be_is_refused(tmp_path, capsys):
-    rows = [replace_time(row, 1e11) for row in table(load_device(BASE), runs=RUNS[:2])]
+def test_times_far_outside_what_a_board_can_be_are_refused(tmp_path, capsys):
+    rows = table(load_device(BASE), runs=RUNS[:2])
+    for row in rows:
+        row["time_s"] = repr(1e11 * float(row["time_s"]))
     path = written(tmp_path / "mine.csv", rows)
     assert run(["device", "fit", str(path), "--base", BASE]) == 2
     assert "the fitted profile of mine, line " in capsys.readouterr().err
 
 
-def replace_time(row, factor):
-    return row | {"time_s": repr(float(row["time_s"]) * factor)}
+def test_a_fit_worse_than_the_base_is_said(tmp_path):
+    """Two networks that contradict each other: either predicts the other worse."""
+    rows = table(load_device(BASE), ("digits-cnn", "mcunet-5fps"), (("none", 1), ("none", 2)))
+    for row in rows:
+        factor = 4.0 if row["model"] == "digits-cnn" else 0.25
+        row["time_s"] = repr(factor * float(row["time_s"]))
+    assert any("predicted worse than by gap9" in note for note in fitted(tmp_path, rows).notes)
