@@ -227,13 +227,12 @@ class _PrecisionFit:
     def _held_out(
         self, quantity: str, rows: Sequence[Measured], before: FloatArray, errors: FloatArray
     ) -> HeldOut:
-        several = len({row.network for row in self.rows}) > 1
         return HeldOut(
             precision=self.precision,
             quantity=quantity,
             row_count=len(rows),
             group_count=len(_groups(rows)),
-            left_out="one model" if several else "one design",
+            left_out="one design" if rows[0].timing.group != rows[0].network else "one model",
             base_error_ratio=_error_ratio(before),
             error_ratio=_error_ratio(errors),
         )

@@ -9,7 +9,7 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,6 +23,8 @@ from explorer.session import Session
 
 Positive = Annotated[float, Field(ge=1e-12, le=1e12, allow_inf_nan=False)]
 Whole = Annotated[int, Field(ge=1)]
+Phase = Literal["inference", "step"]
+PHASES = get_args(Phase)
 SETUP = ("batch", "micro_batch", "norm", "optimizer", "precision")
 FORWARD_ONLY = "none"
 
@@ -39,7 +41,7 @@ class MeasuredRow(BaseModel):
     norm: str | None = None
     optimizer: str = "sgd"
     precision: Precision | None = None
-    phase: Literal["inference", "step"]
+    phase: Phase
     time_s: Positive
     power_w: Positive | None = None
     energy_j: Positive | None = None
@@ -59,10 +61,14 @@ class Measured:
     where: str
     precision: str
     phase: str
-    network: str
     timing: Timing
     step_macs: float
     power_w: float | None
+
+    @property
+    def network(self) -> str:
+        """The network as it ran, by name and digest."""
+        return self.timing.network
 
 
 def read_measurements(path: Path, base: str) -> list[Measured]:
@@ -71,17 +77,23 @@ def read_measurements(path: Path, base: str) -> list[Measured]:
 
 
 def grouped(rows: list[Measured]) -> list[Measured]:
-    """Rows that are held out together: of a network, or of equal work where all are of one."""
-    if len({row.network for row in rows}) > 1:
-        names = [row.network for row in rows]
-    else:
-        names = [
-            f"{row.timing.work.setup} {row.timing.work.column.tobytes().hex()}" for row in rows
-        ]
+    """The rows with their groups: of a network where several ran the phase, else of equal work."""
+    ran = {phase: {row.network for row in rows if row.phase == phase} for phase in PHASES}
     return [
-        replace(row, timing=replace(row.timing, group=name))
-        for row, name in zip(rows, names, strict=True)
+        replace(
+            row,
+            timing=replace(
+                row.timing, group=row.network if len(ran[row.phase]) > 1 else _work_of(row)
+            ),
+        )
+        for row in rows
     ]
+
+
+def _work_of(row: Measured) -> str:
+    """What tells one design from another."""
+    work = row.timing.work
+    return f"{row.network} {work.setup} {work.column.tobytes().hex()}"
 
 
 def _rows(path: Path) -> Iterator[tuple[int, MeasuredRow]]:
@@ -147,11 +159,11 @@ def _measured(row: MeasuredRow, line: int, origin: str, base: str) -> Measured:
         where=where,
         precision=work.setup.precision,
         phase=row.phase,
-        network=f"{graph.name} {graph.digest}",
         timing=Timing(
             work=work,
             time_s=row.time_s,
             wait_s=float(overflow_seconds(device, work.setup, peak_bytes)[0]),
+            network=f"{graph.name} {graph.digest}",
             group="",
         ),
         step_macs=float(work.sample_macs * work.setup.effective_batch),

@@ -57,12 +57,14 @@ Blocks = tuple[tuple[str, ...], ...]
 class Timing:
     """One measured row: a design's work, the seconds of a step, those waited in it.
 
-    Rows of one `group` are held out together.
+    Rows of one `group` are held out together. A group named as a network takes all rows of
+    that network out of the fit that predicts it.
     """
 
     work: MicroBatch
     time_s: float
     wait_s: float
+    network: str
     group: str
 
 
@@ -110,15 +112,17 @@ def log_errors(base: Rates, rows: Sequence[Timing], fit: Fit | None = None) -> F
 
 
 def hold_out(base: Rates, rows: Sequence[Timing]) -> FloatArray:
-    """Errors [R] as of `log_errors`, each row predicted by a fit without its group.
+    """Errors [R] as of `log_errors`, each row predicted by a fit that has not seen its group.
 
     More than `FOLDS` groups leave several at a time.
     """
     errors = np.zeros(len(rows))
     groups = list(dict.fromkeys(row.group for row in rows))
     for fold in range(min(FOLDS, len(groups))):
-        held = np.array([row.group in groups[fold::FOLDS] for row in rows])
-        errors[held] = log_errors(base, _of(rows, held), fit_rates(base, _of(rows, ~held)))
+        out = groups[fold::FOLDS]
+        held = np.array([row.group in out for row in rows])
+        unseen = [row for row in rows if row.group not in out and row.network not in out]
+        errors[held] = log_errors(base, _of(rows, held), fit_rates(base, unseen))
     return errors
 
 

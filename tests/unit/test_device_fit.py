@@ -168,6 +168,29 @@ def test_the_spread_is_that_of_networks_not_fitted_to(tmp_path):
     assert np.sqrt(np.mean(held**2)) > 1.5 * np.sqrt(np.mean(inside**2))
 
 
+def test_what_ran_on_one_network_alone_is_held_out_by_design(tmp_path):
+    """Inference of three networks, steps of one: its backward ratios are held out too."""
+    ratios = {"input_grad_speed_ratio": 0.4, "weight_grad_speed_ratio": 0.4}
+    rows = table(board(**ratios), VISION, RUNS[:2], noise=0.01)
+    rows += table(board(**ratios), VISION[:1], RUNS[2:], noise=0.01)
+    inference, step = fitted(tmp_path, rows).held_out
+    assert (inference.left_out, inference.group_count) == ("one model", 3)
+    assert (step.left_out, step.group_count) == ("one design", len(RUNS) - 2)
+    assert step.error_ratio < 0.15 < step.base_error_ratio
+
+
+def test_a_network_held_out_is_not_seen_in_its_steps(tmp_path):
+    """Its wrong steps alone would else pull the fit that predicts its forward pass."""
+    rows = table(load_device(BASE), VISION, RUNS[:2])
+    rows += table(load_device(BASE), VISION[:1], RUNS[2:])
+    base = rates_of(load_device(BASE), "fp32")
+    for row in rows[2 * len(VISION) :]:
+        row["time_s"] = repr(9 * float(row["time_s"]))
+    errors = hold_out(base, timings(tmp_path, rows))
+    assert errors[:2] == pytest.approx(0, abs=1e-3)
+    assert np.abs(errors[2 * len(VISION) :]).max() > 0.1
+
+
 def test_the_held_out_error_of_noise_is_the_noise(tmp_path):
     """Over many tables: what is held out errs as rows measured anew do, and no less."""
     held, new = [], []
