@@ -8,6 +8,7 @@ are those while it runs. A column that is not there, or an empty cell, means the
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -98,8 +99,8 @@ def _work_of(row: Measured) -> str:
 
 def _rows(path: Path) -> Iterator[tuple[int, MeasuredRow]]:
     """Rows with their lines."""
-    lines = read_text(path).removeprefix("\ufeff").splitlines(keepends=True)
-    reader = csv.reader(lines, strict=True)
+    text = read_text(path).removeprefix("\ufeff")
+    reader = csv.reader(StringIO(text, newline=""), strict=True)
     header: list[str] = []
     while True:
         start = reader.line_num + 1

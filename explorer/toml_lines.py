@@ -47,7 +47,7 @@ def lines_of(text: str) -> dict[Path, int]:
 def _statements(text: str) -> list[tuple[int, str]]:
     """Statements with the line they start on; fewer where the document is no TOML."""
     found: list[tuple[int, str]] = []
-    lines, start = text.splitlines(keepends=True), 0
+    lines, start = [f"{line}\n" for line in text.split("\n")], 0
     while start < len(lines):
         for stop in range(start + 1, min(len(lines), start + LONGEST_STATEMENT) + 1):
             statement = "".join(lines[start:stop])

@@ -344,12 +344,16 @@ GOOD = "model,phase,time_s,policy,batch,micro_batch,precision,power_w,energy_j\n
         (f"{GOOD}digits-cnn,step,1,full,8,,,1,1\n", "line 2: got power_w and energy_j"),
         (f"{GOOD}digits-cnn,step,1,full,8,,,1,,7\n", "line 2: cells: got 10, allowed: 9, as"),
         (f'{GOOD}digits-cnn,"step\n', "line 2: not CSV: "),
+        (
+            f"\ufeff{GOOD}".replace("\n", "\r\n") + "digits-cnn,inference,0\r\n",
+            "line 2: time_s: got '0'",
+        ),
         (GOOD, "too few rows: fp32: no row"),
     ],
 )
 def test_a_table_that_cannot_be_read_is_one_sentence_with_its_line(tmp_path, capsys, text, words):
     path = tmp_path / "mine.csv"
-    path.write_text(text, "utf-8")
+    path.write_bytes(text.encode())
     assert run(["device", "fit", str(path), "--base", BASE]) == 2
     error = capsys.readouterr().err
     assert words in error

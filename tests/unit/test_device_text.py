@@ -161,6 +161,12 @@ def test_lines_of_every_shape_of_key():
     assert line_of(DOCUMENT, ("absent",)) is None
 
 
+def test_only_a_newline_ends_a_line():
+    """Other characters that Python splits at may stand in a string."""
+    text = 'a = "x\u2028y\x85"\r\nb = 1\r\n[c]\r\nd = 2'
+    assert lines_of(text) == {("a",): 1, ("b",): 2, ("c",): 3, ("c", "d"): 4}
+
+
 @pytest.mark.parametrize("name", DEVICES)
 def test_each_key_of_a_document_stands_on_its_line(name):
     text = catalog.read("device", name)
