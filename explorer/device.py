@@ -8,7 +8,7 @@ and power. A number that no `[[source]]` covers does not load.
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -22,6 +22,7 @@ from pydantic import (
 from explorer import catalog
 from explorer.errors import SpecError, shown
 from explorer.provenance import Kind, Source
+from explorer.toml_lines import line_of
 
 LARGEST_BYTES = 1 << 50
 # Ranges far wider than any board's, so that what follows from them stays finite.
@@ -192,11 +193,14 @@ class DeviceProfile(_Document):
 
     @classmethod
     def from_toml(cls, text: str, origin: str = "device TOML") -> "DeviceProfile":
-        """Parse and check; SpecError names the field, what came and what is allowed."""
+        """Parse and check; SpecError names line and field, what came and what is allowed."""
         try:
             return cls.model_validate(tomllib.loads(text))
         except ValidationError as error:
-            raise SpecError(f"{origin}: {first_problem(error)}") from None
+            problem = first_problem(error)
+            line = line_of(text, _place(error, tomllib.loads(text)))
+            where = origin if line is None else f"{origin}, line {line}"
+            raise SpecError(f"{where}: {problem}") from None
         except (ValueError, RecursionError) as error:
             raise SpecError(f"{origin}: not TOML: {error}") from None
 
@@ -274,6 +278,30 @@ def read_text(path: Path) -> str:
         raise SpecError(f"{path}: not UTF-8 text") from None
 
 
+def _place(error: ValidationError, document: dict[str, Any]) -> tuple[str | int, ...]:
+    """Keys and indices of the value that the first problem is about.
+
+    A check of the whole names it in its sentence: a number by its dotted path, a field of a
+    source in quotes.
+    """
+    problem = error.errors()[0]
+    if problem["loc"] or problem["type"] != "value_error":
+        return problem["loc"]
+    sentence = problem["msg"].removeprefix("Value error, ")
+    for index, block in enumerate(document.get("source", ())):
+        if any(f"the field {field!r} " in sentence for field in block["fields"]):
+            return ("source", index, "fields")
+    named = sentence.partition(" has no source")[0].partition(":")[0].partition(" is missing")[0]
+    levels = [level["name"] for level in document.get("memory", ())]
+    for index, name in enumerate(levels):
+        if named.startswith(f"memory.{name}"):
+            return ("memory", index, named.removeprefix(f"memory.{name}.").partition(" ")[0])
+    for index, name in enumerate(levels):
+        if f"{name!r} twice" in sentence and name in levels[:index]:
+            return ("memory", index)
+    return tuple(named.split("."))
+
+
 def first_problem(error: ValidationError) -> str:
     """One sentence for the first problem of a pydantic error: field, what came, why."""
     problem = error.errors()[0]
@@ -281,6 +309,8 @@ def first_problem(error: ValidationError) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return f"{where}: {message}" if where else message
+    if problem["type"] == "missing":
+        return f"{where} is missing"
     return f"{where}: got {shown(problem['input'])}: {message[0].lower()}{message[1:]}"
 
 

@@ -10,11 +10,12 @@ from itertools import pairwise
 import typer
 from typer.exceptions import TyperException
 
-from explorer.cli import engines, fetching, files, listing, measuring, questions, tracing
+from explorer.cli import devices, engines, fetching, files, listing, measuring, questions, tracing
 from explorer.cli.shared import WRONG_USE_EXIT, app
 from explorer.errors import ExplorerError
 
 __all__ = [
+    "devices",
     "engines",
     "fetching",
     "files",

@@ -119,6 +119,20 @@ def times_at(table: LayerTable, setup: TrainingSetup, rates: Rates, *, training:
     )
 
 
+def seconds_by_feature(
+    table: LayerTable, setup: TrainingSetup, rates: Rates, *, training: bool
+) -> FloatArray:
+    """Seconds of a micro-batch by feature [..., 2O + 2L + K + 1], drawn rates in front.
+
+    Columns: forward and dX of each operator, dW of each layer's whole weights, dW's overhead
+    of each layer, each gradient of a product, one element operation.
+    """
+    times = times_at(table, setup, rates, training=training)
+    passes = (times.forward_s, times.input_grad_s)
+    weights = (times.weight_grad_s, times.overhead_s, times.operand_s)
+    return np.concatenate([*passes, *weights, times.element_s], axis=-1)
+
+
 def _by_kernel(table: LayerTable, rates: Rates, what: str, general: str = "") -> FloatArray:
     """A rate of each layer's kernel [..., L]: its special one, its kind's, or the general."""
     found = [

@@ -14,7 +14,6 @@ common errors cancel; two boards are drawn independently, even where a source is
 Draws are Latin hypercubes of fixed seed: each z is a shuffle of the same N normal scores.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from zlib import crc32
@@ -26,7 +25,13 @@ from explorer.costmodel.evaluate import device_life_table, evaluate
 from explorer.costmodel.levels import overflow_seconds
 from explorer.costmodel.lifetimes import trained_counts
 from explorer.costmodel.tables import LayerTable, layer_table
-from explorer.costmodel.timing import Rates, rates_of, step_energy, times_at, update_elements
+from explorer.costmodel.timing import (
+    Rates,
+    rates_of,
+    seconds_by_feature,
+    step_energy,
+    update_elements,
+)
 from explorer.costmodel.work import Factors, Work, plain_work, work_of
 from explorer.design import DesignBatch, TrainingSetup
 from explorer.device import DeviceProfile, SourceBlock
@@ -120,36 +125,44 @@ def drawn_rates(device: DeviceProfile, precision: str) -> Rates:
     return drawn
 
 
-def step_spending(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> Spending:
-    """One step of the first design."""
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class MicroBatch:
+    """The work of one micro-batch pass: how much of each feature, and MACs of a sample.
+
+    `column` [2O + 2L + K + 1] is in the order of timing.seconds_by_feature.
+    """
+
+    table: LayerTable
+    setup: TrainingSetup
+    column: FloatArray
+    sample_macs: float
+    training: bool
+
+
+def step_work(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> MicroBatch:
+    """What a micro-batch of the first design does; a step is `accumulation_steps` of these."""
     graph, designs = with_adapters(graph, designs.take(np.array([0])))
     table = layer_table(graph)
     setup = designs.setup
-    work = _work(graph, device, designs)
+    life = device_life_table(graph, device, setup)
+    work = work_of(life, Factors.of(life, designs))
     update = update_elements(table, setup, work.trained)[0].sum() / setup.accumulation_steps
     macs = work.macs(table)
     per_pass = macs.pop("per_pass_macs")[0] / setup.micro_batch
-    micro_batch = _spending(
-        table,
-        device,
-        setup,
-        features=(
-            work.forward_runs[0] + work.again[0],
-            work.passes[0],
-            work.share[0],
-            work.runs[0],
-            work.operands[0],
-            [update],
-        ),
-        macs=sum(column[0] for column in macs.values()) + per_pass,
+    return MicroBatch(
+        table=table,
+        setup=setup,
+        column=_column(work, work.share[0], work.runs[0], update),
+        sample_macs=sum(column[0] for column in macs.values()) + per_pass,
         training=bool(work.trained.any()),
     )
-    return micro_batch.times(setup.accumulation_steps).plus(_waiting(graph, device, designs))
 
 
-def _work(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> Work:
-    life = device_life_table(graph, device, designs.setup)
-    return work_of(life, Factors.of(life, designs))
+def step_spending(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> Spending:
+    """One step of the first design."""
+    micro_batch = _spending(step_work(graph, device, designs), device)
+    waiting = _waiting(graph, device, designs.take(np.array([0])))
+    return micro_batch.times(designs.setup.accumulation_steps).plus(waiting)
 
 
 def _waiting(graph: ModelGraph, device: DeviceProfile, designs: DesignBatch) -> Spending:
@@ -174,28 +187,30 @@ def backward_spending(
     They go back to the earliest layer that `whole`, one design, trains.
     """
     nothing = np.zeros(len(table.kind))
-    work = plain_work(table, whole, trained_counts(table, whole))
-    counted = work.macs(table)
-    macs = counted["forward_macs"][0] + counted["input_grad_macs"][0]
-    forward = np.ones(len(table.element_count))
-    features = (forward, work.passes[0], nothing, nothing, work.operands[0], [0.0])
-    return _spending(table, device, setup, features=features, macs=macs, training=True)
+    own = plain_work(table, whole, trained_counts(table, whole))
+    counted = own.macs(table)
+    work = MicroBatch(
+        table=table,
+        setup=setup,
+        column=_column(own, nothing, nothing, 0.0),
+        sample_macs=counted["forward_macs"][0] + counted["input_grad_macs"][0],
+        training=True,
+    )
+    return _spending(work, device)
 
 
-def _spending(
-    table: LayerTable,
-    device: DeviceProfile,
-    setup: TrainingSetup,
-    *,
-    features: Iterable[FloatArray | BoolArray | list[float]],
-    macs: float,
-    training: bool,
-) -> Spending:
-    """One micro-batch; `macs` of one sample, `features` as the columns of `_seconds`."""
-    column = np.concatenate([*features])
-    time_s = _seconds(table, device, setup, training=training) @ column
-    rates = drawn_rates(device, setup.precision)
-    energy_j = step_energy(rates, time_s, np.array(setup.micro_batch * macs))
+def _column(
+    work: Work, share: FloatArray, runs: FloatArray | BoolArray, update: float
+) -> FloatArray:
+    """Features of the first design, in the order of timing.seconds_by_feature."""
+    forward = work.forward_runs[0] + work.again[0]
+    return np.concatenate([forward, work.passes[0], share, runs, work.operands[0], [update]])
+
+
+def _spending(work: MicroBatch, device: DeviceProfile) -> Spending:
+    time_s = _seconds(work.table, device, work.setup, training=work.training) @ work.column
+    rates = drawn_rates(device, work.setup.precision)
+    energy_j = step_energy(rates, time_s, np.array(work.setup.micro_batch * work.sample_macs))
     return Spending(time_s=Spread(time_s), energy_j=Spread(energy_j))
 
 
@@ -203,15 +218,9 @@ def _spending(
 def _seconds(
     table: LayerTable, device: DeviceProfile, setup: TrainingSetup, *, training: bool
 ) -> FloatArray:
-    """Seconds of a micro-batch by feature [1 + N, 2O + 2L + K + 1].
-
-    Columns: forward and dX of each operator, dW of each layer's whole weights, dW's overhead
-    of each layer, each gradient of a product, one element operation.
-    """
-    times = times_at(table, setup, drawn_rates(device, setup.precision), training=training)
-    passes = (times.forward_s, times.input_grad_s)
-    weights = (times.weight_grad_s, times.overhead_s, times.operand_s)
-    return np.concatenate([*passes, *weights, times.element_s], axis=1)
+    """Seconds of a micro-batch by feature, for the profile and each draw [1 + N, features]."""
+    rates = drawn_rates(device, setup.precision)
+    return seconds_by_feature(table, setup, rates, training=training)
 
 
 def _log_factors(device: DeviceProfile, path: str) -> FloatArray:
