@@ -129,7 +129,8 @@ class PolicyDocument(Document):
     """A policy for one network, with the setup and what is predicted for a device.
 
     `layers` are the network's own; `adapters` are the blocks with a lite-residual adapter,
-    which trains wholly.
+    which trains wholly. `procedure` is the spec of a family that makes the choice again from
+    other scores (explorer.procedure), its budgets in numbers.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -137,6 +138,7 @@ class PolicyDocument(Document):
     device: Named | None = None
     task: str | None = None
     family: str
+    procedure: Annotated[str, Field(min_length=1)] | None = None
     setup: SetupRecord
     layers: tuple[LayerChoice, ...]
     adapters: Adapters = ()
@@ -157,13 +159,17 @@ class PolicyDocument(Document):
 
         So it is when a block of the network cannot have the adapter that the document says.
         """
+        self.check_network(graph)
+        adapted(graph, self.adapters)
+        return policy_of(self.family, self.layers, LayerAxes.of(graph), self.adapters)
+
+    def check_network(self, graph: ModelGraph) -> None:
+        """SpecError with both names when the document is for another network."""
         if self.model.digest != graph.digest:
             raise SpecError(
                 f"model: the document is for {self.model.name} ({self.model.digest}), "
                 f"not for {graph.name} ({graph.digest})"
             )
-        adapted(graph, self.adapters)
-        return policy_of(self.family, self.layers, LayerAxes.of(graph), self.adapters)
 
 
 def choices_of(policy: UpdatePolicy) -> tuple[LayerChoice, ...]:
