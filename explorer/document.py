@@ -85,6 +85,14 @@ class LayerChoice(Document):
                 )
         return self
 
+    @property
+    def known_channels(self) -> tuple[int, ...] | None:
+        """Indices of the trained slices; None where a criterion has yet to choose them."""
+        if isinstance(self.channels, tuple):
+            return self.channels
+        is_known = self.channels == "first" or self.slices in (0, self.slice_count)
+        return tuple(range(self.slices)) if is_known else None
+
 
 class SetupRecord(Document):
     """The training setup of a design."""

@@ -111,16 +111,14 @@ def trained_parameters(groups: list[dict[str, object]]) -> list[nn.Parameter]:
 
 def chosen_channels(choice: LayerChoice, scores: ScoreTable | None) -> tuple[int, ...]:
     """Indices of a layer's trained slices: listed, or the best under a criterion."""
-    if isinstance(choice.channels, tuple):
-        return choice.channels
-    if choice.channels == "first" or choice.slices in (0, choice.slice_count):
-        return tuple(range(choice.slices))
+    if choice.known_channels is not None:
+        return choice.known_channels
     if scores is None:
         raise SpecError.of(
             f"channels of {choice.name}", choice.channels, "indices, or a score table beside it"
         )
     order = scores.order(
-        scores.layer_names.index(choice.name), choice.channels, choice.channel_axis
+        scores.layer_names.index(choice.name), str(choice.channels), choice.channel_axis
     )
     return tuple(int(index) for index in order[: choice.slices])
 
