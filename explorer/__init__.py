@@ -19,6 +19,7 @@ __all__ = [
     "check_applied",
     "load_policy",
     "measure",
+    "reselect",
     "trace",
 ]
 
@@ -31,7 +32,7 @@ def __getattr__(name: str) -> Any:
 
         return app
     if name == "apply_policy":
-        from explorer.accuracy.apply import apply_policy
+        from explorer.procedure import apply_policy
 
         return apply_policy
     if name == "check_applied":
@@ -42,6 +43,10 @@ def __getattr__(name: str) -> Any:
         from explorer.accuracy.finetune import measure
 
         return measure
+    if name == "reselect":
+        from explorer.procedure import reselect
+
+        return reselect
     if name == "trace":
         from explorer.accuracy.tracing import trace
 

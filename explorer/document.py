@@ -92,6 +92,14 @@ class LayerChoice(Document):
                 )
         return self
 
+    @property
+    def known_channels(self) -> tuple[int, ...] | None:
+        """Indices of the trained slices; None where a criterion has yet to choose them."""
+        if isinstance(self.channels, tuple):
+            return self.channels
+        is_known = self.channels == "first" or self.slices in (0, self.slice_count)
+        return tuple(range(self.slices)) if is_known else None
+
 
 class DistillationRecord(Document):
     """How a step looks ahead, as in design.Distillation."""
@@ -157,7 +165,9 @@ class PolicyDocument(Document):
     """A policy for one network, with the setup and what is predicted for a device.
 
     `layers` are the network's own; `adapters` are the blocks with a lite-residual adapter,
-    which trains wholly. With `distillation` each step first looks ahead.
+    which trains wholly. With `distillation` each step first looks ahead. `procedure` is the
+    spec of a family that makes the choice again from other scores (explorer.procedure), its
+    budgets in numbers.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -165,6 +175,7 @@ class PolicyDocument(Document):
     device: Named | None = None
     task: str | None = None
     family: str
+    procedure: Annotated[str, Field(min_length=1)] | None = None
     setup: SetupRecord
     layers: tuple[LayerChoice, ...]
     adapters: Adapters = ()
@@ -186,14 +197,18 @@ class PolicyDocument(Document):
 
         So it is when a block of the network cannot have the adapter that the document says.
         """
+        self.check_network(graph)
+        adapted(graph, self.adapters)
+        axes = LayerAxes.of(graph)
+        return policy_of(self.family, self.layers, axes, self.adapters, self.distillation)
+
+    def check_network(self, graph: ModelGraph) -> None:
+        """SpecError with both names when the document is for another network."""
         if self.model.digest != graph.digest:
             raise SpecError(
                 f"model: the document is for {self.model.name} ({self.model.digest}), "
                 f"not for {graph.name} ({graph.digest})"
             )
-        adapted(graph, self.adapters)
-        axes = LayerAxes.of(graph)
-        return policy_of(self.family, self.layers, axes, self.adapters, self.distillation)
 
 
 def choices_of(policy: UpdatePolicy) -> tuple[LayerChoice, ...]:

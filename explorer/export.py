@@ -139,11 +139,12 @@ def device_digest(device: DeviceProfile) -> str:
 def policy_document(
     graph: ModelGraph,
     device: DeviceProfile,
-    task: str,
+    task: str | None,
     design: Design,
     cost: Cost,
     worth: Worth,
     scores: ScoreTable | None,
+    procedure: str | None = None,
 ) -> PolicyDocument:
     """A design with its predictions. Channels are listed where a score table can tell them."""
     policy = design.policy
@@ -166,6 +167,7 @@ def policy_document(
         device=Named(name=device.name, digest=device_digest(device)),
         task=task,
         family=policy.family,
+        procedure=procedure,
         setup=SetupRecord.of(design.setup),
         layers=with_channels(choices_of(policy), graph, scores),
         adapters=policy.adapters,

@@ -2,18 +2,19 @@
 
 A family is a file in `policies/`: SUMMARY, OPTIONS, `reason_against(context)`,
 `known(context)` (specs worth comparing) and `build(context, options)`; if it likes,
-`warnings(context, options)`, sentences to show beside what was built, and SETUP, fields of a
-question (batch, micro_batch, norm ...) it is published with.
+`warnings(context, options)`, sentences to show beside what was built, `procedure(context,
+options)`, the spec that chooses alike on other data, its budgets in numbers, and SETUP, fields
+of a question (batch, micro_batch, norm ...) it is published with.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from explorer import catalog
-from explorer.design import LayerAxes, UpdatePolicy
+from explorer.design import Design, LayerAxes, TrainingSetup, UpdatePolicy
 from explorer.errors import SpecError
 from explorer.graph import ModelGraph
 from explorer.units import FloatArray
@@ -121,6 +122,23 @@ def policy_warnings(context: PolicyContext, spec: str) -> list[str]:
     name, options = catalog.split_spec(spec)
     found = getattr(catalog.load("policy", name), "warnings", None)
     return [] if found is None else list(found(context, options))
+
+
+def policy_procedure(context: PolicyContext, design: Design, setup: TrainingSetup) -> str | None:
+    """The spec that makes a policy again from other scores, in a context's own setup.
+
+    None where scores do not choose the policy, and for a design of another setup.
+    """
+    policy = design.policy
+    name = policy.family.partition(":")[0]
+    if name not in catalog.names("policy") or design.setup != setup:
+        return None
+    module = catalog.load("policy", name)
+    if not hasattr(module, "procedure") or module.reason_against(context):
+        return None
+    spec: str = module.procedure(context, catalog.split_spec(policy.family)[1])
+    again = build_policy(context, spec)
+    return spec if replace(again, family=policy.family) == policy else None
 
 
 def whole_number(name: str, text: str, low: int, high: int) -> int:

@@ -26,7 +26,15 @@ from explorer.layer import (
 )
 from explorer.provenance import Source
 
-__all__ = ["INPUT", "NORM_OPS", "WEIGHTED_OPS", "LayerSpec", "ModelGraph", "normalised"]
+__all__ = [
+    "INPUT",
+    "NORM_OPS",
+    "WEIGHTED_OPS",
+    "LayerSpec",
+    "ModelGraph",
+    "group_count",
+    "normalised",
+]
 
 NORM_OP_OF = {"bn": "batchnorm", "gn": "groupnorm", "frozen-bn": "frozen_batchnorm"}
 NORMS = (*NORM_OP_OF, "none")
@@ -227,11 +235,14 @@ def _renormed(graph: ModelGraph, norm: str) -> ModelGraph:
     return replace(graph, layers=tuple(layers))
 
 
+def group_count(channels: int) -> int:
+    """Groups of a group norm: of about eight channels each."""
+    return gcd(channels, max(1, channels // GROUPNORM_CHANNELS_PER_GROUP))
+
+
 def _groups(layer: LayerSpec, norm: str) -> int:
-    """Groups of statistics: one, or of a group norm about eight channels each."""
-    channels = layer.out_shape[0]
-    wanted = max(1, channels // GROUPNORM_CHANNELS_PER_GROUP)
-    return gcd(channels, wanted) if norm == "gn" else 1
+    """Groups of statistics."""
+    return group_count(layer.out_shape[0]) if norm == "gn" else 1
 
 
 def norm_behind(layer: LayerSpec, norm: str) -> LayerSpec:

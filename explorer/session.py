@@ -35,6 +35,7 @@ from explorer.family import (
     build_policy,
     families,
     known_specs,
+    policy_procedure,
     policy_setup,
     policy_warnings,
 )
@@ -299,6 +300,7 @@ class Session(Question):
             self.candidate_cost(table, row),
             table.worth.take(np.array([row])),
             self.scores,
+            policy_procedure(self._context, table.designs[row], self._setup()),
         )
 
     def front_document(self, front: ParetoFront) -> FrontDocument:

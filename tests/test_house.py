@@ -103,6 +103,7 @@ def test_public_surface():
         "check_applied",
         "load_policy",
         "measure",
+        "reselect",
         "trace",
     ]
     for name in explorer.__all__:

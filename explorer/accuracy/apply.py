@@ -13,13 +13,15 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from explorer.accuracy.convolution import Convolution, Slices
+from explorer.accuracy.norms import set_norms
 from explorer.accuracy.scores import ScoreTable
 from explorer.accuracy.slices import LayerWeights, layer_weights
+from explorer.accuracy.torch_bridge import GraphModule
 from explorer.adapters import trained_parts
 from explorer.design import UpdatePolicy
 from explorer.document import LayerChoice, PolicyDocument, choices_of
 from explorer.errors import SpecError
-from explorer.graph import ModelGraph
+from explorer.graph import ModelGraph, normalised
 
 _HOOKS: WeakKeyDictionary[nn.Module, list[RemovableHandle]] = WeakKeyDictionary()
 
@@ -40,7 +42,13 @@ def apply_policy(
     `graph` puts behind it, or the submodule `NAME_norm`. Channels that the document names
     by a criterion are looked up in `scores`; `first` needs none. Use the groups with an
     optimiser without weight decay.
+
+    The norm of the document's setup is set first (explorer.accuracy.norms): `gn` puts group
+    norms in the place of batch norms, `frozen-bn` keeps batch norms in evaluation mode. What
+    already is as asked, such as our own module of a normalised graph, stays as it is.
     """
+    for choice in document.layers:
+        _check_size(layer_weights(module, choice.name), choice)
     parts = [name for block in document.adapters for name in trained_parts(block)]
     for name in parts:
         if name not in dict(module.named_modules()):
@@ -48,7 +56,11 @@ def apply_policy(
                 f"adapters: the module has no {name}; put adapters in with "
                 f"explorer.accuracy.torch_bridge.adapted_module first"
             )
+    frozen = set_norms(module, document.setup.norm)
+    if isinstance(module, GraphModule):
+        module.graph = normalised(module.graph, document.setup.norm)
     groups = apply_choices(module, document.layers, graph=graph, scores=scores)
+    _HOOKS[module] += frozen
     for name in parts:
         part = module.get_submodule(name).requires_grad_(True)
         groups.append({"name": name, "params": list(part.parameters())})
@@ -99,16 +111,14 @@ def trained_parameters(groups: list[dict[str, object]]) -> list[nn.Parameter]:
 
 def chosen_channels(choice: LayerChoice, scores: ScoreTable | None) -> tuple[int, ...]:
     """Indices of a layer's trained slices: listed, or the best under a criterion."""
-    if isinstance(choice.channels, tuple):
-        return choice.channels
-    if choice.channels == "first" or choice.slices in (0, choice.slice_count):
-        return tuple(range(choice.slices))
+    if choice.known_channels is not None:
+        return choice.known_channels
     if scores is None:
         raise SpecError.of(
             f"channels of {choice.name}", choice.channels, "indices, or a score table beside it"
         )
     order = scores.order(
-        scores.layer_names.index(choice.name), choice.channels, choice.channel_axis
+        scores.layer_names.index(choice.name), str(choice.channels), choice.channel_axis
     )
     return tuple(int(index) for index in order[: choice.slices])
 

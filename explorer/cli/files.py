@@ -21,13 +21,15 @@ from explorer.export import (
     policy_of_candidate,
     schema_kind,
 )
+from explorer.exporting.c_header import c_header
+from explorer.exporting.torch_script import torch_script
 from explorer.network import load_network
 from explorer.search.picks import PICKS
 from explorer.session import Session
 from explorer.tiny_training import Exported, config_of, read_config
 
 TINY_TRAINING = "tiny-training"
-FORMATS = ("policy", TINY_TRAINING)
+FORMATS = ("policy", TINY_TRAINING, "torch", "c-header")
 
 
 @app.command()
@@ -43,17 +45,23 @@ def export(
     model: Annotated[
         str | None, typer.Option(help="the network as searched, when it had options")
     ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="of a c-header, when the policy's is not of the catalogue")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """One candidate of a front as a policy document, or as another tool reads it.
 
     `tiny-training` is the YAML of mit-han-lab/tiny-training; channels it cannot name go to a
-    JSON beside it.
+    JSON beside it. `torch` is a script that trains the network on its own, `c-header` the
+    policy and where each buffer lies, for firmware.
     """
     if form not in FORMATS:
         raise SpecError.of("format", form, ", ".join(FORMATS))
     policy = _policy_in(source, which, model)
     text = policy.to_json()
+    if form in ("torch", "c-header"):
+        text = _code(policy, form, model, device)
     if form == TINY_TRAINING:
         exported = _tiny_training(policy, model)
         text = exported.config.to_yaml()
@@ -90,6 +98,18 @@ def _tiny_training(document: PolicyDocument, model: str | None) -> Exported:
     name = model or document.model.name
     graph = Session(model=name, norm=document.setup.norm, policy="none").graph
     return config_of(document.policy(graph), graph)
+
+
+def _code(document: PolicyDocument, form: str, model: str | None, device: str | None) -> str:
+    """A torch script, or a C header; the arena of a header is one for the device as it is now."""
+    name = model or document.model.name
+    asked = Session(model=name, norm=document.setup.norm, policy="none")
+    if form == "torch":
+        return torch_script(document, asked.graph)
+    on = device or (document.device and document.device.name)
+    if not on:
+        raise SpecError("device: the policy names none; give --device")
+    return c_header(document, asked.graph, asked.with_device(on).profile)
 
 
 @app.command()

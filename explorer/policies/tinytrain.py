@@ -74,6 +74,16 @@ def build(context: PolicyContext, options: Mapping[str, str]) -> UpdatePolicy:
     return rules.policy(slices)
 
 
+def procedure(context: PolicyContext, options: Mapping[str, str]) -> str:
+    """The spec with every option, the device's RAM as a number."""
+    rules = _Rules.of(context, options)
+    memory = rules.words["memory"]
+    if memory == OPTIONS["memory"].default:
+        memory = f"{rules.memory_bytes:.0f}"
+    words = {**rules.words, "memory": memory}
+    return f"tinytrain:{','.join(f'{name}={word}' for name, word in words.items())}"
+
+
 def warnings(context: PolicyContext, options: Mapping[str, str]) -> list[str]:
     """When the budgets leave so few layers that every criterion picks the same ones."""
     rules = _Rules.of(context, options)
