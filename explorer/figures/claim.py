@@ -1,7 +1,7 @@
 """A published claim: our number under each setting of what moves it, and the published one."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import plotly.graph_objects as go
@@ -35,11 +35,11 @@ def claim_data(quantity: str, values: Mapping[str, float], published: float | No
     ours = np.array(list(values.values()), dtype=float)
     seen = ours if published is None else np.append(ours, published)
     is_log = seen.min() > 0 and seen.max() / seen.min() > _LOG_FROM
-    axis = (
-        decimal_axis(quantity, seen, number_text)
-        if is_log
-        else linear_axis(quantity, np.append(seen, 0.0))
-    )
+    if is_log:
+        axis = decimal_axis(quantity, seen, number_text)
+    else:
+        axis = linear_axis(quantity, np.append(seen, 0.0))
+        axis = axis if seen.min() < 0 else replace(axis, low=0.0)
     return ClaimData(settings=tuple(values), values=ours, published=published, axis=axis)
 
 
@@ -50,13 +50,15 @@ def number_text(value: float) -> str:
 
 def draw(data: ClaimData) -> go.Figure:
     """A bar a setting, the first on top, and the published number across them."""
+    others = theme.BLUE if data.published is None else theme.SKY_BLUE
     figure = go.Figure(
         go.Bar(
             x=data.values,
             y=data.settings,
             orientation="h",
             text=data.texts,
-            marker_color=[theme.BLUE, *[theme.SKY_BLUE] * (len(data.settings) - 1)],
+            insidetextanchor="middle",
+            marker_color=[theme.BLUE, *[others] * (len(data.settings) - 1)],
             hovertemplate="%{y}: %{text}<extra></extra>",
             showlegend=False,
         )

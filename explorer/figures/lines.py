@@ -12,11 +12,12 @@ from explorer.units import FloatArray, format_bytes
 
 COLORS = (theme.BLUE, theme.ORANGE, theme.GREEN, theme.PURPLE, theme.SKY_BLUE, theme.VERMILLION)
 _HEIGHT = 320
+_TICK_RATIO = 1.5  # between the settings of two labels
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class LinesData:
-    """Named `lines` [N] over the settings of a `knob` [N]; `limit` is a bound of the axis."""
+    """Named `lines` [N] over rising settings of a `knob` [N]; `limit` is a bound of the axis."""
 
     knob: FloatArray
     lines: Mapping[str, FloatArray]
@@ -24,6 +25,15 @@ class LinesData:
     limit: float | None
     knob_axis: AxisData
     axis: AxisData
+
+    @property
+    def ticks(self) -> tuple[float, ...]:
+        """The settings that have room for a label."""
+        kept: list[float] = []
+        for value in self.knob.tolist():
+            if not kept or value >= _TICK_RATIO * kept[-1]:
+                kept.append(value)
+        return tuple(kept)
 
 
 def lines_data(
@@ -67,14 +77,15 @@ def draw(data: LinesData) -> go.Figure:
     if data.limit is not None:
         figure.add_hline(y=data.limit, line={"color": theme.VERMILLION, "dash": "dash"})
     figure.update_layout(**theme.layout(_HEIGHT), showlegend=True)
+    figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom"}, margin_t=32)
     ends = np.log10([data.knob_axis.low, data.knob_axis.high]).tolist()
     figure.update_xaxes(
         **theme.axis(),
         title_text=data.knob_axis.title,
         type="log",
         range=ends,
-        tickvals=data.knob,
-        ticktext=[f"{value:g}" for value in data.knob],
+        tickvals=data.ticks,
+        ticktext=[f"{value:g}" for value in data.ticks],
     )
     figure.update_yaxes(
         **theme.axis(),

@@ -51,3 +51,14 @@ def test_lines_hold_their_values_and_the_limit():
     assert np.log10(8) <= high
     assert figure.layout.shapes[0].y0 == 1.5e6
     assert not lines.draw(lines.lines_data("batch", [1, 8], "memory", made)).layout.shapes
+
+
+def test_settings_close_to_each_other_share_a_label():
+    data = lines.lines_data("width", [8, 16, 96, 128, 160], "energy", {"full": [1, 2, 3, 4, 5]})
+    assert data.ticks == (8, 16, 96, 160)
+    assert list(lines.draw(data).data[0].x) == [8, 16, 96, 128, 160]
+
+
+def test_a_claim_of_positive_numbers_starts_at_zero():
+    assert claim.claim_data("times", {"a": 8.0, "b": 1.0}, 8.1).axis.low == 0
+    assert claim.claim_data("points", {"a": 8.0, "b": -1.0}, 8.1).axis.low < -1
