@@ -34,7 +34,7 @@ def claim_data(quantity: str, values: Mapping[str, float], published: float | No
     """A claim about a quantity, whose name and unit stand on the axis."""
     ours = np.array(list(values.values()), dtype=float)
     seen = ours if published is None else np.append(ours, published)
-    is_log = seen.min() > 0 and seen.max() / seen.min() > _LOG_FROM
+    is_log = seen.min() >= 1 and seen.max() / seen.min() > _LOG_FROM
     if is_log:
         axis = decimal_axis(quantity, seen, number_text)
     else:
@@ -58,6 +58,7 @@ def draw(data: ClaimData) -> go.Figure:
             orientation="h",
             text=data.texts,
             insidetextanchor="middle",
+            textangle=0,
             marker_color=[theme.BLUE, *[others] * (len(data.settings) - 1)],
             hovertemplate="%{y}: %{text}<extra></extra>",
             showlegend=False,

@@ -14,6 +14,7 @@ from explorer.units import format_bytes
         ({"batch 100": 1095.2, "batch 1": 17.9}, 1098.0, True),
         ({"printed": 5.0, "ours": -1.3}, None, False),
         ({"one": 0.0}, 35.0, False),
+        ({"published": 35.6, "ours": 0.38}, 35.0, False),
     ],
 )
 def test_a_claim_shows_every_setting_and_the_published_number(values, published, is_log):
