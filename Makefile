@@ -7,7 +7,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 STAMP := $(VENV)/.installed
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
-.PHONY: lab test lint unit docs notebooks browser chromium evidence bench clean
+.PHONY: lab test lint unit docs notebooks browser chromium postgresql evidence bench clean
 
 lab: $(STAMP)
 	$(BIN)/explorer lab $(LAB_OPTIONS)
@@ -28,7 +28,7 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/nbstripout --verify $(NOTEBOOKS)
 
-unit: $(STAMP)
+unit: $(STAMP) postgresql
 	$(BIN)/pytest tests --ignore tests/browser
 
 # The documentation site, into build/site; a broken link or anchor fails.
@@ -46,6 +46,12 @@ browser: $(STAMP) chromium
 chromium:
 	@if ! command -v chromium >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && apt-get install -y -qq chromium chromium-driver >/dev/null; \
+	fi
+
+# The same for the database that a test of shared studies starts by itself.
+postgresql:
+	@if [ ! -d /usr/lib/postgresql ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql >/dev/null; \
 	fi
 
 evidence: $(STAMP)

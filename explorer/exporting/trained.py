@@ -31,8 +31,13 @@ def plain_text(text: str) -> str:
 
 
 def network_of(document: PolicyDocument, graph: ModelGraph) -> ModelGraph:
-    """The network with the document's adapters; SpecError when it is for another one."""
+    """The network with the document's adapters; SpecError when it is for another one.
+
+    So it is for steps that look ahead, which an export has no second pass for.
+    """
     document.check_network(graph)
+    if document.distillation is not None:
+        raise SpecError("distillation: an export has no pass to look ahead; take a policy without")
     return adapted(graph, document.adapters)
 
 
