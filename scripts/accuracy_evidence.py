@@ -105,7 +105,9 @@ def proxies() -> str:
         (
             study.name,
             f"{(ranking := study.ranking).design_count} x {ranking.episodes}",
-            f"{100 * ranking.full_gain:+.1f} ± {100 * ranking.full_gain_error:.1f}",
+            f"{100 * ranking.full_gain:+.1f} ± {100 * ranking.full_gain_error:.1f}"
+            if ranking.full_gain == ranking.full_gain
+            else "not measured",
             f"{ranking.reliability:.2f}",
             f"{ranking.ceiling_tau:.2f}",
             ranking.reason_against or "yes",

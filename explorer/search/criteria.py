@@ -12,7 +12,7 @@ import numpy as np
 
 from explorer.accuracy.proxy import layer_captures, proxy_scores
 from explorer.accuracy.ranking import Ranking, kendall_tau, rank
-from explorer.accuracy.records import MeasuredRun, paired_gains
+from explorer.accuracy.records import LessonProtocol, MeasuredRun, paired_gains
 from explorer.accuracy.scores import ScoreTable
 from explorer.costmodel.evaluate import evaluate
 from explorer.costmodel.tables import layer_table
@@ -91,7 +91,7 @@ def study(graph: ModelGraph, runs: Sequence[MeasuredRun], table: ScoreTable | No
         ]
     )
     return Study(
-        model=f"{graph.name} at {graph.input_shape[-1]} px",
+        model=_form(graph, runs),
         task=runs[0].task if runs else "",
         measured_with=runs[0].protocol.words if runs else "not measured",
         designs=designs,
@@ -211,3 +211,10 @@ def _standard_error(gains: FloatArray) -> FloatArray:
         return np.full(len(gains), np.nan)
     error: FloatArray = gains.std(axis=1, ddof=1) / episodes**0.5
     return error
+
+
+def _form(graph: ModelGraph, runs: Sequence[MeasuredRun]) -> str:
+    """A network with its input's size; with its norm for signals, measured in several norms."""
+    if runs and isinstance(runs[0].protocol, LessonProtocol):
+        return f"{graph.name} ({graph.norm})"
+    return f"{graph.name} at {graph.input_shape[-1]} px"
