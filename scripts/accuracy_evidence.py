@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from explorer.accuracy.published import PERCENT, published_accuracy
 from explorer.accuracy.ranking import NULL_MODELS, Interval
-from explorer.accuracy.records import MeasuredRun, Protocol
+from explorer.accuracy.records import Ledger, MeasuredRun, Protocol
+from explorer.paths import data_cache
 from explorer.search.criteria import TRIED, Study, leave_one_out
 from explorer.search.sources import shipped_runs, studies
 from explorer.session import Session
@@ -144,6 +147,43 @@ def beside() -> str:
         f"{table(head, rows)}\n\nAccuracy in per cent. Published: {paper.cite}; {paper.protocol}. "
         f"Ours: fixed ways and shots, no meta-training. Compare down a column, not along a row."
     )
+
+
+def meta() -> str:
+    """The same policies on the same episodes from weights that were meta-trained before."""
+    parts = []
+    for path in sorted((data_cache() / "runs").glob("*-meta-*.jsonl")):
+        runs = Ledger(path).read().runs
+        plain = {
+            (run.design, run.seed): run
+            for graph, group in shipped_runs()
+            for run in group
+            if (graph.digest, run.task, run.protocol)
+            == (runs[0].model.digest, runs[0].task, runs[0].protocol)
+        }
+        rows = []
+        for run in runs:
+            other = plain.get((run.design, run.seed))
+            if other is None:
+                continue
+            without = np.array(other.per_episode_accuracy[: run.episodes])
+            difference = np.array(run.per_episode_accuracy) - without
+            error = difference.std(ddof=1) / len(difference) ** 0.5
+            rows.append(
+                (
+                    run.design.family,
+                    f"{PERCENT * without.mean():.1f}",
+                    f"{PERCENT * run.accuracy:.1f}",
+                    f"{PERCENT * difference.mean():+.1f} ± {PERCENT * error:.1f}",
+                )
+            )
+        title = (
+            f"`{runs[0].model.name}` on `{runs[0].task}`, {runs[0].protocol.words}, "
+            f"{runs[0].episodes} paired episodes; accuracy in per cent:"
+        )
+        head = ("policy", "without", "with meta-training", "difference (paired)")
+        parts.append(f"{title}\n\n{table(head, rows)}")
+    return "\n\n".join(parts)
 
 
 def _tau_table(judged: list[Study]) -> str:

@@ -19,6 +19,7 @@ from accuracy_evidence import (  # noqa: E402
     calibration,
     measured,
     measured_all,
+    meta,
     proxies,
     table,
 )
@@ -157,6 +158,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "biotrain": biotrain,
     "measured": measured,
     "measured-all": measured_all,
+    "meta": meta,
     "calibration": calibration,
     "proxies": proxies,
     "beside": beside,

@@ -215,14 +215,18 @@ def measured_form(name: str, digest: str) -> ModelGraph | None:
 
 
 def shipped_runs() -> list[tuple[ModelGraph, tuple[MeasuredRun, ...]]]:
-    """Groups of comparable runs in `data_cache/runs` whose network is known."""
+    """Groups of comparable runs in `data_cache/runs` whose network is known, with its weights."""
     groups = [
         group
         for path in sorted((data_cache() / "runs").glob("*.jsonl"))
         for group in comparable(Ledger(path).read())
     ]
     graphs = [measured_form(group[0].model.name, group[0].model.digest) for group in groups]
-    return [(graph, group) for graph, group in zip(graphs, groups, strict=True) if graph]
+    return [
+        (graph, group)
+        for graph, group in zip(graphs, groups, strict=True)
+        if graph and own_weights(graph) in ("", group[0].weights_digest)
+    ]
 
 
 def studies() -> list[Study]:
