@@ -71,10 +71,11 @@ def test_known_policies_run_from_nothing_to_everything(model):
 @pytest.mark.parametrize("name", catalog.names("sampler"))
 def test_sampler_is_seeded_and_stays_in_bounds(name):
     session = Session(model="digits-cnn", policy="none")
-    first = session.search(40, sampler=name, seed=3, warm=False)
-    again = session.search(40, sampler=name, seed=3, warm=False)
+    trials = 26 if name == "gp" else 40  # one more than its start: each takes seconds
+    first = session.search(trials, sampler=name, seed=3, warm=False)
+    again = session.search(trials, sampler=name, seed=3, warm=False)
     assert np.array_equal(first.table.designs.slices, again.table.designs.slices)
-    assert len(first.table) == 40 + len(session.compare())
+    assert len(first.table) == trials + len(session.compare())
     assert first.hypervolume >= session.compare().hypervolume
 
 
