@@ -139,9 +139,15 @@ def with_policy_setup(context: typer.Context, session: Session) -> Session:
         for name in SETUP_OPTIONS
         if str(context.get_parameter_source(name)).endswith("COMMANDLINE")
     }
-    if "batch" in given:
+    if "batch" in given and not _splits(brought, session.batch, given.get("norm", brought.norm)):
         given.setdefault("micro_batch", None)
     return replace(brought, **given)
+
+
+def _splits(brought: Session, batch: int, norm: str | None) -> bool:
+    """Whether a policy's own micro-batches make up another batch, by the same mathematics."""
+    own = brought.micro_batch
+    return own is not None and own < brought.batch and batch % own == 0 and norm != "bn"
 
 
 @app.command()

@@ -224,8 +224,14 @@ class Cost:
             verdict = "fits" if fit.fits else f"does not fit, {format_bytes(over)} over"
             need, usable = format_bytes(fit.needed_bytes), format_bytes(fit.usable_bytes)
             fit_lines.append((fit.level, f"{need} of {usable}: {verdict}"))
+        counted = f"peak as {self.accounting} counts it"
         return [
             *fit_lines,
+            *(
+                [(counted, format_bytes(self.memory["peak_live_bytes"]))]
+                if self.accounting != "device"
+                else []
+            ),
             ("above inference", format_bytes(self.memory["training_extra_bytes"])),
             ("trained parameters", f"{self.trained_parameters:,}"),
             ("forward", f"{format_count(self.macs['forward'])} MACs"),

@@ -118,6 +118,37 @@ def test_all_unknown_operators_are_listed_with_their_modules():
         assert part in text
 
 
+class LastState(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cells = nn.GRU(3, 4, batch_first=True)
+
+    def forward(self, values):
+        return self.cells(values)[1][0]
+
+
+class Centred(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(3, 2)
+
+    def forward(self, values):
+        return self.inner(values - values.mean(0, keepdim=True))
+
+
+@pytest.mark.parametrize(
+    ("module", "example", "words"),
+    [
+        (LastState(), (5, 3), "output 1 of gru in cells"),
+        (nn.GRU(3, 4), (5, 3), "gru in the module itself"),
+        (Centred(), (3,), "mean in the module itself"),
+    ],
+)
+def test_what_has_no_counterpart_is_named_whatever_comes_behind_it(module, example, words):
+    with pytest.raises(UnsupportedOpError, match=words):
+        trace(module, example)
+
+
 class Branches(nn.Module):
     def forward(self, values):
         return values if values.sum() > 0 else -values
@@ -130,6 +161,9 @@ class Branches(nn.Module):
         (Odd(), (), "example"),
         (Odd(), (0, 4), "example"),
         (Odd(), torch.zeros(4), "a batch of samples"),
+        (Odd(), None, "example: got"),
+        (Odd(), (torch.zeros(1, 3), torch.zeros(1, 3)), "got '2 tensors', allowed: one"),
+        (nn.ReLU(), (3,), "no layer with weights"),
     ],
 )
 def test_what_cannot_be_traced_is_said_in_one_sentence(module, example, words):

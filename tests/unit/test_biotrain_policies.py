@@ -56,6 +56,9 @@ def test_the_terminal_takes_the_setup_where_it_says_nothing_else(capsys):
     own, other = setup_of(), setup_of("--norm", "bn", "--batch", "4")
     assert (own["norm"], own["batch"], own["micro_batch"]) == ("gn", 8, 1)
     assert (other["norm"], other["batch"], other["micro_batch"]) == ("bn", 4, 4)
+    for batch in (8, 4):  # its samples still come one at a time
+        assert setup_of("--batch", str(batch))["micro_batch"] == 1
+    assert setup_of("--policy", BASELINE, "--batch", "4")["micro_batch"] == 4
 
 
 @pytest.mark.parametrize("policy", SETUPS)

@@ -16,6 +16,7 @@ from explorer.costmodel.report import MACS_COLUMNS, MEMORY_COLUMNS
 from explorer.export import load_front, pick_reason
 from explorer.search.picks import PICKS
 from explorer.session import Session
+from explorer.units import format_bytes
 
 
 @pytest.fixture
@@ -89,6 +90,14 @@ def test_cost_of_a_session_and_against_another_policy(terminal):
     assert "times as long as full; faster with probability 1.00" in words
     assert "no published measurement can test the training time of pi-zero-2w" in words
     assert "a session of 6 steps" in words
+
+
+def test_the_table_shows_the_peak_of_another_accounting(terminal):
+    arguments = ("cost", "mi-bminet", "gap9", "--accounting", "biotrain")
+    peak_bytes = json.loads(terminal(*arguments, "--json")[1])["memory"]["peak_live_bytes"]
+    words = " ".join(terminal(*arguments)[1].split())
+    assert "peak as biotrain counts it" in words
+    assert format_bytes(peak_bytes) in words
 
 
 def test_batch_splits_into_micro_batches(terminal):

@@ -76,7 +76,6 @@ def _sum(step: Step, one: Any, other: Any, value: Tensor) -> Traced | None:
 
 def _sub(step: Step, one: Any, other: Any, alpha: float = 1) -> Traced | None:
     value, number = step.value, _number(other)
-    number = _number(other)
     if isinstance(one, Traced) and number is not None:
         return _scaled(step, one, value, 1.0, -alpha * number)
     if not isinstance(other, Traced):
@@ -85,7 +84,7 @@ def _sub(step: Step, one: Any, other: Any, alpha: float = 1) -> Traced | None:
     if number is not None:
         return _scaled(step, other, value, -float(alpha), number)
     negative = _scaled(step, other, -alpha * other.value, -float(alpha), 0.0)
-    return _sum(step, one, negative, value)
+    return None if negative is None else _sum(step, one, negative, value)
 
 
 def _mul(step: Step, one: Any, other: Any) -> Traced | None:

@@ -125,8 +125,7 @@ class Step:
         """The name of a layer with a weight; a weight used twice has no counterpart."""
         if weight.path in self.walk.weighted_by:
             first = self.walk.weighted_by[weight.path]
-            op = f"a second use of {weight.path} (as in {first})"
-            self.walk.unknown.setdefault(op, set()).add(self.path)
+            self.walk.lacks(f"a second use of {weight.path} (as in {first})", self.path)
             return str(self.walk.free_name(self.path, "again"))
         self.walk.weighted_by[weight.path] = name
         self.walk.used.append((weight.path,))

@@ -99,7 +99,9 @@ def _plain(module: nn.Module) -> nn.Module:
 
 def _batch(example: Tensor | Sequence[int]) -> Tensor:
     if not isinstance(example, Tensor):
-        sizes = tuple(example)
+        sizes = tuple(example) if isinstance(example, Sequence) else (example,)
+        if any(isinstance(size, Tensor) for size in sizes):
+            raise SpecError.of("example", f"{len(sizes)} tensors", "one: a network of one input")
         if not sizes or not all(is_whole(size) and size > 0 for size in sizes):
             raise SpecError.of("example", sizes, "the sizes of one sample")
         return torch.randn(SAMPLES, *sizes)
@@ -162,7 +164,10 @@ class _Walk:
             elif node in wanted:
                 self.values[node] = self._call(node)
         last = self.values[output]
-        if not isinstance(last, Traced) or last.name != self.layers[-1].name:
+        if self.unknown:
+            return
+        ends = self.layers[-1].name if self.layers else INPUT
+        if not isinstance(last, Traced) or last.name != ends:
             raise SpecError("trace: the first output must come from the last operator")
 
     def _placeholder(
@@ -188,7 +193,10 @@ class _Walk:
         if not any(isinstance(one, Traced | Weight) for one in known):
             return node.target(*args, **kwargs)  # type: ignore[operator]
         if op == "getitem":
-            return args[0][args[1]]
+            if args[1] < len(args[0]):
+                return args[0][args[1]]
+            self.lacks(f"output {args[1]} of {_aten_name(node.args[0].target)}", _module_path(node))
+            return args[0][0]
         if all(not isinstance(one, Traced) for one in known) and op != "embedding":
             return self._of_weights(node, op, args, kwargs)
         value = node.target(*_bare(args), **_bare(kwargs))  # type: ignore[operator]
@@ -214,7 +222,7 @@ class _Walk:
 
     def _unknown(self, step: Step, known: Sequence[Any]) -> Any:
         """Remember an operator without counterpart, and go on behind it."""
-        self.unknown.setdefault(step.op, set()).add(step.path or "the module itself")
+        self.lacks(step.op, step.path)
         name = next((one.name for one in known if isinstance(one, Traced)), INPUT)
         if isinstance(step.value, Tensor):
             return Traced(name=name, value=step.value)
@@ -222,13 +230,18 @@ class _Walk:
 
     # what the handlers use
 
+    def lacks(self, op: str, path: str) -> None:
+        """Remember what has no counterpart, and the module it is in."""
+        self.unknown.setdefault(op, set()).add(path or "the module itself")
+
     def stores(self, tensor: Tensor) -> bool:
         """Whether a tensor is the module's own, or a view of one."""
         return tensor.untyped_storage().data_ptr() in self.own
 
     def free_name(self, path: str, op: str) -> str:
         """A layer name nobody has: the path of a leaf module, else one inside the module."""
-        name = path if path in self.leaves and not self.taken[path] else f"{path}.{op}".lstrip(".")
+        is_free = path and path in self.leaves and not self.taken[path]
+        name = path if is_free else f"{path}.{op}".lstrip(".")
         while self.taken[name] or name in self.inner or (name in self.leaves and name != path):
             self.taken[f"{name} again"] += 1
             name = f"{path}.{op}_{self.taken[f'{name} again'] + 1}".lstrip(".")
