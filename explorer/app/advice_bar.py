@@ -69,7 +69,7 @@ class AdviceBar:
         button = widgets.Button(
             description=change.setting,
             tooltip=f"Set {change.setting}",
-            layout=widgets.Layout(width="auto", max_width="190px"),
+            layout=widgets.Layout(width="auto", max_width="100%"),
         )
         button.on_click(lambda _: self._apply(change.setting))
         words = change.sentence.removeprefix(f"{change.setting}: ")

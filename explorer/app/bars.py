@@ -18,7 +18,7 @@ class SearchBar:
 
     def __init__(self) -> None:
         self.start = _button("Search", "Search designs with Optuna", "primary", "66px")
-        self.pause = _button("Pause", "Pause after this batch, or go on", width="68px")
+        self.pause = _button("Pause", "Pause after this batch, or go on", width="78px")
         self.stop = _button("Stop", "Stop after this batch", width="52px")
         self.trials = _number("Trials", 400, 20, _MOST_TRIALS, "100px")
         self.seed = _number("Seed", 0, 0, 2**31 - 1, "84px")

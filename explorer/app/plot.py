@@ -24,8 +24,10 @@ class Plot:
         """Draw a figure in place of what stands there."""
         drawn = json.loads(figure.to_json())
         data = {_MIME: {**drawn, "config": _CONFIG}, "text/plain": "a figure"}
+        self.box.layout.height = f"{figure.layout.height}px"  # redrawn while hidden it has none
         self.box.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},)
 
     def clear(self) -> None:
         """Show nothing."""
+        self.box.layout.height = None
         self.box.outputs = ()

@@ -39,8 +39,10 @@ STYLE = """
   flex: 0 1 auto; min-width: 0; padding: 0 9px; font-size: 12px;}
 .explorer-app .explorer-plot {width: 100%; overflow: visible; margin: 0;}
 .explorer-app .explorer-plot .jp-OutputArea-output {padding: 0; overflow: visible;}
+.explorer-app .explorer-plot :is(.jp-OutputArea, .jp-OutputArea-child, .js-plotly-plot) {
+  height: 100%;}
 .explorer-app .explorer-plot .jp-OutputArea-prompt {display: none;}
-.explorer-app .explorer-changes .explorer-row {flex-wrap: nowrap;}
+.explorer-app .explorer-changes .explorer-row {gap: 0 4px;}
 .explorer-app .explorer-changes button {flex: 0 0 auto; height: 24px; line-height: 22px;}
 @container (max-width: 640px) {
   .explorer-app :is(.explorer-body, .explorer-side) {grid-template-columns: minmax(0, 1fr);}
@@ -53,7 +55,7 @@ STYLE = """
     grid-template-columns: minmax(0, 1fr);}
 }
 .explorer-text, .explorer-text .widget-html-content {line-height: 1.4; font-size: 12px;}
-.explorer-error {color: #A33B00; font-size: 12px; font-weight: 600;}
+.explorer-error {color: #A33B00; font-size: 12px; line-height: 1.4; font-weight: 600;}
 .explorer-html {font-size: 11.5px; line-height: 17px;}
 .explorer-details {display: grid; gap: 4px 28px;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr));}
