@@ -97,9 +97,9 @@ def _plain(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module).cpu().eval()
 
 
-def _batch(example: Tensor | Sequence[int]) -> Tensor:
+def _batch(example: Any) -> Tensor:
     if not isinstance(example, Tensor):
-        sizes = tuple(example) if isinstance(example, Sequence) else (example,)
+        sizes: tuple[Any, ...] = tuple(example) if isinstance(example, Sequence) else (example,)
         if any(isinstance(size, Tensor) for size in sizes):
             raise SpecError.of("example", f"{len(sizes)} tensors", "one: a network of one input")
         if not sizes or not all(is_whole(size) and size > 0 for size in sizes):
@@ -195,7 +195,9 @@ class _Walk:
         if op == "getitem":
             if args[1] < len(args[0]):
                 return args[0][args[1]]
-            self.lacks(f"output {args[1]} of {_aten_name(node.args[0].target)}", _module_path(node))
+            source = node.args[0]
+            assert isinstance(source, fx.Node)
+            self.lacks(f"output {args[1]} of {_aten_name(source.target)}", _module_path(node))
             return args[0][0]
         if all(not isinstance(one, Traced) for one in known) and op != "embedding":
             return self._of_weights(node, op, args, kwargs)
