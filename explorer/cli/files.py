@@ -22,6 +22,7 @@ from explorer.export import (
     schema_kind,
 )
 from explorer.exporting.c_header import c_header
+from explorer.exporting.onnx_graph import onnx_graph
 from explorer.exporting.torch_script import torch_script
 from explorer.network import load_network
 from explorer.search.picks import PICKS
@@ -29,7 +30,7 @@ from explorer.session import Session
 from explorer.tiny_training import Exported, config_of, read_config
 
 TINY_TRAINING = "tiny-training"
-FORMATS = ("policy", TINY_TRAINING, "torch", "c-header")
+FORMATS = ("policy", TINY_TRAINING, "torch", "c-header", "onnx")
 
 
 @app.command()
@@ -54,7 +55,8 @@ def export(
 
     `tiny-training` is the YAML of mit-han-lab/tiny-training; channels it cannot name go to a
     JSON beside it. `torch` is a script that trains the network on its own, `c-header` the
-    policy and where each buffer lies, for firmware.
+    policy and where each buffer lies, for firmware, `onnx` the network with its weights and a
+    list of what trains (needs the onnx package).
     """
     if form not in FORMATS:
         raise SpecError.of("format", form, ", ".join(FORMATS))
@@ -69,7 +71,7 @@ def export(
             write(out.with_suffix(".channels.json"), json.dumps(exported.channels, indent=2) + "\n")
         for note in exported.notes:
             print(f"note: {note}", file=sys.stderr)
-    write(out, text)
+    write(out, _onnx(policy, model) if form == "onnx" else text)
     if as_json:
         print(policy.to_json(), end="")
     else:
@@ -110,6 +112,14 @@ def _code(document: PolicyDocument, form: str, model: str | None, device: str | 
     if not on:
         raise SpecError("device: the policy names none; give --device")
     return c_header(document, asked.graph, asked.with_device(on).profile)
+
+
+def _onnx(document: PolicyDocument, model: str | None) -> bytes:
+    from explorer.accuracy.torch_bridge import model_module
+
+    name = model or document.model.name
+    graph = Session(model=name, norm=document.setup.norm, policy="none").graph
+    return onnx_graph(document, model_module(graph))
 
 
 @app.command()

@@ -51,10 +51,10 @@ Reserve = Annotated[int, typer.Option(help="bytes of RAM the application keeps")
 FlashReserve = Annotated[int, typer.Option(help="bytes of flash the application keeps")]
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, content: str | bytes) -> None:
     """Write a document; SpecError in one sentence when that fails."""
     try:
-        path.write_text(text, "utf-8")
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise SpecError(f"{path}: cannot be written: {error.strerror}") from None
 
