@@ -348,3 +348,13 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path, monkeypatch):
     DIGITS.search(5, study="locked", warm=False)
     Path("locked.journal.lock").touch()
     assert DIGITS.search(10, study="locked", warm=False).trial_count == 10
+
+
+def test_a_design_measured_on_other_data_is_measured_again(tmp_path):
+    ledger = tmp_path / "runs.jsonl"
+    first = DIGITS.search(1, measuring=quick(ledger))
+    (run,) = Ledger(ledger).read()
+    ledger.unlink()
+    Ledger(ledger).append(run.model_copy(update={"data_digest": "0" * 12, "accuracy": 0.987}))
+    assert DIGITS.search(1, measuring=quick(ledger)).table.score == first.table.score
+    assert len(Ledger(ledger).read()) == 2
