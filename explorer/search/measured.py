@@ -84,12 +84,15 @@ class MeasuredProblem(Problem):
         measuring: Measuring,
         cancelled: Callable[[], bool] | None = None,
     ) -> "MeasuredProblem":
-        """The same question with accuracy, from 0 to 1, for the score."""
+        """The same question with accuracy, from 0 to 1, for the score, limits on it too."""
         accuracy = anchored(ACCURACY, "1", "max", np.array([0.0, 1.0]))
         objectives = [accuracy if one.name in SCORES else one for one in problem.objectives]
+        limits = tuple(
+            replace(one, name=ACCURACY) if one.name in SCORES else one for one in problem.limits
+        )
         same = {field.name: getattr(problem, field.name) for field in fields(Problem)}
         return cls(
-            **same | {"objectives": tuple(objectives)},
+            **same | {"objectives": tuple(objectives), "limits": limits},
             task=task,
             measuring=measuring,
             cancelled=cancelled,
