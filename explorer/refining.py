@@ -191,6 +191,7 @@ class _Plan:
     tuning_episodes: int
     seed: int
     protocol: AnyProtocol
+    data_digest: str
     ledger: Ledger
 
     @classmethod
@@ -204,14 +205,15 @@ class _Plan:
         check_writable(path)
         runs = known_runs(graph, task)
         like = runs[0] if runs else None
-        usual = like.protocol if like else task_protocol(task_for(task, graph.input_shape))
+        data = task_for(task, graph.input_shape)
+        usual = like.protocol if like else task_protocol(data)
         seed = like.seed if like else 0
         protocol = how.protocol or usual
         chosen = seed if how.seed is None else how.seed
         episodes = how.episodes or (like.episodes if like else EPISODES)
         module = model_module(graph)
         scale = (graph.digest, state_digest(module), task, protocol, chosen)
-        kept = (*measured_runs(graph, task), *Ledger(path).read())
+        kept = (*measured_runs(graph, task), *Ledger(path).read().of_data(data.digest))
         is_usual = like is None or (like.weights_digest, like.protocol) == scale[1:4:2]
         return cls(
             session=session,
@@ -229,6 +231,7 @@ class _Plan:
             or max((run.tuning.episodes for run in runs), default=TUNING_EPISODES),
             seed=chosen,
             protocol=protocol,
+            data_digest=data.digest,
             ledger=Ledger(path),
         )
 
@@ -244,7 +247,7 @@ class _Plan:
         from explorer.accuracy.finetune import measure
 
         graph, task = self.session.graph, self.session.task_name
-        known = {run.key: run for run in self.ledger.read()}
+        known = {run.key: run for run in self.ledger.read().of_data(self.data_digest)}
         runs = []
         for number, choice in enumerate(choices):
             policy = designs.policy(choice.row)

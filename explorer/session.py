@@ -214,6 +214,8 @@ class Session(Question):
         if measuring is None:
             known = concatenate([asked.compare(), asked._greedy()]) if warm else asked.compare()
         else:
+            if not asked.predicts:
+                raise SpecError("measuring: got a proxy, or the gene norm; allowed: neither")
             cancelled = None if control is None else lambda: control.is_stopped
             problem = MeasuredProblem.on(problem, asked.task_name, measuring, cancelled)
             known, question = problem.screen(asked._batch([])), question | measuring.question

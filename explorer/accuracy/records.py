@@ -325,6 +325,10 @@ class LedgerContent:
         """Keys of every run, to skip what is measured already."""
         return frozenset(run.key for run in self.runs)
 
+    def of_data(self, digest: str) -> tuple[MeasuredRun, ...]:
+        """Runs on that very data, and rows from before its digest was kept."""
+        return tuple(run for run in self.runs if run.data_digest in ("", digest))
+
     def to_frame(self) -> "pd.DataFrame":
         """One row a run; accuracies are shares, times seconds; nan is no such figure."""
         import pandas as pd

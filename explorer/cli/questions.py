@@ -362,10 +362,11 @@ def search(
         console.print(f"{len(front.table)} candidates written to {out}")
 
 
-def _optimum(session: Session, progress: Progress, control: SearchControl) -> ExactFront:
-    """The exact front, with a bar."""
+def _optimum(session: Session, progress: Progress, control: SearchControl) -> ExactFront | None:
+    """The exact front, with a bar; None when stopped, as a share of less would be too high."""
     bar = progress.add_task("optimum", total=None)
-    return session.exact_front(
+    found = session.exact_front(
         on_optimum=lambda done, total, *_: progress.update(bar, completed=done, total=total),
         control=control,
     )
+    return None if control.is_stopped else found

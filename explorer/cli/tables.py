@@ -46,7 +46,8 @@ def print_front(front: ParetoFront) -> None:
     print_table(table, f"front of {len(table)}", front.table.designs.setup_columns())
     if not table.feasible.any():
         least = format_bytes(float(table.peak_live_bytes.min()))
-        console.print(f"nothing fits: the closest needs {least} of RAM", style="red")
+        limits = "".join(f", {limit.sentence}" for limit in front.limits)
+        console.print(f"nothing fits{limits}: the closest needs {least} of RAM", style="red")
     if front.refinement is not None:
         print_refinement(front, front.refinement)
     for note in front.notes:

@@ -31,6 +31,7 @@ from explorer.search.problem import Problem
 from explorer.search.quantities import ACCURACY, SCORES
 
 if TYPE_CHECKING:
+    from explorer.accuracy.tasks import Task
     from explorer.accuracy.torch_bridge import GraphModule
 
 
@@ -83,12 +84,15 @@ class MeasuredProblem(Problem):
         measuring: Measuring,
         cancelled: Callable[[], bool] | None = None,
     ) -> "MeasuredProblem":
-        """The same question with accuracy, from 0 to 1, for the score."""
+        """The same question with accuracy, from 0 to 1, for the score, limits on it too."""
         accuracy = anchored(ACCURACY, "1", "max", np.array([0.0, 1.0]))
         objectives = [accuracy if one.name in SCORES else one for one in problem.objectives]
+        limits = tuple(
+            replace(one, name=ACCURACY) if one.name in SCORES else one for one in problem.limits
+        )
         same = {field.name: getattr(problem, field.name) for field in fields(Problem)}
         return cls(
-            **same | {"objectives": tuple(objectives)},
+            **same | {"objectives": tuple(objectives), "limits": limits},
             task=task,
             measuring=measuring,
             cancelled=cancelled,
@@ -156,7 +160,8 @@ class MeasuredProblem(Problem):
         return replace(table, worth=worth, violations=self._violations(table.costs, worth))
 
     def _ledger_runs(self) -> dict[RunKey, MeasuredRun]:
-        return {run.key: run for run in Ledger(self.measuring.ledger).read()}
+        found = Ledger(self.measuring.ledger).read().of_data(self._data.digest)
+        return {run.key: run for run in found}
 
     def _key(self, policy: UpdatePolicy) -> RunKey:
         from explorer.accuracy.course import measured_design
@@ -174,12 +179,15 @@ class MeasuredProblem(Problem):
     @cached_property
     def _protocol(self) -> AnyProtocol:
         from explorer.accuracy.course import task_protocol
+
+        return self.measuring.protocol or task_protocol(self._data)
+
+    @cached_property
+    def _data(self) -> "Task":
         from explorer.accuracy.tasks import task_for
         from explorer.accuracy.torch_bridge import unseen_task
 
-        if self.measuring.protocol is not None:
-            return self.measuring.protocol
-        return task_protocol(unseen_task(task_for(self.task, self.graph.input_shape), self._module))
+        return unseen_task(task_for(self.task, self.graph.input_shape), self._module)
 
     @cached_property
     def _module(self) -> "GraphModule":

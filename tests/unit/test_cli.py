@@ -500,3 +500,21 @@ def test_an_impossible_protocol_is_one_sentence(terminal, options, words):
     assert code == 2
     for word in words:
         assert word in sentence(err)
+
+
+def test_what_fits_no_limit_says_which(capsys):
+    assert run(["search", "digits-cnn", "gap9", "--trials", "5", "--limit", "energy=1nJ"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "nothing fits, step_energy_j at most 1.00 nJ: the closest needs" in text
+
+
+def test_a_stopped_optimum_is_no_optimum(capsys, monkeypatch):
+    real = Session.exact_front
+
+    def stopped(self, *, on_optimum, control):
+        control.stop()
+        return real(self, on_optimum=on_optimum, control=control)
+
+    monkeypatch.setattr(Session, "exact_front", stopped)
+    assert run(["search", "digits-cnn", "gap9", "--trials", "5", "--exact"]) == 0
+    assert "optimum" not in capsys.readouterr().out

@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -348,3 +349,28 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path, monkeypatch):
     DIGITS.search(5, study="locked", warm=False)
     Path("locked.journal.lock").touch()
     assert DIGITS.search(10, study="locked", warm=False).trial_count == 10
+
+
+def test_a_design_measured_on_other_data_is_measured_again(tmp_path):
+    ledger = tmp_path / "runs.jsonl"
+    first = DIGITS.search(1, measuring=quick(ledger))
+    (run,) = Ledger(ledger).read()
+    ledger.unlink()
+    Ledger(ledger).append(run.model_copy(update={"data_digest": "0" * 12, "accuracy": 0.987}))
+    assert DIGITS.search(1, measuring=quick(ledger)).table.score == first.table.score
+    assert len(Ledger(ledger).read()) == 2
+
+
+def test_a_limit_on_the_score_of_a_measured_search_is_one_on_accuracy(tmp_path):
+    measuring = quick(tmp_path / "runs.jsonl")
+    found = replace(DIGITS, limits=("score=60%",)).search(3, measuring=measuring)
+    assert [(limit.name, limit.value) for limit in found.limits] == [("accuracy", 0.6)]
+    assert (found.table.feasible == (found.table.score >= 0.6)).all()
+
+
+@pytest.mark.parametrize(
+    "asked", [{"objectives": ("proxy", "memory")}, {"limits": ("proxy=1",)}, {"genes": ("norm",)}]
+)
+def test_a_measured_search_takes_no_proxy_and_no_other_norm(tmp_path, asked):
+    with pytest.raises(SpecError, match="a proxy, or the gene norm"):
+        replace(DIGITS, **asked).search(1, measuring=quick(tmp_path / "runs.jsonl"))

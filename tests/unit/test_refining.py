@@ -211,3 +211,14 @@ def test_ctrl_c_while_measuring_keeps_the_screened_front(tmp_path, capsys, monke
     document = json.loads(capsys.readouterr().out)
     assert "cancelled after 3 of 9" in document["notes"][-1]
     assert document["refinement"] is None
+
+
+def test_runs_on_other_data_are_not_those_of_this_data(front, how):
+    first = refine(DIGITS, front, 1, how)
+    (run,) = Ledger(how.ledger).read()
+    other = run.model_copy(update={"data_digest": "0" * 12, "accuracy": 0.987})
+    how.ledger.unlink()
+    Ledger(how.ledger).append(other)
+    again = refine(DIGITS, front, 1, how)
+    assert again.refinement.choices == first.refinement.choices
+    assert len(Ledger(how.ledger).read()) == 2
