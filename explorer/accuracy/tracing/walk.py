@@ -99,7 +99,8 @@ def _plain(module: nn.Module) -> nn.Module:
 
 def _batch(example: Tensor | Sequence[int]) -> Tensor:
     if not isinstance(example, Tensor):
-        sizes = tuple(example) if isinstance(example, Sequence) else (example,)
+        given: Any = example
+        sizes = tuple(given) if isinstance(given, Sequence) else (given,)
         if any(isinstance(size, Tensor) for size in sizes):
             raise SpecError.of("example", f"{len(sizes)} tensors", "one: a network of one input")
         if not sizes or not all(is_whole(size) and size > 0 for size in sizes):
@@ -195,7 +196,8 @@ class _Walk:
         if op == "getitem":
             if args[1] < len(args[0]):
                 return args[0][args[1]]
-            self.lacks(f"output {args[1]} of {_aten_name(node.args[0].target)}", _module_path(node))
+            made: Any = node.args[0]
+            self.lacks(f"output {args[1]} of {_aten_name(made.target)}", _module_path(node))
             return args[0][0]
         if all(not isinstance(one, Traced) for one in known) and op != "embedding":
             return self._of_weights(node, op, args, kwargs)
@@ -203,8 +205,8 @@ class _Walk:
         step = Step(self, op, _module_path(node), value, len(self.batch))
         turned = any(isinstance(one, Traced) and one.batch_axis for one in known)
         handler = HANDLERS.get(op) if not turned or op in ANY_BATCH_AXIS else None
-        made = None if handler is None else handler(step, *args, **kwargs)
-        return self._unknown(step, known) if made is None else made
+        found = None if handler is None else handler(step, *args, **kwargs)
+        return self._unknown(step, known) if found is None else found
 
     def _of_weights(self, node: fx.Node, op: str, args: Any, kwargs: Any) -> Any:
         """A view or a choice of the entries of one weight is still that weight."""
