@@ -12,12 +12,12 @@ def freed(network, document):
     """Freeze a network but for what a document trains; a mask stops the rest of a weight."""
     parts, trained = dict(network.requires_grad_(False).named_modules()), []
     for row in document["layers"]:
-        layer, norm = parts[row["name"]], parts.get(f"{row['name']}_norm")
+        layer, norm = parts.get(row["name"]), parts.get(f"{row['name']}_norm")
         whole = row["slices"] in (0, row["slice_count"]) or row["channels"] == "first"
         listed = list(range(row["slices"])) if whole else row["channels"]
-        is_plain = type(layer).__name__ in ("Conv1d", "Conv2d", "Linear")
+        is_plain = isinstance(layer, torch.nn.Conv1d | torch.nn.Conv2d | torch.nn.Linear)
         if isinstance(listed, str) or not is_plain or document["adapters"]:
-            sys.exit(f"{row['name']}: only listed channels of Conv and Linear train, no adapters")
+            sys.exit(f"{row['name']}: only listed channels of a Conv or Linear train, no adapters")
         weight, groups = layer.weight, getattr(layer, "groups", 1)
         chosen = torch.zeros(row["slice_count"]).index_fill(0, torch.tensor(listed).long(), 1)
         if row["channel_axis"] == "in":  # an input channel belongs to one group

@@ -6,8 +6,6 @@ import numpy as np
 
 from explorer.units import FloatArray, IntArray
 
-METRICS = ("accuracy", "macro_f1", "macro_auroc")
-
 
 def scores(logits: FloatArray, labels: IntArray) -> dict[str, float | None]:
     """Accuracy, macro F1 and macro AUROC (each class against the rest), as shares.

@@ -375,8 +375,7 @@ class Ledger:
         try:
             line = json.dumps(run.model_dump(mode="json"), ensure_ascii=False).encode() + b"\n"
             size = os.fstat(descriptor).st_size
-            if size and self._last_byte(descriptor, size) != b"\n":
-                line = b"\n" + line
+            line = b"\n" * (size > 0 and self._last_byte(descriptor, size) != b"\n") + line
             if os.write(descriptor, line) != len(line):
                 raise SpecError(f"{self.path}: the run was written only in part; is the disk full")
             os.fsync(descriptor)
@@ -388,9 +387,7 @@ class Ledger:
         if not self.path.is_file():
             return LedgerContent((), 0)
         runs, corrupt = [], 0
-        for line in self.path.read_bytes().splitlines():
-            if not line.strip():
-                continue
+        for line in filter(bytes.strip, self.path.read_bytes().splitlines()):
             try:
                 runs.append(MeasuredRun.model_validate_json(line))
             except ValidationError:

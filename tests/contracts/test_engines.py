@@ -127,3 +127,10 @@ def test_a_broken_entry_names_the_field(monkeypatch):
     with pytest.raises(SpecError, match=r"aifes: layers: got 'some'"):
         load_engine("aifes")
     load_engine.cache_clear()
+
+
+@pytest.mark.parametrize("model", ["mi-bminet", "epidenet"])
+def test_deeploy_runs_what_biotrain_ran_on_it(model):
+    session = Session(model=model, device="gap9").with_policy("biotrain-edge")
+    reasons = {one.engine: one.reason for one in session.engines()}
+    assert reasons["deeploy"] == ""

@@ -18,11 +18,11 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SCRIPT, NETWORK = EXAMPLES / "train_from_json.py", EXAMPLES / "digits_network.py"
 
 
-def ran(document, tmp_path):
+def ran(document, tmp_path, network=NETWORK):
     """The finished process and the file it was to write."""
     policy, out = tmp_path / "policy.json", tmp_path / "out.pt"
     policy.write_text(json.dumps(document), "utf-8")
-    command = [sys.executable, "-I", str(SCRIPT), str(policy), str(NETWORK), str(out)]
+    command = [sys.executable, "-I", str(SCRIPT), str(policy), str(network), str(out)]
     return subprocess.run(command, capture_output=True, text=True, check=False), out
 
 
@@ -92,6 +92,23 @@ def test_what_it_cannot_train_is_refused_in_one_sentence(change, tmp_path):
     assert done.stderr.startswith("feature_mix: only listed channels")
     assert len(done.stderr.splitlines()) == 1
     assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["feature_mix", "other"])
+def test_a_layer_is_found_by_its_name_and_may_be_of_a_subclass(name, tmp_path):
+    document = document_of("free:feature_mix=0.25")
+    document["layers"] = [row for row in document["layers"] if row["name"] == "feature_mix"]
+    document["layers"][0].update(update_bias=False, update_norm=False)
+    count = document["layers"][0]["slice_count"]
+    network = tmp_path / "network.py"
+    network.write_text(
+        "import torch\nclass Own(torch.nn.Conv2d):\n    pass\n"
+        "network, batch = torch.nn.Sequential(), torch.ones(2, 3, 4, 4)\n"
+        f"network.add_module({name!r}, Own(3, {count}, 1))\n"
+    )
+    done, out = ran(document, tmp_path, network)
+    assert out.exists() == (name == "feature_mix"), done.stderr
+    assert out.exists() or done.stderr.startswith("feature_mix: only listed channels")
 
 
 def test_it_is_short_and_imports_nothing_of_ours():

@@ -205,8 +205,8 @@ class _Walk:
         step = Step(self, op, _module_path(node), value, len(self.batch))
         turned = any(isinstance(one, Traced) and one.batch_axis for one in known)
         handler = HANDLERS.get(op) if not turned or op in ANY_BATCH_AXIS else None
-        made = None if handler is None else handler(step, *args, **kwargs)
-        return self._unknown(step, known) if made is None else made
+        found = None if handler is None else handler(step, *args, **kwargs)
+        return self._unknown(step, known) if found is None else found
 
     def _of_weights(self, node: fx.Node, op: str, args: Any, kwargs: Any) -> Any:
         """A view or a choice of the entries of one weight is still that weight."""
