@@ -86,6 +86,11 @@ def error_html(sentence: str) -> str:
     return f'<div class="explorer-error" role="alert">{escape(sentence)}</div>' if sentence else ""
 
 
+def note_html(sentence: str) -> str:
+    """One sentence that is no error, or nothing."""
+    return f'<div class="explorer-text" role="status">{escape(sentence)}</div>' if sentence else ""
+
+
 def _fit_bar(cost: Cost, fit: Fit) -> str:
     """A bar as long as the larger of need and limit, with a mark at the limit."""
     longest = max(fit.needed_bytes, fit.usable_bytes, 1.0)

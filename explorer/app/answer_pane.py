@@ -58,7 +58,7 @@ def misfit_html(view: View) -> str:
         return ""
     cost = nearest.session.candidate_cost(nearest.table, nearest.row)
     over = "; ".join(fit_line(fit) for fit in cost.fits if not fit.fits)
-    return error_html(f"no known policy fits; nearest is {nearest.label}: {over}")
+    return error_html(f"no known policy fits; nearest is the policy {nearest.label}: {over}")
 
 
 def same_items(one: tuple[object, ...], other: tuple[object, ...]) -> bool:

@@ -69,7 +69,9 @@ def run_words(run: Run, optimum_share: float | None = None) -> str:
     """
     if run.phase is Phase.IDLE:
         return "idle: known policies only"
-    words = [f"<b>{run.phase}</b> {run.done}/{run.total}"]
+    is_cut = run.phase is Phase.DONE and run.done < run.total
+    phase = "stopped" if is_cut else run.phase
+    words = [f"<b>{phase}</b> {run.done}/{run.total}"]
     if run.done:
         words += [] if optimum_share else [f"{run.trials_per_s:.0f} trials/s"]
         words += [f"front {run.front_count}", f"hypervolume {run.hypervolume:.3g}"]

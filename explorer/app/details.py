@@ -24,7 +24,7 @@ def details_html(cost: Cost) -> str:
     """What trains, and where the memory of a step goes."""
     return (
         '<div class="explorer-html explorer-details">'
-        f"<div>{_layers(layers_data(cost.layers))}</div>"
+        f"<div>{_layers(layers_data(cost.layers), cost.trained_parameters)}</div>"
         f"<div>{_memory(memory_data(cost.memory))}</div>"
         "</div>"
     )
@@ -42,7 +42,7 @@ def _memory(data: MemoryData) -> str:
     return f"<h4>{title}</h4><table>{rows}</table>"
 
 
-def _layers(data: LayersData) -> str:
+def _layers(data: LayersData, parameter_count: float) -> str:
     groups = _groups(data.trained_ratio > 0)
     macs = np.array([data.total_macs[rows].sum() for rows in groups])
     saved = np.array([data.saved_bytes[rows].sum() for rows in groups])
@@ -54,8 +54,9 @@ def _layers(data: LayersData) -> str:
         for name, word in data.mac_words.items()
     )
     return (
-        f"<h4>What trains: {trained} of {len(data.names)} layers "
-        f'({data.kind.word})</h4><div class="keys">{key}</div>'
+        f"<h4>What trains: {trained} of {len(data.names)} layers' weights; with biases and norms "
+        f"{format_count(parameter_count)} parameters ({data.kind.word})</h4>"
+        f'<div class="keys">{key}</div>'
         f'<div class="scroll"><table><tr>{_HEADS}</tr>{rows}</table></div>'
     )
 

@@ -7,6 +7,7 @@ settings have no answer.
 
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import PurePath
 
 from explorer import catalog
 from explorer.app.controls import Controls
@@ -18,8 +19,8 @@ from explorer.question import is_file
 from explorer.session import ALWAYS_APPLICABLE, Session
 
 
-def look(origin: Session, controls: Controls, view: View) -> tuple[View, str]:
-    """The view of the controls' session, and a note when a policy had to be replaced."""
+def look(origin: Session, controls: Controls, view: View) -> tuple[View, str, str]:
+    """The view of the controls' session, why a policy was replaced, what setup one brought."""
     old = view.session
     controls.adapt_device(controls.read().device)
     settings = controls.read()
@@ -28,7 +29,7 @@ def look(origin: Session, controls: Controls, view: View) -> tuple[View, str]:
     known = view.known if is_same else bare.compare()
     families = families_of(bare)
     controls.adapt_policies(families, settings.policy, known.labels)
-    spec, note = controls.read().policy_spec, ""
+    spec, note, brought = controls.read().policy_spec, "", ""
     try:
         session = _with_policy(bare, spec, old.policy)
     except ExplorerError as error:
@@ -42,6 +43,7 @@ def look(origin: Session, controls: Controls, view: View) -> tuple[View, str]:
         is_same = same_space(session, old)
         known = view.known if is_same else session.compare()
         controls.show_setup(session)
+        brought = _brought_words(bare, session)
     stays = is_same or view.selected_id.startswith("known:")
     stays &= session.policy == old.policy
     changed = replace(
@@ -52,7 +54,7 @@ def look(origin: Session, controls: Controls, view: View) -> tuple[View, str]:
         chosen=session.chosen(),
         known=known,
     )
-    return changed, note
+    return changed, note, brought
 
 
 def put(origin: Session, controls: Controls, settings: Settings) -> None:
@@ -83,6 +85,21 @@ def families_of(session: Session) -> list[FamilyInfo]:
         summary = f"the policy in {session.policy}"
         known.append(FamilyInfo(name=session.policy, summary=summary, options={}, reason=""))
     return known
+
+
+def _brought_words(bare: Session, session: Session) -> str:
+    """`biotrain-edge brings batch=8, norm=bn along; ...`."""
+    names = ("batch", "micro_batch", "norm", "optimizer", "update_timing")
+    values = {name: (getattr(bare, name), getattr(session, name)) for name in names}
+    changes = [
+        f"{name}={'default' if new is None else new}"
+        for name, (old, new) in values.items()
+        if old != new
+    ]
+    return (
+        f"{PurePath(_family(session.policy)).name} brings {', '.join(changes)} along, which stays "
+        "for other policies and networks; Undo takes it back"
+    )
 
 
 def _with_policy(bare: Session, spec: str, before: str) -> Session:

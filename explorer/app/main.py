@@ -16,7 +16,7 @@ import ipywidgets as widgets
 
 from explorer.app import state
 from explorer.app.advice_bar import AdviceBar
-from explorer.app.answer import error_html
+from explorer.app.answer import error_html, note_html
 from explorer.app.answer_pane import AnswerPane, misfit_html, same_items
 from explorer.app.bars import MeasureBar, PointBar, SearchBar, close_tree
 from explorer.app.controls import Controls
@@ -354,12 +354,12 @@ class App:
             return
         self._are_settings_new = False
         try:
-            self.view, note = look(self.origin, self.controls, self.view)
+            self.view, note, brought = look(self.origin, self.controls, self.view)
         except ExplorerError as error:
-            self.message.value = error_html(str(error))
+            self.message.value = error_html(f"{error}; what is shown is the question before")
             return
         self.past.note(self.controls.read())
-        self.message.value = error_html(note) + misfit_html(self.view)
+        self.message.value = error_html(note) + note_html(brought) + misfit_html(self.view)
         if self._is_search_old():
             self.stop()
 

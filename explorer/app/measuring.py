@@ -1,5 +1,6 @@
 """Measuring from the app: designs really fine-tuned in a thread, kept in the user's ledger."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -34,7 +35,7 @@ class Measured:
 
     @property
     def words(self) -> str:
-        """`last-layer: 75.1 % ± 3.1 % on digits (measured, 5 episodes, 5-way 5-shot, ...)`."""
+        """`digits-cnn, last-layer: 75.1 % ± 3.1 % on digits (measured, 5 episodes, ...)`."""
         run = self.run
         error = "" if run.standard_error is None else f" ± {run.standard_error:.1%}"
         return (
@@ -51,6 +52,7 @@ class Measuring:
         self._wake = wake
         self._worker: Worker[Tuned | Measured] | None = None
         self._lines: list[str] = []
+        self._began: tuple[str, float] = "", 0.0
         self.is_active = False
 
     def start(self, designs: Sequence[Selection], episodes: int) -> None:
@@ -58,7 +60,7 @@ class Measuring:
         check_whole("episodes", episodes, 1)
         if self.is_active:
             return
-        self.is_active, self._lines = True, []
+        self.is_active, self._lines, self._began = True, [], ("", 0.0)
         self._worker = Worker(
             lambda report, control: measure_each(designs, episodes, report, control),
             self._wake,
@@ -86,7 +88,8 @@ class Measuring:
         for report in reports:
             match report:
                 case Tuned(title=title, done=done, total=total):
-                    self._show(f"measuring {title}: {done}/{total} fine-tunings")
+                    left = self._left_words(title, done, total)
+                    self._show(f"measuring {title}: {done}/{total} fine-tunings{left}")
                 case Measured():
                     is_news = True
                     self._lines.append(report.words)
@@ -97,6 +100,16 @@ class Measuring:
                     self._show(*([str(error)] if is_cancelled else []))
                     failure = None if is_cancelled else error
         return is_news, failure
+
+    def _left_words(self, title: str, done: int, total: int) -> str:
+        """At the pace since the first fine-tuning of this design."""
+        now_s = time.monotonic()
+        if self._began[0] != title:
+            self._began = title, now_s
+        if done < 2:
+            return ""
+        left_s = (now_s - self._began[1]) / (done - 1) * (total - done)
+        return f", about {left_s:.0f} s left"
 
     def _show(self, *more: str) -> None:
         self._bar.show([*self._lines, *more], is_active=self.is_active)
@@ -137,4 +150,5 @@ def measure_each(
             cancelled=lambda: control.is_stopped,
         )
         ledger.append(run)
-        report(Measured(title=design.label, run=run))
+        what = design.label.removeprefix("your choice: ")
+        report(Measured(title=f"{session.model}, {what}", run=run))

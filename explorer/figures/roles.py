@@ -37,17 +37,20 @@ ROLES = (
 )
 HOVERED = frozenset({"front", "known", "choice", "selected"})
 OUTLINED = frozenset({"front", "known", "choice"})
+_PLAIN_HOVER = "{}: click for its numbers<extra></extra>"  # one text for all, so none is sent
 
 
 def data_trace(role: Role) -> go.Scatter:
     """An empty trace of a role, to be filled by an update."""
     mode = "markers" if role.size else "lines"
+    is_plain = bool(role.size) and role.name not in HOVERED
     return go.Scatter(
         name=role.legend,
         mode=f"{mode}+text" if role.is_text else mode,
         legendgroup=role.name,
         showlegend=False,
-        hoverinfo="text" if role.name in HOVERED else "skip" if not role.size else "none",
+        hoverinfo="text" if role.name in HOVERED else "skip" if not role.size else None,
+        hovertemplate=_PLAIN_HOVER.format(role.legend) if is_plain else None,
         opacity=role.opacity,
         marker=_marker(role) if role.size else None,
         line=_line(role) if not role.size else None,

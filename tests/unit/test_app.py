@@ -684,7 +684,7 @@ def test_a_policy_from_a_file_can_be_shown(tmp_path: Path) -> None:
         assert app.controls.policy.value == str(path)
         app.controls.batch.value = 2
         await app.wait(30)
-        assert app.message.value == ""
+        assert "policy.json brings batch=1, micro_batch=1 along" in app.message.value
         assert app.view.session.policy == str(path)
 
     driven(steps, Session(policy=str(path)))
