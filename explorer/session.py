@@ -71,7 +71,8 @@ GREEDY_MACS = (0.05, 0.5, 0.8)  # beside those known as policies
 class Session(Question):
     """A question and its answers; the fields are those of Question.
 
-    The policy `default` becomes a published scheme where there is one.
+    The policy `default` becomes a published scheme where there is one. A policy given here is
+    priced under the setup given here; `with_policy` brings a published setup along.
     """
 
     def __post_init__(self) -> None:
