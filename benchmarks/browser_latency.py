@@ -100,9 +100,9 @@ def streaming(page: Page, trials: int) -> dict[str, float]:
     )
     start = time.perf_counter()
     lab.press(page, "Stop")
-    page.wait_for_selector(".explorer-text:has-text('done')", timeout=20_000)
+    page.wait_for_selector(".explorer-text:has-text('stopped')", timeout=20_000)
     lab.settle(page, 300)
-    words = page.locator(".explorer-text", has_text="done").first.inner_text()
+    words = page.locator(".explorer-text", has_text="stopped").first.inner_text()
     return {
         "first_batch_s": first_batch_s,
         "repaints_per_s": paints / STREAM_S,
