@@ -110,10 +110,8 @@ class NetworkPane:
         self._plot.show(network.draw(self._data, name if is_known else "macs"))
 
 
-class MemoryPane:
-    """The arena: address against the steps of a training step."""
-
-    title = "Memory map"
+class _SelectionPlot:
+    """One figure of the selection."""
 
     def __init__(self) -> None:
         self._plot = Plot()
@@ -122,6 +120,12 @@ class MemoryPane:
     def key(self, shown: Shown) -> tuple[object, ...]:
         """The selection."""
         return shown.key
+
+
+class MemoryPane(_SelectionPlot):
+    """The arena: address against the steps of a training step."""
+
+    title = "Memory map"
 
     def show(self, shown: Shown) -> None:
         """Every buffer, the live bytes and the peak."""
@@ -134,18 +138,10 @@ class MemoryPane:
         self._plot.show(arena.draw(data))
 
 
-class SpendingPane:
+class SpendingPane(_SelectionPlot):
     """Where the time and the energy of a step go."""
 
     title = "Time and energy"
-
-    def __init__(self) -> None:
-        self._plot = Plot()
-        self.box = self._plot.box
-
-    def key(self, shown: Shown) -> tuple[object, ...]:
-        """The selection."""
-        return shown.key
 
     def show(self, shown: Shown) -> None:
         """The dearest operators first."""

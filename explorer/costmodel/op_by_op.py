@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from explorer.costmodel.eager import STATISTICS_KEPT
 from explorer.costmodel.forms import FORMS
 from explorer.costmodel.ops import RULES
 from explorer.costmodel.tables import LayerTable, layer_table
@@ -20,7 +21,6 @@ from explorer.design import DesignBatch
 from explorer.graph import INPUT, NORM_OPS, WEIGHTED_OPS, ModelGraph
 from explorer.units import BITS_PER_BYTE, BoolArray, FloatArray, IntArray
 
-STATISTICS_KEPT = 2  # mean and reciprocal deviation
 READS_INPUT = ("groupnorm", "batchnorm", "window_max")
 READS_OUTPUT = ("relu", "relu6")
 
