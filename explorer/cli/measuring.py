@@ -37,7 +37,7 @@ from explorer.graph import ModelGraph
 from explorer.paths import check_writable
 from explorer.search.loop import LARGEST_SEED
 from explorer.search.measurer import Measurer
-from explorer.search.sources import score_path
+from explorer.search.sources import beside_shipped, calibration_beside, score_path
 from explorer.session import Session
 from explorer.units import format_seconds
 
@@ -215,14 +215,31 @@ def measure(
 
 
 @app.command()
-def calibrate(model: Model, task: TaskArgument, as_json: AsJson = False) -> None:
-    """How well accuracy can be predicted from the ledger, beside what must be beaten."""
-    session = Session(model=model, task=task, policy="none")
-    evidence = session.evidence
-    if evidence is None:
+def calibrate(
+    model: Model,
+    task: TaskArgument,
+    ledger: Annotated[
+        list[Path] | None, typer.Option(help="count these runs beside the shipped ones; repeatable")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """How well accuracy can be predicted from ledgers, beside what must be beaten.
+
+    The rest of the program predicts from the shipped ledgers alone.
+    """
+    graph = Session(model=model, task=task, policy="none").graph
+    if missing := [str(path) for path in ledger or () if not path.is_file()]:
+        raise SpecError(f"ledger: no file {missing[0]}")
+    ledgers = [Ledger(path) for path in ledger or ()]
+    for sentence in (why for one in ledgers for why in beside_shipped(graph, task, one).left_out):
+        note(sentence)
+    try:
+        evidence = calibration_beside(graph, task, ledgers).evidence
+    except CalibrationError as error:
         raise CalibrationError(
-            f"{session.graph.name} on {task}: too few measured runs; add some with measure --ledger"
-        )
+            f"{graph.name} on {task}: {error}; measure --ledger adds some, and --ledger here "
+            "counts them"
+        ) from None
     row = asdict(evidence) | {"reason_against": evidence.reason_against}
     show([row] if as_json else [{"": k, "value": v} for k, v in row.items()], as_json)
 

@@ -29,6 +29,7 @@ from explorer.cli.shared import (
     Update,
     app,
     console,
+    note,
     out_option,
     print_rows,
     stopping,
@@ -43,6 +44,7 @@ from explorer.search.exact import ExactFront, exact_share
 from explorer.search.named import StudyPlace, exists
 from explorer.search.openings import GENES
 from explorer.search.quantities import DEFAULT_OBJECTIVES, MEMORY_OBJECTIVES, WORDS
+from explorer.search.sources import left_out
 from explorer.session import Session
 from explorer.units import format_seconds
 
@@ -230,6 +232,8 @@ def compare(
         flash_reserve_bytes=flash_reserve,
     )
     table = session.problem.place(session.compare())
+    for sentence in left_out(session.graph, session.task_name):
+        note(sentence)
     if as_json:
         rows = json.loads(table.to_frame().to_json(orient="records"))
         for row, spec in zip(rows, table.labels, strict=True):
@@ -323,6 +327,8 @@ def search(
         limits=tuple(limit or ()),
         genes=tuple(word.strip() for word in genes.split(",") if word.strip()),
     )
+    for sentence in left_out(session.graph, session.task_name):
+        note(sentence)
     control = SearchControl()
     with (
         stopping(control.stop),
