@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from explorer.accuracy.calibrate import Calibration
-from explorer.accuracy.ranking import kendall_tau
+from explorer.accuracy.ranking import FEWEST_PAIRED, kendall_tau
 from explorer.accuracy.records import (
-    FEWEST_PAIRED,
     AnyProtocol,
     Ledger,
     MeasuredRun,
@@ -210,6 +209,7 @@ class _Plan:
                 run
                 for run in kept
                 if (run.model.digest, run.weights_digest, run.task, run.protocol, run.seed) == scale
+                and run.suits(graph)
             ),
         )
 
