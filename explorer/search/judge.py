@@ -38,7 +38,8 @@ class Judge:
     Without a score table the null model stands in: backward MACs, which ranked about as
     well as any criterion in our pilot. A calibration, when there is one, leads, and what
     was `measured` (accuracy and standard error by design) leads over that; that was of the
-    network in its `norm`, and says nothing of others. None is for designs of one norm.
+    network in its `norm`, and says nothing of others. None is for designs of one norm. A setup
+    without a norm means `own_norm`, `norm` if absent.
     """
 
     table: ScoreTable | None
@@ -46,6 +47,7 @@ class Judge:
     measured: Mapping[DesignKey, tuple[float, float]] = field(default_factory=dict)
     criterion: str = "gradient"
     norm: str | None = None
+    own_norm: str | None = None
 
     @property
     def name(self) -> str:
@@ -60,7 +62,8 @@ class Judge:
         unknown = (np.nan, np.nan)
         found = np.array([self.measured.get(key, unknown) for key in design_keys(designs)])
         if self.norm is not None:
-            own = [setup.norm in (None, self.norm) for setup in designs.row_setups]
+            usual = self.own_norm or self.norm
+            own = [(setup.norm or usual) == self.norm for setup in designs.row_setups]
             found = np.where(np.array(own)[:, None], found.reshape(-1, 2), np.nan)
         accuracy, error = found.reshape(len(designs), 2).T
         known = np.isfinite(accuracy) & (self.calibration is not None)
