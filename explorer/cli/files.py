@@ -9,7 +9,16 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from explorer.cli.shared import WRONG_USE_EXIT, AsJson, app, console, show, write
+from explorer.cli.shared import (
+    WRONG_USE_EXIT,
+    AsJson,
+    app,
+    check_apart,
+    console,
+    note,
+    out_option,
+    show,
+)
 from explorer.device import DeviceProfile, read_text
 from explorer.document import PolicyDocument, load_policy, parse_document
 from explorer.errors import ExplorerError, SpecError, UnknownNameError
@@ -25,6 +34,7 @@ from explorer.exporting.c_header import c_header
 from explorer.exporting.onnx_graph import onnx_graph
 from explorer.exporting.torch_script import torch_script
 from explorer.network import load_network
+from explorer.paths import write_whole
 from explorer.search.picks import PICKS
 from explorer.session import Session
 from explorer.tiny_training import Exported, config_of, read_config
@@ -38,7 +48,7 @@ def export(
     source: Annotated[
         Path, typer.Argument(metavar="FRONT", help="a front of `search --out`, or a policy")
     ],
-    out: Annotated[Path, typer.Option(help="write it here")],
+    out: Annotated[Path, out_option()],
     which: Annotated[
         str, typer.Option("--pick", help=f"{', '.join(PICKS)}, or an index in candidates")
     ] = "knee",
@@ -60,6 +70,9 @@ def export(
     """
     if form not in FORMATS:
         raise SpecError.of("format", form, ", ".join(FORMATS))
+    beside = out.with_suffix(".channels.json")
+    for written in (out, beside):
+        check_apart(written, source, model, device)
     policy = _policy_in(source, which, model)
     text = policy.to_json()
     if form in ("torch", "c-header"):
@@ -68,10 +81,10 @@ def export(
         exported = _tiny_training(policy, model)
         text = exported.config.to_yaml()
         if exported.channels:
-            write(out.with_suffix(".channels.json"), json.dumps(exported.channels, indent=2) + "\n")
-        for note in exported.notes:
-            print(f"note: {note}", file=sys.stderr)
-    write(out, _onnx(policy, model) if form == "onnx" else text)
+            write_whole(beside, json.dumps(exported.channels, indent=2) + "\n")
+        for loss in exported.notes:
+            note(loss)
+    write_whole(out, _onnx(policy, model) if form == "onnx" else text)
     if as_json:
         print(policy.to_json(), end="")
     else:
