@@ -238,7 +238,10 @@ def test_a_page_that_loads_again_gets_what_is_shown_now() -> None:
     async def steps(app: App) -> None:
         app.controls.device.value = "stm32f746"
         await app.wait(30)
+        sent_to_page: list[Any] = []
+        app.figure.comm.send = lambda *words, **more: sent_to_page.append((words, more))
         state_now = app.figure.get_state()
+        assert sent_to_page == []  # a page takes the first message as the answer it waits for
         shown = np.asarray(app.figure.data[KNOWN].x)
         packed = state_now["_widget_data"][KNOWN]["x"]
         sent = np.frombuffer(base64.b64decode(packed["bdata"]), dtype=packed["dtype"])
