@@ -108,10 +108,12 @@ STYLE = """
   :is(.bglayer, .legend, .cartesianlayer) .bg {fill: transparent !important;}
   text {fill: var(--ink) !important; text-shadow: none !important;}
   .gridlayer path {stroke: var(--grid) !important;}
-  :is(.xlines-above, .ylines-above, .xtick, .ytick, .ticks) {stroke: var(--line) !important;}
+  path:is(.xlines-above, .ylines-above, .xtick, .ytick, .ticks) {
+    stroke: var(--line) !important;}
   :is(.xaxislayer-above, .yaxislayer-above) path {stroke: var(--line) !important;}
   :is(.point, .legendpoints path)[style*="stroke: rgb(0, 0, 0)"] {stroke: white !important;}
-  .legendpoints path[style*="stroke: rgb(51, 51, 51)"] {stroke: var(--ink) !important;}
+  :is(.legendpoints path, .js-line)[style*="stroke: rgb(51, 51, 51)"] {
+    stroke: var(--ink) !important;}
   :is(.point, .legendpoints path)[style*="fill: rgb(51, 51, 51)"] {fill: var(--ink) !important;}
   .point[style*="stroke: rgb(255, 255, 255)"] {stroke: var(--paper) !important;}
   .hovertext path {fill: #2B2B2B !important;}
