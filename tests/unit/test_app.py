@@ -897,12 +897,16 @@ def test_an_app_made_outside_a_loop_works_once_it_is_awaited() -> None:
     app.close()
 
 
-def test_the_app_shows_itself() -> None:
-    app = App(SESSION)
-    bundle = app._repr_mimebundle_()
-    assert "application/vnd.jupyter.widget-view+json" in json.dumps(bundle)
-    static = bundle["text/html"]  # where no kernel runs
-    assert "plotly-graph-div" in static
+def test_the_app_shows_itself_and_what_stays_without_a_kernel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app, shown = App(SESSION), []
+    monkeypatch.setattr("IPython.display.display", lambda data, **how: shown.append(data))
+    app._ipython_display_()
+    live, stays = shown
+    assert live["application/vnd.jupyter.widget-view+json"]["model_id"] == app.box.model_id
+    static = stays["text/html"]
+    assert "Plotly.newPlot" in static
     assert "fits" in static
     assert "What trains" in static
     assert "mcunet-5fps on gap9" in repr(app)
