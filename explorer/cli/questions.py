@@ -218,8 +218,8 @@ def compare(
         title = ", ".join(filter(None, (f"{model} on {device}", session.task_name)))
         print_table(table, title, setup_fields=())
         for spec in table.labels:
-            if note := replace(session, policy=spec).setup_note:
-                console.print(f"{spec}: {note}")
+            if brought := replace(session, policy=spec).setup_note:
+                console.print(f"{spec}: {brought}")
             for warning in session.warnings(spec):
                 console.print(f"{spec}: {warning}", style="yellow")
 
