@@ -50,9 +50,7 @@ class Batch:
             losses.append(loss.detach())
         return torch.stack(losses).sum()
 
-    def mixed(
-        self, logits: Tensor, part: slice, soft: Tensor | None, soft_ratio: float
-    ) -> Tensor:
+    def mixed(self, logits: Tensor, part: slice, soft: Tensor | None, soft_ratio: float) -> Tensor:
         """The loss of a part, with its share of the soft labels where there are some."""
         hard = self.loss(logits, part)
         if soft is None:
