@@ -1,5 +1,6 @@
 """Files: export, validate; and the notebook."""
 
+import importlib.util
 import json
 import os
 import sys
@@ -36,6 +37,8 @@ from explorer.session import Session
 from explorer.tiny_training import Exported, config_of
 
 TINY_TRAINING = "tiny-training"
+CHECKOUT = Path(__file__).resolve().parents[2]
+PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 FORMATS = ("policy", TINY_TRAINING, "torch", "c-header", "onnx")
 
 
@@ -128,12 +131,25 @@ def _onnx(document: PolicyDocument, model: str | None) -> bytes:
     return onnx_graph(document, model_module(graph))
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(context_settings=PASSED_ON)
 def lab(context: typer.Context) -> NoReturn:
     """JupyterLab on the explorer notebook, on loopback with its token; takes its options."""
-    notebook = Path(__file__).resolve().parents[2] / "notebooks" / "01_explorer.ipynb"
-    if not notebook.is_file():
-        raise SpecError(f"{notebook.name}: not here; run explorer lab from a checkout")
     as_root = ["--allow-root"] if getattr(os, "geteuid", lambda: 1)() == 0 else []
-    command = [sys.executable, "-m", "jupyterlab", str(notebook), "--ip=127.0.0.1", *as_root]
-    os.execv(sys.executable, [*command, *context.args])
+    _serve("jupyterlab", "--ip=127.0.0.1", *as_root, *context.args)
+
+
+@app.command(context_settings=PASSED_ON)
+def page(context: typer.Context) -> NoReturn:
+    """The explorer as a page of its own, without code: Voila on the notebook; takes its options."""
+    if importlib.util.find_spec("voila") is None:
+        raise SpecError("voila: not installed; pip install 'ondevice-explorer[page]' brings it")
+    os.chdir(CHECKOUT)  # where Voila finds its settings
+    _serve("voila", "--Voila.ip=127.0.0.1", *context.args)
+
+
+def _serve(module: str, *options: str) -> NoReturn:
+    """Become a server of the notebook."""
+    notebook = CHECKOUT / "notebooks" / "01_explorer.ipynb"
+    if not notebook.is_file():
+        raise SpecError(f"{notebook.name}: not here; run this from a checkout")
+    os.execv(sys.executable, [sys.executable, "-m", module, str(notebook), *options])

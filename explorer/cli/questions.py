@@ -36,6 +36,7 @@ from explorer.cli.shared import (
 )
 from explorer.cli.tables import print_front, print_table, refined
 from explorer.costmodel.adaptation import SAMPLES
+from explorer.costmodel.detail import setup_dict
 from explorer.errors import SpecError, check_whole
 from explorer.paths import write_whole
 from explorer.refining import Measure
@@ -49,29 +50,19 @@ from explorer.session import Session
 from explorer.units import format_seconds
 
 MISFIT_EXIT = 3
-SETUP_OPTIONS = (
-    "batch",
-    "micro_batch",
-    "norm",
-    "optimizer",
-    "update_timing",
-    "recompute",
-    "precision",
-)
 
 
 @app.command()
 def cost(
-    context: typer.Context,
     model: Model,
     device: Device,
     policy: Policy = "full",
-    batch: Batch = 1,
+    batch: Batch = None,
     micro_batch: MicroBatch = None,
     norm: Norm = None,
-    optimizer: Optimizer = "sgd",
-    update_timing: Update = "fused",
-    recompute: Recompute = "none",
+    optimizer: Optimizer = None,
+    update_timing: Update = None,
+    recompute: Recompute = None,
     precision: Precision = None,
     accounting: Accounting = "device",
     task: Task = None,
@@ -107,7 +98,6 @@ def cost(
         samples=samples,
         battery=battery,
     )
-    session = with_policy_setup(context, session)
     answer = session.cost()
     compared = None if against is None else session.against(session.with_policy(against))
     if as_json:
@@ -129,43 +119,25 @@ def cost(
                 f"faster with probability {compared.p_faster:.2f}, "
                 f"less energy with {compared.p_less_energy:.2f}"
             )
+        if session.setup_note:
+            console.print(session.setup_note)
         for warning in answer.warnings:
             console.print(warning, style="yellow")
     if fail_if_misfit and not answer.fits_all:
         raise typer.Exit(MISFIT_EXIT)
 
 
-def with_policy_setup(context: typer.Context, session: Session) -> Session:
-    """The setup a policy brings along, where the command line does not say otherwise."""
-    brought = session.with_policy(session.policy)
-    given = {
-        name: getattr(session, name)
-        for name in SETUP_OPTIONS
-        if str(context.get_parameter_source(name)).endswith("COMMANDLINE")
-    }
-    if "batch" in given and not _splits(brought, session.batch, given.get("norm", brought.norm)):
-        given.setdefault("micro_batch", None)
-    return replace(brought, **given)
-
-
-def _splits(brought: Session, batch: int, norm: str | None) -> bool:
-    """Whether a policy's own micro-batches make up another batch, by the same mathematics."""
-    own = brought.micro_batch
-    return own is not None and own < brought.batch and batch % own == 0 and norm != "bn"
-
-
 @app.command()
 def advise(
-    context: typer.Context,
     model: Model,
     device: Device,
     policy: Policy = "full",
-    batch: Batch = 1,
+    batch: Batch = None,
     micro_batch: MicroBatch = None,
     norm: Norm = None,
-    optimizer: Optimizer = "sgd",
-    update_timing: Update = "fused",
-    recompute: Recompute = "none",
+    optimizer: Optimizer = None,
+    update_timing: Update = None,
+    recompute: Recompute = None,
     precision: Precision = None,
     reserve: Reserve = 0,
     flash_reserve: FlashReserve = 0,
@@ -186,7 +158,6 @@ def advise(
         reserve_bytes=reserve,
         flash_reserve_bytes=flash_reserve,
     )
-    session = with_policy_setup(context, session)
     advice = session.advise()
     if as_json:
         print(json.dumps(advice.to_dict(), indent=2))
@@ -204,18 +175,18 @@ def compare(
     model: Model,
     device: Device,
     task: Task = None,
-    batch: Batch = 1,
+    batch: Batch = None,
     micro_batch: MicroBatch = None,
     norm: Norm = None,
-    optimizer: Optimizer = "sgd",
-    update_timing: Update = "fused",
-    recompute: Recompute = "none",
+    optimizer: Optimizer = None,
+    update_timing: Update = None,
+    recompute: Recompute = None,
     precision: Precision = None,
     reserve: Reserve = 0,
     flash_reserve: FlashReserve = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Every known policy that applies, one row each."""
+    """Every known policy that applies, one row each, under the setup it is published with."""
     session = Session(
         model=model,
         device=device,
@@ -236,13 +207,19 @@ def compare(
         note(sentence)
     if as_json:
         rows = json.loads(table.to_frame().to_json(orient="records"))
-        for row, spec in zip(rows, table.labels, strict=True):
+        setups = table.designs.row_setups
+        for row, spec, setup in zip(rows, table.labels, setups, strict=True):
             row["score_name"] = table.score_name
+            row["setup"] = setup_dict(session.problem.network(setup), setup)
+            row["setup_note"] = replace(session, policy=spec).setup_note
             row["warnings"] = session.warnings(spec)
         print(json.dumps(rows, indent=2))
     else:
-        print_table(table, ", ".join(filter(None, (f"{model} on {device}", session.task_name))))
+        title = ", ".join(filter(None, (f"{model} on {device}", session.task_name)))
+        print_table(table, title, setup_fields=())
         for spec in table.labels:
+            if brought := replace(session, policy=spec).setup_note:
+                console.print(f"{spec}: {brought}")
             for warning in session.warnings(spec):
                 console.print(f"{spec}: {warning}", style="yellow")
 
@@ -281,12 +258,12 @@ def search(
     ] = 0,
     episodes: Annotated[int | None, typer.Option(help="of each of these; as in the ledger")] = None,
     ledger: Annotated[Path | None, out_option("keep these runs here; else your own")] = None,
-    batch: Batch = 1,
+    batch: Batch = None,
     micro_batch: MicroBatch = None,
     norm: Norm = None,
-    optimizer: Optimizer = "sgd",
-    update_timing: Update = "fused",
-    recompute: Recompute = "none",
+    optimizer: Optimizer = None,
+    update_timing: Update = None,
+    recompute: Recompute = None,
     precision: Precision = None,
     reserve: Reserve = 0,
     flash_reserve: FlashReserve = 0,

@@ -56,12 +56,18 @@ Task = Annotated[
 Policy = Annotated[
     str, typer.Option(help="NAME[:key=value,...], a policy JSON, or a tiny-training YAML")
 ]
-Batch = Annotated[int, typer.Option(help="samples of one weight update")]
-MicroBatch = Annotated[int | None, typer.Option(help="samples in memory at once")]
-Norm = Annotated[str | None, typer.Option(help="bn, gn, frozen-bn or none")]
-Optimizer = Annotated[str, typer.Option(help="sgd, sgd-momentum or adam")]
-Update = Annotated[str, typer.Option("--update", help="fused (each gradient at once) or deferred")]
-Recompute = Annotated[str, typer.Option(help="none, or blocks: run them again in backward")]
+# what is not given is as a policy is published, else as usual
+Batch = Annotated[int | None, typer.Option(help="samples of one weight update; usually 1")]
+MicroBatch = Annotated[int | None, typer.Option(help="samples in memory at once; usually all")]
+Norm = Annotated[str | None, typer.Option(help="bn, gn, frozen-bn or none; usually the model's")]
+Optimizer = Annotated[str | None, typer.Option(help="sgd, sgd-momentum or adam; usually sgd")]
+Update = Annotated[
+    str | None,
+    typer.Option("--update", help="fused (each gradient at once) or deferred; usually fused"),
+]
+Recompute = Annotated[
+    str | None, typer.Option(help="none, or blocks: run them again in backward; usually none")
+]
 Precision = Annotated[str | None, typer.Option(help="fp32, fp16 or int8; the device's default")]
 Accounting = Annotated[str, typer.Option(help=", ".join(ACCOUNTINGS))]
 Cell = Annotated[
