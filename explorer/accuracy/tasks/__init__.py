@@ -1,5 +1,8 @@
 """Entries: one task a file, `SUMMARY` and `load() -> Task`; and a user's own data by path.
 
+`INPUT_SHAPE` says what a task can be made for without its data: channels, height and width of
+images, None where any; channels and samples of signals.
+
 A task of images is labelled images and the classes its episodes are drawn from; an entry
 whose `load` takes a `side` makes images of any size, others have their own. Images stay
 whole numbers until an episode asks for them, so a data set costs little memory. A task of
@@ -19,7 +22,7 @@ from explorer.accuracy.tasks._own_signals import check_signals, is_signals, load
 from explorer.accuracy.tasks._signals import SignalTask
 from explorer.errors import SpecError
 
-__all__ = ["SignalTask", "Task", "TaskData", "check_task", "load_task", "task_for"]
+__all__ = ["SignalTask", "Task", "TaskData", "check_task", "load_task", "suits", "task_for"]
 
 Images = NDArray[np.float32]
 MAX_WAYS = 5
@@ -117,6 +120,20 @@ def task_for(name: str, input_shape: tuple[int, ...]) -> Task:
     if task.input_shape != input_shape:
         raise SpecError.of(f"input of task {name}", task.input_shape, f"{input_shape}")
     return task
+
+
+def suits(name: str, input_shape: tuple[int, ...]) -> bool:
+    """Whether a network of that input can read a task; nothing is said against a path."""
+    if catalog.task_path(name) is not None:
+        return True
+    wanted = getattr(catalog.load("task", name), "INPUT_SHAPE", None)
+    if wanted is None:
+        return True
+    if len(wanted) == 2:
+        return tuple(side for side in input_shape if side > 1) == tuple(wanted)
+    if len(input_shape) != 3 or input_shape[1] != input_shape[2]:
+        return False
+    return all(want in (None, side) for want, side in zip(wanted, input_shape, strict=True))
 
 
 def check_task(name: str) -> None:
