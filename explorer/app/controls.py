@@ -25,7 +25,7 @@ from explorer.design import OPTIMIZERS, RECOMPUTES, UPDATE_TIMINGS
 from explorer.family import FamilyInfo, Option
 from explorer.graph import NORMS
 from explorer.network import is_network_path
-from explorer.question import is_file
+from explorer.question import USUAL, is_file
 from explorer.search.quantities import MEMORY_OBJECTIVES
 from explorer.search.sources import model_options, model_task
 from explorer.session import Session
@@ -33,7 +33,6 @@ from explorer.units import KIB
 
 _MOST_SAMPLES = 128
 _MOST_RESERVE_KIB = 1 << 22
-_USUAL = "nobody chose it, so it is the policy's or the network's published one, or else as usual"
 WORDS = {
     "model": "the network that is trained; its figures are counted from the layers of its paper",
     "device": "the board; Evidence names the source of each of its numbers",
@@ -83,6 +82,11 @@ class Controls:
         self.policy = _dropdown("policy", "Update policy", ["none"])
         self.more = widgets.ToggleButton(tooltip="Settings that are rarely changed")
         self.more.add_class("explorer-more")
+        self.forget = fields.button(
+            "As published", "Choose nothing of the setup: policy and network say it, or it is usual"
+        )
+        self.forget.add_class("explorer-more")
+        self.forget.on_click(lambda _: self._forget())
         self.own_button = widgets.ToggleButton(
             description="Own board, network",
             tooltip="Duplicate the device and change its numbers, or take a network from a file",
@@ -141,7 +145,8 @@ class Controls:
 
     def read(self) -> Settings:
         """What a person chose; options left at their default are not named."""
-        own = {name: getattr(self, name).value for name in ("device", *SETUP) if name in self._own}
+        chosen = self._own | ({"batch"} if "micro_batch" in self._own else set())  # it is part of
+        own = {name: getattr(self, name).value for name in ("device", *SETUP) if name in chosen}
         given = [f"{name}={one.value}" for name, one in self._model_fields.items() if one.value]
         return Settings(
             model=f"{self.model.value}:{','.join(given)}" if given else self.model.value,
@@ -297,14 +302,19 @@ class Controls:
             if not (field.value or name.isupper())
         }
         shown = (field for name, field in self._option_fields.items() if name not in rare)
-        self.grid.children = (*self._fields, *shown, self.more, self.own_button, self.past)
-        self.rare_grid.children = (*self._rare_fields, *rare.values())
+        self.grid.children = (*self._fields, *shown, self.more, self.past)
+        buttons = (self.forget, self.own_button)
+        self.rare_grid.children = (*self._rare_fields, *rare.values(), *buttons)
         self._show_rare()
 
     def _show_rare(self) -> None:
         """Open or close the second grid; the button counts what is set in it."""
-        rare = {"update_timing", "recompute", "norm"} & self._own
-        options = self.rare_grid.children[len(self._rare_fields) :]
+        rare = [
+            name
+            for name in ("update_timing", "recompute", "norm")
+            if name in self._own and getattr(self, name).value != USUAL.get(name)
+        ]
+        options = self.rare_grid.children[len(self._rare_fields) : -2]
         written = (*self._model_fields.values(), *options, self.reserve)
         count = len(rare) + sum(bool(field.value) for field in written)
         count += self.memory_objective.value != Session.memory_objective
@@ -312,7 +322,8 @@ class Controls:
         self.more.description = f"{words} ({count} set)" if count else f"{words} settings"
         for part in (self.rare_grid, self.words):
             part.layout.display = "" if self.more.value else "none"
-        self.own_parts.box.layout.display = "" if self.own_button.value else "none"
+        is_open = self.more.value and self.own_button.value
+        self.own_parts.box.layout.display = "" if is_open else "none"
 
     def _chosen(self, name: str, change: Any) -> None:
         if self._writing:
@@ -321,9 +332,11 @@ class Controls:
             self._own.add(name)
         else:
             self._own.discard(name)
-        if name == "micro_batch" and change["new"]:
-            self._own.add("batch")  # that it is a part of
         self._changed(change)
+
+    def _forget(self) -> None:
+        self._own -= set(SETUP)
+        self._changed(None)
 
     def _model_chosen(self, change: Any) -> None:
         if not self._writing:

@@ -23,7 +23,7 @@ STYLE = """
   margin: 0; padding: 0 4px; font-size: 12px;}
 .explorer-app .explorer-brought > .widget-label {color: var(--jp-ui-font-color1);
   font-style: italic;}
-.explorer-app .explorer-brought > .widget-label::after {content: " (published)";}
+.explorer-app .explorer-brought > .widget-label::after {content: " *";}
 .explorer-app .explorer-own {display: grid; gap: 4px 28px; padding: 6px 0; overflow: visible;
   grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); align-items: start;}
 .explorer-app .explorer-own > .explorer-column {gap: 4px; overflow: visible; min-width: 0;

@@ -63,7 +63,7 @@ class Selection:
     @property
     def setup(self) -> TrainingSetup:
         """The setup it trains under."""
-        return self.table.designs.setup
+        return self.table.designs.row_setups[self.row]
 
     @property
     def worth_words(self) -> str:
@@ -74,9 +74,10 @@ class Selection:
         if self.table.worth.is_accuracy or not np.isfinite(measured):
             return words
         error = float(self.table.worth.measured_error[self.row])
+        spread = f" ± {error:.1%}" if np.isfinite(error) else ""  # one run has none
         return (
             f"{words}; accuracy on {self.session.task_name} "
-            f"{measured:.1%} ± {error:.1%} (measured, trained in {MEASURED_PRECISION})"
+            f"{measured:.1%}{spread} (measured, trained in {MEASURED_PRECISION})"
         )
 
 

@@ -99,7 +99,12 @@ def test_a_micro_batch_is_chosen_with_the_batch_that_it_is_of() -> None:
         full = await turned(app, controls.policy, "full")
         assert (full.batch, full.micro_batch) == (8, 4)
         assert (await turned(app, controls.micro_batch, 0)).micro_batch is None
-        assert controls.micro_batch.value == 8
+        assert (controls.batch.value, controls.micro_batch.value) == (1, 1)
+        await turned(app, controls.batch, 2)
+        await turned(app, controls.optimizer, "adam")
+        controls.forget.click()
+        await app.wait(30)
+        assert app.view.session.own_setup == {}
 
     driven(steps, Session(model="digits-cnn", policy="full"))
 
@@ -365,6 +370,7 @@ def test_tab_goes_from_the_question_to_the_answer() -> None:
             controls.policy,
             controls.more,
             controls.undo,
+            controls.own_button,
             controls.own_parts.copy,
             app.search_bar.start,
             app.point_bar.points,
