@@ -19,6 +19,7 @@ from explorer.layer import (
     RECURRENT_GATES,
     SOURCES,
     STATE_SPACES,
+    VIEWS,
     WEIGHTED_OPS,
     WHOLE_OPS,
     LayerSpec,
@@ -123,6 +124,12 @@ class ModelGraph:
     def shape(self, tensor: str) -> tuple[int, ...]:
         """Shape of one sample of a tensor, named by its producer."""
         return self.input_shape if tensor == INPUT else self[tensor].out_shape
+
+    def parameter_of(self, tensor: str) -> str:
+        """The parameter that a tensor is or is a view of; else no name."""
+        while tensor != INPUT and self[tensor].op in VIEWS:
+            (tensor,) = self.producers(self[tensor])
+        return tensor if tensor != INPUT and self[tensor].op == "parameter" else ""
 
     def in_channels(self, layer: LayerSpec) -> int:
         """Channels (or features) of the first input of a layer."""

@@ -258,6 +258,7 @@ OPERATORS: dict[str, Maker] = {
         graph.in_channels(layer), layer.channels, bias=layer.has_bias
     ),
     "embedding": lambda _, layer: nn.Embedding(layer.whole(0), layer.out_shape[-1]),
+    "lookup": lambda *_: Apply(lambda indices, table: functional.embedding(indices, table[0])),
     "parameter": lambda _, layer: Parameter(layer.out_shape),
     "constant": lambda _, layer: Constant(layer.out_shape),
     **dict.fromkeys(STATE_SPACES, s4d_of),

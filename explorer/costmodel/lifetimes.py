@@ -106,7 +106,9 @@ def life_table(graph: ModelGraph, setup: TrainingSetup, workspace: str = "none")
             np.array(sorted(feature.saved)) for feature in unit.features if feature.saved
         ),
         need_columns=np.array([at for at, feature in enumerate(unit.features) if feature.trigger]),
-        saved_columns=np.array([at for at, feature in enumerate(unit.features) if feature.saved]),
+        saved_columns=np.array(
+            [at for at, feature in enumerate(unit.features) if feature.saved], np.int64
+        ),
         again_columns=np.array([unit.features.index(need) for need, _ in again], np.int64),
         again_ops=again_ops,
         live_bytes=live,

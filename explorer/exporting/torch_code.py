@@ -166,6 +166,7 @@ CALLERS: dict[str, Caller] = {
     "groupnorm": _groupnorm_call,
     "layernorm": _layernorm_call,
     **dict.fromkeys(("gru", "lstm"), lambda layer, inputs: f"{_own(layer)}.cells({inputs[0]})[0]"),
+    "lookup": lambda _, inputs: f"F.embedding({inputs[0]}, {inputs[1]}[0])",
     "parameter": lambda layer, _: f"{_own(layer)}.weight[None]",
     "constant": lambda layer, _: f"{_own(layer)}.values[None]",
     "relu": _plain("F.relu"),

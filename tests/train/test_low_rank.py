@@ -300,6 +300,13 @@ def test_a_copy_of_an_adapted_module_has_adapters_of_its_own(traced):
         attach(module, other)
 
 
+@pytest.mark.parametrize("layer", ["0", "0.out_proj"])
+def test_a_layer_that_is_never_called_is_refused(layer):
+    module = nn.Sequential(nn.MultiheadAttention(4, 2))
+    with pytest.raises(SpecError, match="MultiheadAttention|NonDynamically"):
+        attach(module, LowRank(layer=layer, rank=1, alpha=1.0))
+
+
 @pytest.mark.parametrize(
     ("layer", "fits"),
     [
