@@ -192,6 +192,16 @@ class ModelGraph:
         return next(norm for norm, op in NORM_OP_OF.items() if op == most_common)
 
     @cached_property
+    def index_count(self) -> int:
+        """Rows that an input of indices chooses from; 0 where the input is numbers."""
+        for layer in self.layers:
+            if layer.op == "embedding" and self.producers(layer) == (INPUT,):
+                return layer.whole(0)
+            if layer.op == "lookup" and layer.inputs[0] == INPUT:
+                return self.shape(layer.inputs[1])[0]
+        return 0
+
+    @cached_property
     def parameter_count(self) -> int:
         """Weights, biases and norm scales and offsets."""
         total = 0
