@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from explorer.accuracy.episodes import MEASURED_STREAM, Outcome, run_between
+from explorer.accuracy.look_ahead import Batch
 from explorer.accuracy.metrics import scores
 from explorer.accuracy.records import LESSON_SCORED, LessonProtocol
 from explorer.accuracy.tasks import SignalTask
@@ -120,6 +121,25 @@ class LessonPrefix:
             loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
         return torch.stack(losses).sum()
+
+    def batch(self, step: int) -> Batch:
+        """One step's signals for a step that looks ahead; soft labels are not weighted."""
+        lesson = self.lesson
+        chosen = lesson.batches[step]
+        labels = lesson.labels[chosen]
+        whole, classes = lesson.class_weights[labels].sum(), len(lesson.class_weights)
+
+        def soft_loss(logits: Tensor, soft: Tensor, _: slice) -> Tensor:
+            total = functional.cross_entropy(logits[:, :classes], soft, reduction="sum")
+            return total / len(labels)
+
+        return Batch(
+            inputs=lesson.signals[chosen],
+            micro_batch=lesson.micro_batch,
+            loss=lambda logits, part: lesson.loss(logits, labels[part]) / whole,
+            soft_loss=soft_loss,
+            answer=lambda logits: logits[:, :classes].softmax(1),
+        )
 
     def test(self, module: GraphModule) -> Outcome:
         """How the held-out signals of both domains are classified.

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from explorer.accuracy.episodes import TEMPERATURE, Episode, prototype_logits, sample_episode
+from explorer.accuracy.pretraining import Pretraining
 from explorer.accuracy.progress import Cancelled, CancelledError, Progress, Ticker
-from explorer.accuracy.records import Pretraining
 from explorer.accuracy.tasks import SHOTS, TaskData
 from explorer.accuracy.torch_bridge import (
     GraphModule,

@@ -17,7 +17,6 @@ import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from explorer.design import Design, LayerAxes, UpdatePolicy
-from explorer.device import first_problem
 from explorer.document import (
     Adapters,
     DistillationRecord,
@@ -30,6 +29,7 @@ from explorer.document import (
 )
 from explorer.errors import SpecError
 from explorer.graph import ModelGraph
+from explorer.phases import OWN, POSITIONS, Phase
 from explorer.units import FloatArray
 
 if TYPE_CHECKING:
@@ -77,6 +77,11 @@ class Protocol(Document):
     sampler: Literal["fixed", "varying"] = "fixed"
 
     @property
+    def phases(self) -> tuple[Phase, ...]:
+        """None: every step is the design's."""
+        return ()
+
+    @property
     def support_count(self) -> int:
         """Support images of an episode; the most when they vary."""
         count = self.ways * self.shots
@@ -92,17 +97,36 @@ class Protocol(Document):
 class LessonProtocol(Document):
     """How runs on a task of signals are made: `steps` weight updates, each repeat on one split.
 
-    An episode is then one repeat. The design's setup says the batch and the optimizer.
+    An episode is then one repeat. The design's setup says the batch and the optimizer. In
+    `full_steps` of the steps everything trains; `position` says where the design's own stand.
     """
 
     kind: Literal["lessons"] = "lessons"
     steps: int = Field(default=60, ge=1)
     schedule: Literal["cosine", "constant"] = "cosine"
+    full_steps: int = Field(default=0, ge=0)
+    position: Literal["begin", "rear", "sandwich"] = "rear"
+
+    @model_validator(mode="after")
+    def _some_steps_of_the_design(self) -> "LessonProtocol":
+        if self.full_steps >= self.steps:
+            raise ValueError(f"full_steps: got {self.full_steps}, allowed: below {self.steps}")
+        return self
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """Steps of full training and of the design's own policy, `own`; none without the former."""
+        if not self.full_steps:
+            return ()
+        made = POSITIONS[self.position](self.full_steps, self.steps - self.full_steps, OWN)
+        return made.phases
 
     @property
     def words(self) -> str:
         """`60 steps on three quarters of the target, tested on the rest`."""
-        return f"{self.steps} steps on three quarters of the target, tested on the rest"
+        parts = [f"{phase.epoch_count} {phase.policy}" for phase in self.phases]
+        how = f" ({', '.join(parts)})" if parts else ""
+        return f"{self.steps} steps{how} on three quarters of the target, tested on the rest"
 
     @property
     def support_count(self) -> int:
@@ -244,39 +268,6 @@ class AccuracyCurve(Document):
         """Its standard error [S]; nan with a single episode."""
         columns = np.array(self.per_episode_accuracy).T
         return np.array([standard_error(column) for column in columns], dtype=float)
-
-
-class Pretraining(Document):
-    """How weights were meta-trained, kept inside their file.
-
-    The prototype head of `ways`-way `shots`-shot episodes of the trained classes, from the
-    weights of `start_digest`. Held-out classes were never seen, so only they are measured.
-    `temperature` is what the head ended with; measuring has one of its own for all.
-    """
-
-    model: Named
-    start_digest: str
-    task: str
-    data_digest: str
-    trained_classes: tuple[str, ...]
-    held_out_classes: tuple[str, ...]
-    episodes: int = Field(ge=1)
-    ways: int = Field(ge=2)
-    shots: int = Field(ge=1)
-    query_count: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
-    seed: int = Field(ge=0)
-    learn_temperature: bool
-    temperature: float
-    versions: dict[str, str]
-
-    @classmethod
-    def of_json(cls, text: str, origin: str) -> "Pretraining":
-        """Read back what a weight file holds; SpecError when it is something else."""
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            raise SpecError(f"{origin}: pretraining: {first_problem(error)}") from None
 
 
 def comparable(runs: Iterable[MeasuredRun]) -> tuple[tuple[MeasuredRun, ...], ...]:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from explorer.accuracy.downloads import fetched
 from explorer.accuracy.modules import OPERATORS, check_runs
-from explorer.accuracy.records import Pretraining
+from explorer.accuracy.pretraining import Pretraining
 from explorer.accuracy.tasks import SignalTask, TaskData
 from explorer.accuracy.upstream import float_weights
 from explorer.adapters import adapted, trained_parts

@@ -10,7 +10,17 @@ from itertools import pairwise
 import typer
 from typer.exceptions import TyperException
 
-from explorer.cli import devices, engines, fetching, files, listing, measuring, questions, tracing
+from explorer.cli import (
+    devices,
+    engines,
+    fetching,
+    files,
+    listing,
+    measuring,
+    pretraining,
+    questions,
+    tracing,
+)
 from explorer.cli.shared import WRONG_USE_EXIT, app
 from explorer.errors import ExplorerError
 
@@ -22,6 +32,7 @@ __all__ = [
     "listing",
     "main",
     "measuring",
+    "pretraining",
     "questions",
     "run",
     "tracing",

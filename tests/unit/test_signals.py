@@ -606,13 +606,19 @@ def test_resampling_and_filters_keep_what_they_should():
 
 
 def test_a_recording_is_cut_or_goes_on_at_rest():
-    long = recording(np.random.default_rng(0).normal(size=(12, 10000)))
-    short = recording(np.full((12, 100), 2.0))
+    rng = np.random.default_rng(0)
+    gain, offset = rng.uniform(0.1, 3, (12, 1)), rng.normal(size=(12, 1))
+    wave = rng.normal(size=(12, 10000))
+    long, short = recording(gain * wave + offset), recording(wave[:, :100])
     assert long.shape == short.shape == (12, 4096)
-    assert (long.min(), long.max()) == (0, 1)
-    assert short[:, :40] == pytest.approx(1, abs=0.01)
-    assert short[:, 100:] == pytest.approx(0, abs=0.2)
-    assert np.array_equal(recording(np.zeros((12, 5000))), np.zeros((12, 4096)))
+    assert long.mean(axis=1) == pytest.approx(0, abs=1e-5)
+    assert long.std(axis=1) == pytest.approx(1, abs=1e-5)
+    assert np.allclose(recording(wave), long, atol=0.01)
+    assert short[:, :80].std() == pytest.approx(1, abs=0.01)
+    assert not short[:, 80:].any()
+    wave[3, 5000] = 1e6
+    assert recording(wave).max() == 8
+    assert not recording(np.zeros((12, 5000))).any()
 
 
 def test_one_rhythm_or_none():
