@@ -161,10 +161,13 @@ class Session(Question):
         return build_policy(self._context_of(scores), self.policy)
 
     def compare(self) -> CandidateTable:
-        """Every known policy that applies, one row each, labelled by its spec."""
+        """Every known policy that applies, one row each, labelled by its spec.
+
+        Where retention is asked, those of which it was measured; SpecError where of none.
+        """
         specs = known_specs(self._context)
         policies = [build_policy(self._context, spec) for spec in specs]
-        return self.problem.screen(self._batch(policies), specs)
+        return self.problem.screen_known(self._batch(policies), specs)
 
     def chosen(self) -> CandidateTable:
         """The chosen policy as a candidate."""

@@ -132,7 +132,7 @@ class LookAhead:
             return batch.answer(self._run(future, batch.inputs))
 
     def _run(self, future: dict[str, nn.Parameter], inputs: Tensor) -> Tensor:
-        answer = functional_call(self._student, future, (inputs,))
+        answer = functional_call(self._student, dict[str, Tensor](future), (inputs,))
         assert isinstance(answer, Tensor)
         return answer
 

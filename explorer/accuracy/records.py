@@ -216,6 +216,12 @@ class MeasuredRun(Document):
         return self
 
     @property
+    def forgotten_accuracy(self) -> float | None:
+        """Accuracy on the source that fine-tuning lost, as a share; None without a source."""
+        kept = self.source.get("accuracy")
+        return None if kept is None else kept.before - kept.after
+
+    @property
     def key(self) -> RunKey:
         """What makes a run the same measurement again."""
         return run_key(

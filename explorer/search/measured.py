@@ -91,12 +91,15 @@ class MeasuredProblem(Problem):
             replace(one, name=ACCURACY) if one.name in SCORES else one for one in problem.limits
         )
         same = {field.name: getattr(problem, field.name) for field in fields(Problem)}
-        return cls(
+        made = cls(
             **same | {"objectives": tuple(objectives), "limits": limits},
             task=task,
             measuring=measuring,
             cancelled=cancelled,
         )
+        if made.asks_retention and False not in getattr(made._data, "domains", ()):
+            raise SpecError(f"retention: task {task} has no source domain that could be forgotten")
+        return made
 
     def screen(self, designs: DesignBatch, labels: Sequence[str] | None = None) -> CandidateTable:
         """Measure designs that the ledger does not have, one by one."""
@@ -155,9 +158,11 @@ class MeasuredProblem(Problem):
             kind=np.full(len(runs), Kind.MEASURED, dtype=np.int64),
             measured=accuracy,
             measured_error=error,
+            forgotten=np.array([run.forgotten_accuracy for run in runs], dtype=np.float64),
         )
-        table = super().screen(designs, labels)
-        return replace(table, worth=worth, violations=self._violations(table.costs, worth))
+        table = self._table(designs, labels)
+        violations = self._violations(table.costs, worth)
+        return self._checked(replace(table, worth=worth, violations=violations))
 
     def _ledger_runs(self) -> dict[RunKey, MeasuredRun]:
         found = Ledger(self.measuring.ledger).read().of_data(self._data.digest)

@@ -22,7 +22,7 @@ from explorer.accuracy.lessons import LESSON_SETUP, batches, class_weights, samp
 from explorer.accuracy.metrics import scores
 from explorer.accuracy.pretrain import seeded_module
 from explorer.accuracy.records import Ledger, LessonProtocol, MeasuredRun, Metric, Protocol
-from explorer.accuracy.source import train_source
+from explorer.accuracy.source import altered, train_source
 from explorer.accuracy.tasks import SignalTask, check_task, load_task, task_for
 from explorer.accuracy.tasks._signals import FOLDS, band_passed, resampled
 from explorer.accuracy.tasks.ecg_rhythm import recording, single_rhythm
@@ -402,6 +402,32 @@ def test_a_ledger_keeps_both_kinds_of_run(own, trained, tmp_path):
     assert isinstance(ledger.read().runs[1].protocol, Protocol)
     assert "queries a class" in plain.protocol.words
     assert "12 steps" in run.protocol.words
+
+
+def test_views_keep_what_a_rhythm_is():
+    time = np.arange(60) / 60
+    signals = np.tile(np.sin(2 * np.pi * 5 * time), (200, 12, 1, 1)).astype(np.float32)
+    views = altered(signals, np.random.default_rng(0))
+    spectrum = np.abs(np.fft.rfft(views, axis=-1))
+    is_dropped = spectrum[..., 5] < 5
+    assert (spectrum.argmax(axis=-1)[~is_dropped] == 5).all()
+    assert is_dropped.mean() == pytest.approx(0.15, abs=0.03)
+    kept = spectrum[..., 5][~is_dropped] / 30
+    assert (kept.mean(), kept.std()) == pytest.approx((1, 0.2), abs=0.02)
+    phases = np.angle(np.fft.rfft(views, axis=-1)[..., 5])
+    assert np.ptp(phases[:, 0]) > 3
+    assert np.ptp(np.cos(phases[0][~is_dropped[0]])) < 0.3  # one moment for all channels
+
+
+def test_views_are_more_to_train_on(task):
+    asked = {"steps": 6, "learning_rate": 1e-2}
+    plain = train_source(seeded_module(GRAPH, 0), task, **asked)
+    first, second = (
+        train_source(seeded_module(GRAPH, 0), task, views=2, **asked) for _ in range(2)
+    )
+    assert first.after == second.after
+    assert first.after.nll != plain.after.nll
+    assert first.trained_count == plain.trained_count
 
 
 def test_no_source_domain_no_forgetting(trained, tmp_path):
