@@ -1,8 +1,8 @@
 """The offline stage for signals: a network trained on a task's source domain.
 
 All of it under weighted cross-entropy, Adam and a rate that falls along a cosine, on three
-quarters of the source and, where asked, on altered views of them. The held-out quarter is the same in every run, so that `measure` can
-say what was forgotten.
+quarters of the source and, where asked, on altered views of them. The held-out quarter is the
+same in every run, so that `measure` can say what was forgotten.
 """
 
 from dataclasses import dataclass, replace
