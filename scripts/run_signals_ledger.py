@@ -77,7 +77,8 @@ def main() -> None:
             new = ledger.read().runs[-1]
             forgotten = new.source.get("accuracy")
             print(
-                f"{time.strftime('%H:%M:%S')} {norm or ''} {policy:20s} rate {new.learning_rate:.1e} "
+                f"{time.strftime('%H:%M:%S')} {norm or ''} {policy:22s} "
+                f"rate {new.learning_rate:.1e} "
                 f"{new.accuracy_before:.3f} -> {new.accuracy:.3f} +- {new.standard_error:.3f}, "
                 f"source {'' if forgotten is None else f'{forgotten.before:.3f} -> '}"
                 f"{'' if forgotten is None else f'{forgotten.after:.3f}'}, {new.wall_time_s:.0f} s",

@@ -22,7 +22,7 @@ from explorer.search.criteria import Study, study
 from explorer.search.judge import Judge, calibrate_runs, measured_accuracies
 from explorer.units import FloatArray
 
-MEASURED_FORMS = ("", ":resolution=84")
+MEASURED_FORMS = ("", ":resolution=84", ":d_model=32,length=1024")
 
 
 def model_graph(spec: str) -> ModelGraph:

@@ -641,6 +641,9 @@ def test_a_recording_is_cut_or_goes_on_at_rest():
     assert long.std(axis=1) == pytest.approx(1, abs=1e-5)
     assert np.allclose(recording(wave), long, atol=0.01)
     assert short[:, :80].std() == pytest.approx(1, abs=0.01)
+    coarse = recording(np.tile(np.sin(2 * np.pi * 2 * np.arange(5000) / 500), (12, 1)), 1024)
+    assert np.abs(np.fft.rfft(coarse[0, :1000])).argmax() == 20  # 2 Hz in 10 s
+    assert not coarse[:, 1000:].any()
     assert not short[:, 80:].any()
     wave[3, 5000] = 1e6
     assert recording(wave).max() == 8
