@@ -124,11 +124,14 @@ def _own_runs(graph: ModelGraph, ledger: Ledger, *_: int) -> tuple[MeasuredRun, 
 
 
 def _runs_of(graph: ModelGraph, ledger: Ledger) -> tuple[MeasuredRun, ...]:
+    """Of steps that are all the design's; others say nothing of it alone."""
     own = own_weights(graph)
     return tuple(
         run
         for run in ledger.read()
-        if run.model.digest == graph.digest and own in ("", run.weights_digest)
+        if run.model.digest == graph.digest
+        and own in ("", run.weights_digest)
+        and not run.protocol.phases
     )
 
 
