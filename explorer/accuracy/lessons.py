@@ -98,14 +98,18 @@ class LessonPrefix:
         return cls(lesson, 0, *({INPUT: part} for part in parts)).moved_to(module, start)
 
     def moved_to(self, module: GraphModule, start: int) -> "LessonPrefix":
-        """The same lesson further up; nothing to train on where nothing is left to train."""
+        """The same lesson further up; nothing to train on where nothing is left to train.
+
+        Nor is anything run of a source that has no signals, which some operators refuse.
+        """
         trains = start < len(module.graph.layers)
+        has_source = len(self.lesson.source_signals) > 0
         return LessonPrefix(
             self.lesson,
             start,
             run_between(module, self.signals, self.start, start) if trains else {},
             run_between(module, self.tests, self.start, start),
-            run_between(module, self.source, self.start, start),
+            run_between(module, self.source, self.start, start) if has_source else {},
         )
 
     def backward(self, module: GraphModule, step: int) -> Tensor:

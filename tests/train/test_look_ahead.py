@@ -226,6 +226,22 @@ def test_a_row_holds_phases_and_the_share_of_soft_labels(arrays, tmp_path):
     assert kept.learning_rate > 0
 
 
+def test_the_decoder_alone_is_measured_with_and_without_a_source(arrays, tmp_path):
+    new = {name: value for name, value in arrays.items() if name != "target"}
+    for name, given in (("own", arrays), ("new", new)):
+        np.savez(tmp_path / f"{name}.npz", **given)
+        run = measure(
+            GRAPH,
+            str(tmp_path / f"{name}.npz"),
+            policy("decoder"),
+            episodes=1,
+            tuning_episodes=1,
+            protocol=LessonProtocol(steps=2),
+            module=seeded_module(GRAPH, 1),
+        )
+        assert bool(run.source) == (name == "own")
+
+
 def test_images_have_no_phases(task):
     assert task_protocol(task, steps=6, full_steps=2).full_steps == 2
     with pytest.raises(SpecError, match="ways, shots"):
