@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--tuning", type=int, default=2)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--optimizer", help="the policy's or the usual one if absent")
     parser.add_argument("--full-steps", type=int)
     parser.add_argument("--position", choices=("begin", "rear", "sandwich"))
     parser.add_argument("--policy", nargs="*")
@@ -56,15 +57,17 @@ def main() -> None:
         for policy in policies:
             asked = Session(model=options.model, task=task, norm=norm).with_policy(policy)
             rules = LessonProtocol(steps=options.steps, **phases)
-            key = (asked.graph.digest, asked.chosen_policy.family, options.seed)
             done = {
-                (r.model.digest, r.design.family, r.seed, r.episodes, r.protocol)
+                (r.model.digest, r.design.family, r.protocol)
                 for r in ledger.read()
+                if (r.seed, r.episodes) == (options.seed, options.episodes)
+                and options.optimizer in (None, r.design.setup.optimizer)
             }
-            if (*key, options.episodes, rules) in done:
+            if (asked.graph.digest, asked.chosen_policy.family, rules) in done:
                 continue
             command = ["measure", options.model, task, "--policy", policy]
             command += ["--norm", norm] if norm else []
+            command += ["--optimizer", options.optimizer] if options.optimizer else []
             for name, value in phases.items():
                 command += [f"--{name.replace('_', '-')}", str(value)]
             command += ["--episodes", str(options.episodes), "--tuning", str(options.tuning)]
