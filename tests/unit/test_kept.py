@@ -130,6 +130,10 @@ def test_the_page_draws_what_came_back_and_undo_leads_to_the_question_of_the_cel
     ("spoil", "words"),
     [
         (lambda text: "not json", "not JSON"),
+        (
+            lambda text: text.replace('"session": {', '"session": {"optimiser": "adam",'),
+            "optimiser",
+        ),
         (lambda text: text.replace('"schema_version": 1', '"schema_version": 2'), "schema_version"),
         (lambda text: text.replace('"stm32h743"', '"stm32h999"'), "stm32h999"),
         (lambda text: text.replace('"trials"', '"trails"'), "trials"),
