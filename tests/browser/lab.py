@@ -30,7 +30,7 @@ CHROMIUM_FLAGS = (
     "--disable-sync",
 )
 START_TIMEOUT_S = 60
-FIRST_PLOT_MS = 40_000
+FIRST_PLOT_MS = 120_000
 PLOT = "document.querySelector('.explorer-app .js-plotly-plot')"
 
 
@@ -75,7 +75,7 @@ def running_lab(folder: Path) -> Iterator[Lab]:
     with _running(command, port, work, environment, folder / "lab.log"):
         lab = Lab(f"http://127.0.0.1:{port}", token, work)
         yield lab
-        _shut_kernels(lab)
+        shut_kernels(lab)
 
 
 @contextmanager
@@ -98,6 +98,13 @@ def running_browser() -> Iterator[Browser]:
             browser.close()
 
 
+def new_page(browser: Browser, width: int, height: int) -> Page:
+    """An empty page that waits as long as a busy machine needs."""
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.set_default_timeout(FIRST_PLOT_MS)
+    return page
+
+
 def open_notebook(
     lab: Lab,
     browser: Browser,
@@ -109,7 +116,7 @@ def open_notebook(
 
     `on_frame` hears the size of every websocket frame the page receives.
     """
-    page = browser.new_page(viewport={"width": width, "height": height})
+    page = new_page(browser, width, height)
     if on_frame is not None:
         heard = on_frame
         page.on(
@@ -265,7 +272,8 @@ def _await_port(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None
     raise TimeoutError(f"the server does not listen: {log.read_text()[-2000:]}")
 
 
-def _shut_kernels(lab: Lab) -> None:
+def shut_kernels(lab: Lab) -> None:
+    """End every kernel of a JupyterLab."""
     for kernel in json.loads(_ask(lab, "api/kernels")):
         _ask(lab, f"api/kernels/{kernel['id']}", method="DELETE")
 
