@@ -82,8 +82,10 @@ def reset(page: Page) -> None:
 def select_point(page: Page, text: str) -> None:
     """Select in the list of points by the start of a text."""
     field = page.locator(".explorer-app .widget-dropdown:has(label:text-is('Point')) select")
-    options = field.locator("option").all_text_contents()
-    field.select_option(next(option for option in options if option.startswith(text)))
+    options = [
+        option.replace("\xa0", " ") for option in field.locator("option").all_text_contents()
+    ]
+    field.select_option(index=next(i for i, one in enumerate(options) if one.startswith(text)))
 
 
 def labels(page: Page) -> list[str]:

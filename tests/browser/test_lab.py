@@ -52,7 +52,6 @@ def test_in_the_dark_axes_are_light_and_the_ground_is_not_white(lab_page: Page) 
     assert page.evaluate(f"{driving.LOOK}('.main-svg', 'backgroundColor')") == "rgba(0, 0, 0, 0)"
     driving.picture(page, "2-dark")
     lab.theme(page, "JupyterLab Light")
-    page.wait_for_selector("[data-jp-theme-light='true']")
     page.wait_for_function(f"{driving.LOOK}('.xtick text', 'fill') !== 'rgb(220, 220, 220)'")
 
 
