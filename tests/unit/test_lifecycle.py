@@ -16,7 +16,7 @@ from explorer.session import Session
 from explorer.units import MIB
 
 SEARCHES = 20
-MOST_GROWTH_BYTES = 1 * MIB  # 0.26 MiB was seen, most of it caches that stop growing
+MOST_GROWTH_BYTES = 1 * MIB  # 0.26 MiB was seen
 SESSION = Session(model="digits-cnn")
 
 
