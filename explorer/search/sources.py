@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from inspect import signature
 from itertools import product
 from pathlib import Path
 
@@ -60,6 +61,26 @@ def model_task(spec: str) -> str:
     if is_network_path(spec):
         return ""
     return str(catalog.load("model", catalog.split_spec(spec)[0]).TASK)
+
+
+def model_options(spec: str) -> dict[str, tuple[str, str]]:
+    """Options of a parametrised network: the default and one line of help of each, by name."""
+    if is_network_path(spec):
+        return {}
+    entry = catalog.load("model", catalog.split_spec(spec)[0])
+    defaults = signature(entry.build).parameters
+    return {name: (str(defaults[name].default), words) for name, words in entry.OPTIONS.items()}
+
+
+def model_home(spec: str) -> tuple[str, tuple[tuple[str, int], ...]]:
+    """The device a network was published on and the update it was trained by there.
+
+    The device is empty, and the update none, where none is known.
+    """
+    if is_network_path(spec):
+        return "", ()
+    entry = catalog.load("model", catalog.split_spec(spec)[0])
+    return getattr(entry, "DEVICE", ""), tuple(getattr(entry, "UPDATE", {}).items())
 
 
 def device_profile(name: str) -> DeviceProfile:

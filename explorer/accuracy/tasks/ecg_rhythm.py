@@ -20,6 +20,7 @@ NAME = "ecg-rhythm"
 FS_HZ = 400.0
 UP, DOWN = 4, 5  # 500 Hz to 400 Hz
 SAMPLES = 4096
+INPUT_SHAPE = (12, SAMPLES)
 MICROVOLT_PER_MILLIVOLT = 1000.0
 
 CLASSES = ("sinus rhythm", "bradycardia", "tachycardia", "atrial fibrillation or flutter")
