@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from explorer.accuracy.progress import CancelledError
 from explorer.cli.shared import (
     Accounting,
     AsJson,
@@ -28,20 +29,23 @@ from explorer.cli.shared import (
     Update,
     app,
     console,
+    note,
+    out_option,
     print_rows,
     stopping,
-    write,
 )
 from explorer.cli.tables import print_front, print_table, refined
 from explorer.costmodel.adaptation import SAMPLES
 from explorer.costmodel.detail import setup_dict
 from explorer.errors import SpecError, check_whole
+from explorer.paths import write_whole
 from explorer.refining import Measure
 from explorer.search.control import SearchControl
 from explorer.search.exact import ExactFront, exact_share
 from explorer.search.named import StudyPlace, exists
 from explorer.search.openings import GENES
 from explorer.search.quantities import DEFAULT_OBJECTIVES, MEMORY_OBJECTIVES, WORDS
+from explorer.search.sources import left_out
 from explorer.session import Session
 from explorer.units import format_seconds
 
@@ -199,6 +203,8 @@ def compare(
         flash_reserve_bytes=flash_reserve,
     )
     table = session.problem.place(session.compare())
+    for sentence in left_out(session.graph, session.task_name):
+        note(sentence)
     if as_json:
         rows = json.loads(table.to_frame().to_json(orient="records"))
         setups = table.designs.row_setups
@@ -212,8 +218,8 @@ def compare(
         title = ", ".join(filter(None, (f"{model} on {device}", session.task_name)))
         print_table(table, title, setup_fields=())
         for spec in table.labels:
-            if note := replace(session, policy=spec).setup_note:
-                console.print(f"{spec}: {note}")
+            if brought := replace(session, policy=spec).setup_note:
+                console.print(f"{spec}: {brought}")
             for warning in session.warnings(spec):
                 console.print(f"{spec}: {warning}", style="yellow")
 
@@ -251,7 +257,7 @@ def search(
         int, typer.Option(help="then really fine-tune so many of the front, and search on")
     ] = 0,
     episodes: Annotated[int | None, typer.Option(help="of each of these; as in the ledger")] = None,
-    ledger: Annotated[Path | None, typer.Option(help="keep these runs here; else your own")] = None,
+    ledger: Annotated[Path | None, out_option("keep these runs here; else your own")] = None,
     batch: Batch = None,
     micro_batch: MicroBatch = None,
     norm: Norm = None,
@@ -261,7 +267,7 @@ def search(
     precision: Precision = None,
     reserve: Reserve = 0,
     flash_reserve: FlashReserve = 0,
-    out: Annotated[Path | None, typer.Option(help="write the front document here")] = None,
+    out: Annotated[Path | None, out_option("write the front document here")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Search what to train: several objectives at once, within the device and limits.
@@ -298,6 +304,8 @@ def search(
         limits=tuple(limit or ()),
         genes=tuple(word.strip() for word in genes.split(",") if word.strip()),
     )
+    for sentence in left_out(session.graph, session.task_name):
+        note(sentence)
     control = SearchControl()
     with (
         stopping(control.stop),
@@ -323,20 +331,20 @@ def search(
             front = refined(session, front, measure, how, space, progress, control)
     if reason:
         front = replace(front, notes=(*front.notes, f"no share of an exact front: {reason}"))
-    if front.trial_count < trials:
-        again = "; the same command goes on" if study else ""
-        Console(stderr=True).print(f"stopped after {front.trial_count} of {trials} trials{again}")
-    if out is None and not as_json:
-        print_front(front)
-        return
-    text = session.front_document(front).to_json()
+    text = session.front_document(front).to_json() if out is not None or as_json else ""
     if out is not None:
-        write(out, text)
+        write_whole(out, text)
     if as_json:
         print(text, end="")
     else:
         print_front(front)
-        console.print(f"{len(front.table)} candidates written to {out}")
+        if out is not None:
+            console.print(f"{len(front.table)} candidates written to {out}")
+    if front.trial_count < trials:
+        again = "; the same command goes on" if study else ""
+        raise CancelledError(f"stopped after {front.trial_count} of {trials} trials{again}")
+    if control.is_stopped:
+        raise CancelledError("stopped while measuring; the same command goes on")
 
 
 def _optimum(session: Session, progress: Progress, control: SearchControl) -> ExactFront | None:

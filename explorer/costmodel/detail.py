@@ -226,10 +226,9 @@ def _layer_rows(
 def _warnings(graph: ModelGraph, designs: DesignBatch) -> list[str]:
     setup, found = designs.setup, []
     if designs.adapters[0]:
-        found.append(
-            "adapters as TinyTL defines them: other papers' layouts are unpublished, "
-            "and proxy scores do not see adapters"
-        )
+        found.append("proxy scores do not see adapters")
+    if any(isinstance(adapter, str) for adapter in designs.adapters[0]):
+        found.append("adapters as TinyTL defines them: other papers' layouts are unpublished")
     if graph.norm == "bn" and designs.trains[0]:
         if setup.accumulation_steps > 1:
             found.append(

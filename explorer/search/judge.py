@@ -19,13 +19,14 @@ from explorer.costmodel.report import CostReport
 from explorer.design import DesignBatch, LayerAxes, TrainingSetup, everything
 from explorer.device import load_device
 from explorer.graph import ModelGraph
+from explorer.low_rank import Adapter
 from explorer.phases import Distillation
 from explorer.provenance import Kind
 from explorer.search.candidates import Worth
 from explorer.search.quantities import ACCURACY
 from explorer.units import BoolArray, FloatArray
 
-DesignKey = tuple[bytes, bytes, bytes, bool, str, tuple[str, ...], Distillation | None]
+DesignKey = tuple[bytes, bytes, bytes, bool, str, tuple[Adapter, ...], Distillation | None]
 ANY_DEVICE = "gap9"
 NULL_PROXY = "backward MACs"
 PROXY_NAMES = {"gradient": "gradient norm", "fisher": "Fisher shares"}

@@ -25,6 +25,7 @@ from explorer.errors import SpecError
 __all__ = ["SignalTask", "Task", "TaskData", "check_task", "load_task", "suits", "task_for"]
 
 Images = NDArray[np.float32]
+LUMA = (0.299, 0.587, 0.114)  # red, green, blue; ITU-R BT.601
 MAX_WAYS = 5
 SHOTS = 5
 
@@ -110,13 +111,16 @@ def load_task(name: str, side: int | None = None) -> Task:
 def task_for(name: str, input_shape: tuple[int, ...]) -> Task:
     """A task as a network of that input reads it; SpecError when it does not fit.
 
-    Line drawings, of one channel, fit networks of any number of channels.
+    Line drawings, of one channel, fit networks of any number of channels; a network of one
+    channel reads colour images by their brightness.
     """
     task = load_task(name, input_shape[-1])
     if isinstance(task, SignalTask):
         return task.reshaped(input_shape)
     if task.pixels.shape[1] == 1:
         task = replace(task, channels=input_shape[0])
+    elif (task.pixels.shape[1], input_shape[0]) == (len(LUMA), 1):
+        task = replace(task, channels=1, pixels=_brightness(task.pixels))
     if task.input_shape != input_shape:
         raise SpecError.of(f"input of task {name}", task.input_shape, f"{input_shape}")
     return task
@@ -133,7 +137,14 @@ def suits(name: str, input_shape: tuple[int, ...]) -> bool:
         return tuple(side for side in input_shape if side > 1) == tuple(wanted)
     if len(input_shape) != 3 or input_shape[1] != input_shape[2]:
         return False
-    return all(want in (None, side) for want, side in zip(wanted, input_shape, strict=True))
+    has_channels = wanted[0] is None or input_shape[0] in (1, wanted[0])  # 1: in grey
+    return has_channels and wanted[1] in (None, input_shape[1])
+
+
+def _brightness(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Colour images [N, 3, H, W] in grey [N, 1, H, W]."""
+    grey = np.tensordot(pixels, np.array(LUMA), axes=([1], [0]))[:, None]
+    return np.rint(grey).astype(np.uint8)
 
 
 def check_task(name: str) -> None:
