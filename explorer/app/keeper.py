@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from explorer.app.answer import error_html, note_html
-from explorer.app.kept import KeptView, kept_view, restore
+from explorer.app.kept import KeptView, kept_session, kept_view, restore
 from explorer.document import parse_document
 from explorer.errors import ExplorerError
 
@@ -61,7 +61,7 @@ class Keeper:
         try:
             self._text = path.read_text(encoding="utf-8")
             kept = parse_document(KeptView, self._text, path.name)
-            if kept.origin != self._app.origin.arguments():
+            if kept.origin != kept_session(self._app.origin):
                 return ""
             restore(self._app, kept)
         except FileNotFoundError:

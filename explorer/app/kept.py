@@ -5,16 +5,17 @@ that the list of points offers.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import traitlets
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from explorer.accuracy.records import DesignRecord
 from explorer.app.state import Phase, Run, Settings
 from explorer.app.view import CHOICE, Found, Selection, View, candidate_label, choices_of
 from explorer.design import DesignBatch, LayerAxes
+from explorer.device import first_problem
 from explorer.document import Document
 from explorer.errors import ExplorerError, SpecError
 from explorer.search.candidates import CandidateTable
@@ -22,6 +23,9 @@ from explorer.session import Session
 
 if TYPE_CHECKING:
     from explorer.app.main import App
+
+
+_SESSION = TypeAdapter(Session)
 
 
 class KeptDesigns(Document):
@@ -35,7 +39,7 @@ class KeptDesigns(Document):
     def of(cls, session: Session, table: CandidateTable, rows: Sequence[int]) -> "KeptDesigns":
         """Rows of a table."""
         return cls(
-            session=session.arguments(),
+            session=kept_session(session),
             labels=tuple(candidate_label(table, row) for row in rows),
             designs=tuple(DesignRecord.of(table.designs[row]) for row in rows),
         )
@@ -86,6 +90,12 @@ class _Priced:
     pins: tuple[Selection, ...]
 
 
+def kept_session(session: Session) -> dict[str, JsonValue]:
+    """What of a session is not the default, as JSON has it."""
+    values: dict[str, JsonValue] = _SESSION.dump_python(session, mode="json", exclude_defaults=True)
+    return values
+
+
 def kept_view(app: "App") -> KeptView:
     """What is to be kept of an app."""
     view, controls, bar = app.view, app.controls, app.search_bar
@@ -94,7 +104,7 @@ def kept_view(app: "App") -> KeptView:
     if search is not None and kind in ("found", "old"):
         selected = f"{kind}:{_rows_of(view).index(int(row))}"
     return KeptView(
-        origin=app.origin.arguments(),
+        origin=kept_session(app.origin),
         settings=controls.read(),
         trials=bar.trials.value,
         sampler=bar.sampler.value,
@@ -187,11 +197,13 @@ def _check(name: str, value: object, allowed: Sequence[object]) -> None:
 
 
 def _session(values: dict[str, JsonValue]) -> Session:
-    known = {field.name for field in fields(Session)}
-    for name in values:
-        if name not in known:
-            raise SpecError.of("session", name, ", ".join(sorted(known)))
-    return Session(**values)  # type: ignore[arg-type]
+    try:
+        session = _SESSION.validate_python(values)
+    except ValidationError as error:
+        raise SpecError(f"session: {first_problem(error)}") from error
+    if unknown := values.keys() - kept_session(session).keys():
+        raise SpecError(f"session: {', '.join(sorted(unknown))} is not known or not needed")
+    return session
 
 
 def _is_there(view: View, selected: str) -> bool:

@@ -170,19 +170,6 @@ def test_the_largest_batch_is_of_one_pass_also_where_micro_batches_are_brought()
     assert fits == [True, False]
 
 
-@quick
-@given(values=choices, family=st.sampled_from((*PUBLISHED, "full")), batch=st.sampled_from((3, 8)))
-def test_arguments_make_the_same_question_again_also_through_json(values, family, batch):
-    usual = (("batch", batch), ("micro_batch", 1))
-    session = Session(
-        model="mi-bminet", policy=family, usual=usual, limits=("energy=5mJ",), **values
-    )
-    again = Session(**json.loads(json.dumps(session.arguments())))
-    assert again == session
-    assert again.setup == session.setup
-    assert again.with_policy("none") == session.with_policy("none")
-
-
 def test_what_is_usual_gives_way_to_the_policy_and_to_a_choice():
     usual = (("batch", 32), ("micro_batch", 4))
     session = Session(model="mi-bminet", policy="full", usual=usual)

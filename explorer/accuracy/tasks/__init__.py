@@ -126,6 +126,12 @@ def task_for(name: str, input_shape: tuple[int, ...]) -> Task:
     return task
 
 
+def _brightness(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Colour images [N, 3, H, W] in grey [N, 1, H, W]."""
+    grey = np.tensordot(pixels, np.array(LUMA), axes=([1], [0]))[:, None]
+    return np.rint(grey).astype(np.uint8)
+
+
 def suits(name: str, input_shape: tuple[int, ...]) -> bool:
     """Whether a network of that input can read a task; nothing is said against a path."""
     if catalog.task_path(name) is not None:
@@ -137,14 +143,9 @@ def suits(name: str, input_shape: tuple[int, ...]) -> bool:
         return tuple(side for side in input_shape if side > 1) == tuple(wanted)
     if len(input_shape) != 3 or input_shape[1] != input_shape[2]:
         return False
-    has_channels = wanted[0] is None or input_shape[0] in (1, wanted[0])  # 1: in grey
-    return has_channels and wanted[1] in (None, input_shape[1])
-
-
-def _brightness(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Colour images [N, 3, H, W] in grey [N, 1, H, W]."""
-    grey = np.tensordot(pixels, np.array(LUMA), axes=([1], [0]))[:, None]
-    return np.rint(grey).astype(np.uint8)
+    channels = 1 if (wanted[0], input_shape[0]) == (len(LUMA), 1) else wanted[0]
+    wanted = (channels, *wanted[1:])
+    return all(want in (None, side) for want, side in zip(wanted, input_shape, strict=True))
 
 
 def check_task(name: str) -> None:
