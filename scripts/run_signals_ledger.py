@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 
 from explorer import Session
-from explorer.accuracy.records import Ledger, LessonProtocol
+from explorer.accuracy.protocols import LessonProtocol
+from explorer.accuracy.records import Ledger
 from explorer.cli import run
 from explorer.paths import data_cache, kept_name
 

@@ -6,13 +6,7 @@ from pydantic import ValidationError
 
 from explorer.accuracy.episodes import MEASURED_STREAM, Episode, protocol_episode
 from explorer.accuracy.lessons import LESSON_SETUP, Lesson, check_outputs, sample_lesson
-from explorer.accuracy.records import (
-    FIXED,
-    VARYING_MOST,
-    AnyProtocol,
-    LessonProtocol,
-    Protocol,
-)
+from explorer.accuracy.protocols import FIXED, VARYING_MOST, AnyProtocol, LessonProtocol, Protocol
 from explorer.accuracy.tasks import SHOTS, SignalTask, Task
 from explorer.accuracy.torch_bridge import GraphModule
 from explorer.design import Design, TrainingSetup, UpdatePolicy

@@ -15,9 +15,9 @@ from explorer.accuracy.course import Course, measured_design, measured_setup, ta
 from explorer.accuracy.episodes import TUNING_STREAM, Outcome
 from explorer.accuracy.group import RATE_FACTORS, best_rate, train_all, trainees_of, tune_all
 from explorer.accuracy.progress import Cancelled, Progress, Ticker
+from explorer.accuracy.protocols import AnyProtocol
 from explorer.accuracy.records import (
     AccuracyCurve,
-    AnyProtocol,
     DesignRecord,
     MeasuredRun,
     Metric,

@@ -18,7 +18,7 @@ from torch.nn import functional
 from explorer.accuracy.episodes import MEASURED_STREAM, Outcome, run_between
 from explorer.accuracy.look_ahead import Batch
 from explorer.accuracy.metrics import scores
-from explorer.accuracy.records import LESSON_SCORED, LessonProtocol
+from explorer.accuracy.protocols import LESSON_SCORED, LessonProtocol
 from explorer.accuracy.tasks import SignalTask
 from explorer.accuracy.torch_bridge import GraphModule, device_of
 from explorer.design import TrainingSetup

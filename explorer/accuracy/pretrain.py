@@ -31,11 +31,11 @@ from explorer.accuracy.torch_bridge import (
     placed,
     software_versions,
     state_digest,
-    write_whole,
 )
 from explorer.document import Named
 from explorer.errors import MissingDataError, SpecError
 from explorer.graph import ModelGraph
+from explorer.paths import write_whole
 from explorer.units import FloatArray
 
 LEARNING_RATE = 3e-4

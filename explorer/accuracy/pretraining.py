@@ -1,4 +1,4 @@
-"""How weights were meta-trained: the record inside their file. Knows nothing of torch."""
+"""What a file of meta-trained weights says of how they were made. Nothing here knows torch."""
 
 from pydantic import Field, ValidationError
 

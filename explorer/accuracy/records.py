@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
+from explorer.accuracy.protocols import AnyProtocol
 from explorer.design import Design, LayerAxes, UpdatePolicy
+from explorer.device import first_problem
 from explorer.document import (
     Adapters,
     DistillationRecord,
@@ -29,17 +31,12 @@ from explorer.document import (
 )
 from explorer.errors import SpecError
 from explorer.graph import ModelGraph
-from explorer.phases import OWN, POSITIONS, Phase
 from explorer.units import FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
 
 RunKey = tuple[str, str, str, str, int, int, str]
-FIXED, VARYING = "fixed", "varying"
-LARGEST_SUPPORT = 500
-LESSON_SCORED = 64
-VARYING_MOST = {"ways": 50, "shots": 100, "query_count": 10}
 FEWEST_PAIRED = 4
 
 
@@ -61,77 +58,6 @@ class DesignRecord(Document):
         """The policy again, for the graph it was made for."""
         axes = LayerAxes.of(graph)
         return policy_of(self.family, self.layers, axes, self.adapters, self.distillation)
-
-
-class Protocol(Document):
-    """How every run of a comparison is made: episodes and steps.
-
-    Under the sampler `varying` every episode draws its own ways, shots and queries, and the
-    fields are the most of each; `shots` is then the most a class counts for.
-    """
-
-    ways: int = Field(default=5, ge=2)
-    shots: int = Field(default=5, ge=1)
-    query_count: int = Field(default=15, ge=1)
-    steps: int = Field(default=40, ge=1)
-    sampler: Literal["fixed", "varying"] = "fixed"
-
-    @property
-    def phases(self) -> tuple[Phase, ...]:
-        """None: every step is the design's."""
-        return ()
-
-    @property
-    def support_count(self) -> int:
-        """Support images of an episode; the most when they vary."""
-        count = self.ways * self.shots
-        return count if self.sampler == FIXED else min(LARGEST_SUPPORT, count)
-
-    @property
-    def words(self) -> str:
-        """`5-way 5-shot, 15 queries a class`; with `up to` where they vary."""
-        most = "up to " if self.sampler == VARYING else ""
-        return f"{most}{self.ways}-way {self.shots}-shot, {self.query_count} queries a class"
-
-
-class LessonProtocol(Document):
-    """How runs on a task of signals are made: `steps` weight updates, each repeat on one split.
-
-    An episode is then one repeat. The design's setup says the batch and the optimizer. In
-    `full_steps` of the steps everything trains; `position` says where the design's own stand.
-    """
-
-    kind: Literal["lessons"] = "lessons"
-    steps: int = Field(default=60, ge=1)
-    schedule: Literal["cosine", "constant"] = "cosine"
-    full_steps: int = Field(default=0, ge=0)
-    position: Literal["begin", "rear", "sandwich"] = "rear"
-
-    @model_validator(mode="after")
-    def _some_steps_of_the_design(self) -> "LessonProtocol":
-        if self.full_steps >= self.steps:
-            raise ValueError(f"full_steps: got {self.full_steps}, allowed: below {self.steps}")
-        return self
-
-    @property
-    def phases(self) -> tuple[Phase, ...]:
-        """Steps of full training and of the design's own policy, `own`; none without the former."""
-        if not self.full_steps:
-            return ()
-        made = POSITIONS[self.position](self.full_steps, self.steps - self.full_steps, OWN)
-        return made.phases
-
-    @property
-    def words(self) -> str:
-        """`60 steps on three quarters of the target, tested on the rest`."""
-        parts = [f"{phase.epoch_count} {phase.policy}" for phase in self.phases]
-        how = f" ({', '.join(parts)})" if parts else ""
-        return f"{self.steps} steps{how} on three quarters of the target, tested on the rest"
-
-    @property
-    def support_count(self) -> int:
-        """Signals that channel scores are taken on, at most."""
-        return LESSON_SCORED
 
 
 class Metric(Document):
@@ -162,9 +88,6 @@ class Metric(Document):
             per_episode_before=tuple(before),
             per_episode_after=tuple(after),
         )
-
-
-AnyProtocol = Protocol | LessonProtocol
 
 
 class Tuning(Document):
@@ -305,12 +228,24 @@ def paired_gains(runs: Sequence[MeasuredRun]) -> tuple[tuple[MeasuredRun, ...], 
     return paired, after - before
 
 
+class UnkeptError(SpecError):
+    """A ledger cannot take `run`, which is measured all the same."""
+
+    def __init__(self, sentence: str, run: MeasuredRun) -> None:
+        super().__init__(f"{sentence}; is the disk full")
+        self.run = run
+
+
 @dataclass(frozen=True, eq=False)
 class LedgerContent:
-    """What a ledger held: its runs, in order, and how many lines could not be read."""
+    """What a ledger held: its runs, in order, and how many lines could not be read.
+
+    `problem` says which, in one sentence; empty when all could be.
+    """
 
     runs: tuple[MeasuredRun, ...]
     corrupt_lines: int
+    problem: str = ""
 
     def __len__(self) -> int:
         return len(self.runs)
@@ -365,31 +300,48 @@ class Ledger:
     path: Path
 
     def append(self, run: MeasuredRun) -> None:
-        """Add a run durably; a broken last line of an earlier kill is closed first."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Add a run durably; a broken last line of an earlier kill is closed first.
+
+        UnkeptError, which has the run, when it cannot be written.
+        """
+        line = json.dumps(run.model_dump(mode="json"), ensure_ascii=False).encode() + b"\n"
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-        descriptor = os.open(self.path, flags, 0o644)
         try:
-            line = json.dumps(run.model_dump(mode="json"), ensure_ascii=False).encode() + b"\n"
-            size = os.fstat(descriptor).st_size
-            line = b"\n" * (size > 0 and self._last_byte(descriptor, size) != b"\n") + line
-            if os.write(descriptor, line) != len(line):
-                raise SpecError(f"{self.path}: the run was written only in part; is the disk full")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path, flags, 0o644)
+            try:
+                size = os.fstat(descriptor).st_size
+                line = b"\n" * (size > 0 and self._last_byte(descriptor, size) != b"\n") + line
+                if os.write(descriptor, line) != len(line):
+                    raise UnkeptError(f"{self.path}: the run is written only in part", run)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            sentence = f"{self.path}: the run cannot be written: {error.strerror}"
+            raise UnkeptError(sentence, run) from None
 
     def read(self) -> LedgerContent:
         """Every run that can be read; an absent file holds none."""
         if not self.path.is_file():
             return LedgerContent((), 0)
-        runs, corrupt = [], 0
-        for line in filter(bytes.strip, self.path.read_bytes().splitlines()):
+        try:
+            lines = self.path.read_bytes().split(b"\n")
+        except OSError as error:
+            raise SpecError(f"{self.path}: cannot be read: {error.strerror}") from None
+        runs, problems = [], []
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
             try:
                 runs.append(MeasuredRun.model_validate_json(line))
-            except ValidationError:
-                corrupt += 1
-        return LedgerContent(tuple(runs), corrupt)
+            except ValidationError as error:
+                problems.append(f"line {number}: {first_problem(error)}")
+        problem = ""
+        if problems:
+            many = f"{len(problems)} of {len(problems) + len(runs)} lines cannot be read"
+            problem = f"{self.path}: {many} and are left out, the first is {problems[0]}"
+        return LedgerContent(tuple(runs), len(problems), problem)
 
     @staticmethod
     def _last_byte(descriptor: int, size: int) -> bytes:

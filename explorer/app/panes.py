@@ -19,6 +19,7 @@ from explorer.app.view import Selection, View
 from explorer.costmodel.report import Cost
 from explorer.figures import arena, history, network, parallel, spending
 from explorer.search.candidates import CandidateTable
+from explorer.search.sources import left_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,7 +228,9 @@ class EvidencePane:
 
     def show(self, shown: Shown) -> None:
         """A table of kinds, intervals and sources."""
-        self.box.value = evidence_html(shown.cost, shown.chosen.worth_words)
+        session = shown.chosen.session
+        unused = left_out(session.graph, session.task_name)
+        self.box.value = evidence_html(shown.cost, shown.chosen.worth_words, unused)
 
 
 def panes(pins: Pane) -> tuple[Pane, ...]:

@@ -1,7 +1,8 @@
 """How the app's widgets and tables look, as one style sheet."""
 
-STYLE = """
-<style>
+from explorer.figures import theme
+
+_RULES = """
 .explorer-app {padding: 2px 4px 8px 0; max-width: 1720px; width: 100%;
   container-type: inline-size;}
 .explorer-app .explorer-grid {grid-gap: 4px 10px; overflow: visible;}
@@ -54,6 +55,11 @@ STYLE = """
   .explorer-app .explorer-side {grid-column: 2; grid-row: 1 / span 2;
     grid-template-columns: minmax(0, 1fr);}
 }
+.explorer-gone {display: none;}
+.explorer-gone.jupyter-widgets-disconnected {display: block; height: auto;}
+.jp-OutputArea-child:has(.explorer-app) ~ .jp-OutputArea-child:has(.explorer-standing),
+.jp-OutputArea-child:not(:has(.explorer-app)):has(+ .jp-OutputArea-child .explorer-standing) {
+  display: none;}
 .explorer-text, .explorer-text .widget-html-content {line-height: 1.4; font-size: 12px;}
 .explorer-error {color: #A33B00; font-size: 12px; line-height: 1.4; font-weight: 600;}
 .explorer-html {font-size: 11.5px; line-height: 17px;}
@@ -102,25 +108,12 @@ STYLE = """
 [data-jp-theme-light="false"] .explorer-answer b.misfit,
 [data-jp-theme-light="false"] .explorer-answer .warning,
 [data-jp-theme-light="false"] .explorer-error {color: #FF9A5C;}
-[data-jp-theme-light="false"] .explorer-app .js-plotly-plot:not(:has(.parcoords)) {
-  --ink: #DCDCDC; --grid: #454545; --line: #8C8C8C; --paper: #111111;
-  .main-svg {background: transparent !important;}
-  :is(.bglayer, .legend, .cartesianlayer) .bg {fill: transparent !important;}
-  text {fill: var(--ink) !important; text-shadow: none !important;}
-  .gridlayer path {stroke: var(--grid) !important;}
-  :is(.xlines-above, .ylines-above, .xtick, .ytick, .ticks) {stroke: var(--line) !important;}
-  :is(.xaxislayer-above, .yaxislayer-above) path {stroke: var(--line) !important;}
-  :is(.point, .legendpoints path)[style*="stroke: rgb(0, 0, 0)"] {stroke: white !important;}
-  .legendpoints path[style*="stroke: rgb(51, 51, 51)"] {stroke: var(--ink) !important;}
-  :is(.point, .legendpoints path)[style*="fill: rgb(51, 51, 51)"] {fill: var(--ink) !important;}
-  .point[style*="stroke: rgb(255, 255, 255)"] {stroke: var(--paper) !important;}
-  .hovertext path {fill: #2B2B2B !important;}
-}
 .explorer-answer .warning::before {content: "⚠ ";}
 .explorer-answer .note {color: var(--jp-ui-font-color2);}
 .explorer-details .frozen td {opacity: 0.55;}
 .explorer-html small {font-weight: normal; font-size: 10.5px;}
 .explorer-details .keys {margin-left: -10px; font-size: 10.5px;}
 .explorer-details .key {display: inline-block; width: 9px; height: 9px; margin: 0 3px 0 10px;}
-</style>
 """
+_DARK_FIGURE = '[data-jp-theme-light="false"] .explorer-app .js-plotly-plot'
+STYLE = f"<style>{_RULES}{theme.dark_rules(_DARK_FIGURE)}</style>"

@@ -1,19 +1,15 @@
-"""Training before a device has it: pretrain. Torch is imported when a command runs."""
+"""The terminal on weights: meta-train a network, or train it on its source of signals."""
 
 import json
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
 from explorer.accuracy.records import standard_error
 from explorer.cli.measuring import TaskArgument, Ways, Where
-from explorer.cli.shared import AsJson, Model, app, print_rows, stopping
+from explorer.cli.shared import AsJson, Model, app, check_apart, out_option, print_rows, working
 from explorer.errors import SpecError, check_whole
-from explorer.paths import check_writable
 from explorer.search.loop import LARGEST_SEED
 from explorer.session import Session
 
@@ -26,7 +22,7 @@ if TYPE_CHECKING:
 def pretrain(
     model: Model,
     task: TaskArgument,
-    out: Annotated[Path, typer.Option(help="write the weights here, as safetensors")],
+    out: Annotated[Path, out_option("write the weights here, as safetensors")],
     episodes: Annotated[int, typer.Option(help="training episodes; of signals, steps")] = 300,
     ways: Ways = None,
     shots: Annotated[int, typer.Option(help="support images of a class")] = 5,
@@ -49,7 +45,7 @@ def pretrain(
 
     check_whole("seed", seed, 0, LARGEST_SEED)
     checkpoint = out.with_name(f"{out.name}.checkpoint")
-    check_writable(out)
+    check_apart(out, task, model)
     if checkpoint.exists() and not resume:
         raise SpecError(f"{checkpoint}: already there; add --resume to go on, or delete it")
     graph = Session(model=model, task=task, policy="none").graph
@@ -70,12 +66,7 @@ def pretrain(
         seed=seed,
         learn_temperature=learn_temperature,
     )
-    stop = threading.Event()
-    with (
-        stopping(stop.set),
-        Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress,
-    ):
-        bar = progress.add_task("meta-training", total=episodes)
+    with working("meta-training", as_json) as (told, stopped):
         trained = offline.pretrain(
             before,
             data,
@@ -83,8 +74,8 @@ def pretrain(
             device=device,
             checkpoint=checkpoint,
             resume=resume,
-            on_episode=lambda done, _: progress.update(bar, completed=done),
-            cancelled=stop.is_set,
+            on_episode=told,
+            cancelled=stopped,
         )
     save_weights(trained, out)
     checkpoint.unlink(missing_ok=True)
@@ -116,20 +107,15 @@ def _pretrain_on_signals(
     from explorer.accuracy.source import train_source
     from explorer.accuracy.torch_bridge import save_weights
 
-    stop = threading.Event()
-    with (
-        stopping(stop.set),
-        Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress,
-    ):
-        bar = progress.add_task("training on the source", total=steps)
+    with working("training on the source", as_json) as (told, stopped):
         trained = train_source(
             module,
             task,
             steps=steps,
             learning_rate=lr,
             seed=seed,
-            on_step=lambda done, _: progress.update(bar, completed=done),
-            cancelled=stop.is_set,
+            on_step=told,
+            cancelled=stopped,
         )
     save_weights(trained.module, out)
     rows = [

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from explorer.errors import SpecError
+from explorer.figures.axes import PERCENT
 from explorer.provenance import Kind
 from explorer.units import BoolArray, FloatArray
 
@@ -79,3 +80,8 @@ def worth_text(worth: float, name: str) -> str:
     if not np.isfinite(worth):
         return "-"
     return f"{worth:.1%}" if name == "accuracy" else f"{worth:.3g}"
+
+
+def worth_format(name: str) -> str:
+    """How ticks of the worth are written: in per cent where texts are."""
+    return PERCENT if name == "accuracy" else ""

@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 
 from explorer.figures import axes, theme
 from explorer.figures.labels import place_labels, short_label
-from explorer.figures.points import Budget, Points, worth_text
+from explorer.figures.points import Budget, Points, worth_format, worth_text
 from explorer.figures.roles import (
     HOVERED,
     OUTLINED,
@@ -109,7 +109,9 @@ def tradeoff_data(
     energy_axis = axes.decimal_axis(
         f"energy of a step ({points.energy_kind.word})", energy[fresh], format_joules
     )
-    worth_axis = axes.linear_axis(_worth_title(points), points.worth[fresh])
+    worth_axis = axes.linear_axis(
+        _worth_title(points), points.worth[fresh], worth_format(points.worth_name)
+    )
     cost_kind = max(points.memory_kind, points.energy_kind)
     views = (
         (memory, points.worth, memory_axis, worth_axis, points.worth_kind),
@@ -187,8 +189,8 @@ def update(figure: Any, data: TradeoffData) -> None:
             target.visible = is_shown
         for column, panel in enumerate(data.panels, start=1):
             suffix = "" if column == 1 else str(column)
-            _set_axis(figure.layout[f"xaxis{suffix}"], panel.x_axis)
-            _set_axis(figure.layout[f"yaxis{suffix}"], panel.y_axis)
+            figure.layout[f"xaxis{suffix}"].update(panel.x_axis.options)
+            figure.layout[f"yaxis{suffix}"].update(panel.y_axis.options)
 
 
 def _fill(target: Any, trace: TraceData, role: Role) -> None:
@@ -201,17 +203,6 @@ def _fill(target: Any, trace: TraceData, role: Role) -> None:
         target.marker.symbol = trace.symbols
     if role.name in OUTLINED:
         target.marker.line.color, target.marker.line.width = trace.outlines, 1.5
-
-
-def _set_axis(target: Any, axis: axes.AxisData) -> None:
-    ends = (axis.low, axis.high)
-    target.title.text = axis.title
-    target.type = "log" if axis.is_log else "linear"
-    target.range = tuple(float(np.log10(end)) for end in ends) if axis.is_log else ends
-    if axis.ticks:
-        target.tickmode, target.tickvals, target.ticktext = "array", axis.ticks, axis.tick_texts
-    else:
-        target.nticks = 6
 
 
 def _panel(

@@ -19,13 +19,14 @@ from explorer.costmodel.report import CostReport
 from explorer.design import DesignBatch, LayerAxes, TrainingSetup, everything
 from explorer.device import load_device
 from explorer.graph import ModelGraph
+from explorer.low_rank import Adapter
 from explorer.phases import Distillation
 from explorer.provenance import Kind
 from explorer.search.candidates import Worth
 from explorer.search.quantities import ACCURACY
 from explorer.units import BoolArray, FloatArray
 
-DesignKey = tuple[bytes, bytes, bytes, bool, str, tuple[str, ...], Distillation | None]
+DesignKey = tuple[bytes, bytes, bytes, bool, str, tuple[Adapter, ...], Distillation | None]
 Known = tuple[float, float, float]
 ANY_DEVICE = "gap9"
 NULL_PROXY = "backward MACs"
@@ -40,7 +41,7 @@ class Judge:
     well as any criterion in our pilot. A calibration, when there is one, leads, and what
     was `measured` (by design: accuracy, its standard error and what the source lost) leads
     over that; that was of the network in its `norm`, and says nothing of others. None is for
-    designs of one norm.
+    designs of one norm. A setup without a norm means `own_norm`, `norm` if absent.
     """
 
     table: ScoreTable | None
@@ -48,6 +49,7 @@ class Judge:
     measured: Mapping[DesignKey, Known] = field(default_factory=dict)
     criterion: str = "gradient"
     norm: str | None = None
+    own_norm: str | None = None
 
     @property
     def name(self) -> str:
@@ -62,7 +64,8 @@ class Judge:
         unknown = (np.nan, np.nan, np.nan)
         found = np.array([self.measured.get(key, unknown) for key in design_keys(designs)])
         if self.norm is not None:
-            own = [setup.norm in (None, self.norm) for setup in designs.row_setups]
+            usual = self.own_norm or self.norm
+            own = [(setup.norm or usual) == self.norm for setup in designs.row_setups]
             found = np.where(np.array(own)[:, None], found.reshape(-1, 3), np.nan)
         accuracy, error, forgotten = found.reshape(len(designs), 3).T
         known = np.isfinite(accuracy) & (self.calibration is not None)

@@ -13,7 +13,8 @@ from explorer.accuracy.course import Course, task_protocol
 from explorer.accuracy.finetune import measure
 from explorer.accuracy.lessons import LESSON_SETUP
 from explorer.accuracy.pretrain import seeded_module
-from explorer.accuracy.records import Ledger, LessonProtocol
+from explorer.accuracy.protocols import LessonProtocol
+from explorer.accuracy.records import Ledger
 from explorer.accuracy.tasks import SignalTask
 from explorer.accuracy.trainer import train_copy
 from explorer.design import LayerAxes, UpdatePolicy, everything

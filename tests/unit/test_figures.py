@@ -11,7 +11,7 @@ from explorer.figures.labels import place_labels, short_label
 from explorer.figures.points import Budget, Points, worth_text
 from explorer.figures.roles import ROLES
 from explorer.provenance import Kind
-from explorer.units import KIB, MIB, format_bytes, format_joules
+from explorer.units import KIB, MIB, format_bytes, format_joules, format_seconds, shown_unit
 
 ROLE_NAMES = [role.name for role in ROLES]
 
@@ -257,6 +257,52 @@ def test_log_ticks_lie_inside_and_read_well() -> None:
     assert len(energy.ticks) >= 3
     placed = energy.place(np.array([energy.low, energy.high, energy.value_at(0.25)]))
     np.testing.assert_allclose(placed, [0.0, 1.0, 0.25])
+
+
+@pytest.mark.parametrize(
+    ("most", "unit", "texts"),
+    [
+        (0.0266, "s", ("0", "10 ms", "20 ms")),
+        (9e-5, "s", ("0", "20 µs", "40 µs", "60 µs", "80 µs")),
+        (600.0, "s", ("0", "2 min", "4 min", "6 min", "8 min", "10 min")),
+        (1.5e-3, "J", ("0", "0.5 mJ", "1 mJ", "1.5 mJ")),
+        (1.5 * MIB, "byte", ("0", "0.5 MiB", "1 MiB", "1.5 MiB")),
+        (270.0 * KIB, "byte", ("0", "64 KiB", "128 KiB", "192 KiB", "256 KiB")),
+        (22.5e6, "MAC", ("0", "5 M", "10 M", "15 M", "20 M")),
+    ],
+)
+def test_an_axis_from_zero_has_round_ticks_of_one_unit(
+    most: float, unit: str, texts: tuple[str, ...]
+) -> None:
+    axis = axes.axis_from_zero("quantity", most, unit)
+    assert axis.tick_texts == texts
+    assert axis.low == axis.ticks[0] == 0
+    assert axis.ticks[-1] <= most * (1 + 1e-9) < axis.high
+    for tick, text in zip(axis.ticks[1:], axis.tick_texts[1:], strict=True):
+        scale, word = shown_unit(most, unit)
+        assert text.split() == [f"{tick / scale:g}", word]
+
+
+def test_an_axis_from_zero_of_nothing_draws() -> None:
+    assert axes.axis_from_zero("quantity", 0.0, "J").high > 0
+
+
+def test_ticks_of_a_quantity_are_never_left_to_plotly() -> None:
+    options = axes.decimal_axis("time", np.array([0.01, 1.0]), format_seconds).options
+    assert options["type"] == "log"
+    assert options["range"] == pytest.approx([-2.25, 0.25])
+    assert options["ticktext"] == ("10 ms", "100 ms", "1 s")
+    drawn = layers.draw(layers.layers_data(LAYERS)).layout
+    for axis in (drawn.xaxis2, drawn.xaxis3):
+        assert axis.tickmode == "array"
+        assert len(axis.tickvals) == len(axis.ticktext) > 1
+    assert theme.axis()["exponentformat"] == "none"
+
+
+def test_an_accuracy_axis_is_in_per_cent_as_its_texts_are() -> None:
+    accuracy = tradeoff.tradeoff_data(points(5, worth_name="accuracy")).panels[0].y_axis
+    assert accuracy.options["tickformat"] == axes.PERCENT
+    assert tradeoff.tradeoff_data(points(5)).panels[0].y_axis.options["tickformat"] == ""
 
 
 @pytest.mark.parametrize("values", [[], [np.nan], [0.0], [0.5], [3.0, 3.0], [-1.0, 1.0]])

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from explorer.accuracy.course import measured_design
-from explorer.accuracy.records import DesignRecord, LessonProtocol, Protocol
+from explorer.accuracy.protocols import LessonProtocol, Protocol
+from explorer.accuracy.records import DesignRecord
 from explorer.errors import SpecError
 from explorer.phases import (
     PROCEDURES,

@@ -7,7 +7,8 @@ import pytest
 
 from explorer import paths
 from explorer.accuracy.pretrain import seeded_module
-from explorer.accuracy.records import Ledger, LessonProtocol
+from explorer.accuracy.protocols import LessonProtocol
+from explorer.accuracy.records import Ledger
 from explorer.accuracy.torch_bridge import save_weights
 from explorer.cli import run
 from explorer.errors import SpecError

@@ -21,7 +21,8 @@ from explorer.accuracy.group import climb
 from explorer.accuracy.lessons import LESSON_SETUP, batches, class_weights, sample_lesson
 from explorer.accuracy.metrics import scores
 from explorer.accuracy.pretrain import seeded_module
-from explorer.accuracy.records import Ledger, LessonProtocol, MeasuredRun, Metric, Protocol
+from explorer.accuracy.protocols import LessonProtocol, Protocol
+from explorer.accuracy.records import Ledger, MeasuredRun, Metric
 from explorer.accuracy.source import altered, train_source
 from explorer.accuracy.tasks import SignalTask, check_task, load_task, task_for
 from explorer.accuracy.tasks._signals import FOLDS, band_passed, resampled
