@@ -206,8 +206,12 @@ class DeviceProfile(_Document):
 
     def numbers(self) -> Iterator[str]:
         """Dotted paths of every number that was given."""
+        return (path for path, _ in self.values())
+
+    def values(self) -> Iterator[tuple[str, float]]:
+        """The same, each with its value."""
         given = self.model_dump(exclude={"source"}, exclude_unset=True)
-        yield from _numeric_paths(given, "")
+        yield from _numbers_in(given, "")
 
     def find_source(self, path: str) -> Source | None:
         """The source covering a number."""
@@ -319,13 +323,13 @@ def _covers(field: str, path: str) -> bool:
     return path == field or path.startswith(f"{field}.")
 
 
-def _numeric_paths(value: object, path: str) -> Iterator[str]:
+def _numbers_in(value: object, path: str) -> Iterator[tuple[str, float]]:
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from _numeric_paths(item, f"{path}.{key}" if path else str(key))
+            yield from _numbers_in(item, f"{path}.{key}" if path else str(key))
     elif isinstance(value, list | tuple):
         for item in value:
             label = item["name"] if isinstance(item, dict) and "name" in item else "?"
-            yield from _numeric_paths(item, f"{path}.{label}")
+            yield from _numbers_in(item, f"{path}.{label}")
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield path
+        yield path, value

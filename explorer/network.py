@@ -30,7 +30,7 @@ class LayerRecord(Document):
     out_shape: Shape
     inputs: tuple[Name, ...] = ()
     kernel: tuple[Size, Size] = (1, 1)
-    stride: Size = 1
+    stride: Size | tuple[Size, Size] = 1
     padding: tuple[Whole, Whole] | tuple[Whole, Whole, Whole, Whole] = (0, 0)
     groups: Size = 1
     has_bias: bool = False

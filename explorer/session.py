@@ -16,6 +16,7 @@ from explorer.accuracy.proxy import layer_scores
 from explorer.accuracy.records import AccuracyCurve
 from explorer.accuracy.scores import ScoreTable
 from explorer.advice import Advice, advise
+from explorer.backward_config import read_config
 from explorer.costmodel.adaptation import Plan
 from explorer.costmodel.battery import Battery
 from explorer.costmodel.detail import report
@@ -53,7 +54,7 @@ from explorer.search.problem import Problem
 from explorer.search.quantities import check_sampler
 from explorer.search.sources import calibration_of, judge_of, model_graph
 from explorer.search.space import SearchSpace
-from explorer.tiny_training import read_config, spec_of
+from explorer.tiny_training import spec_of
 from explorer.units import FloatArray
 
 if TYPE_CHECKING:

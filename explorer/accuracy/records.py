@@ -7,7 +7,6 @@ Reading passes over broken lines and counts them. This file knows nothing of tor
 
 import json
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from explorer.document import (
     Adapters,
     DistillationRecord,
     Document,
-    LayerChoice,
+    LayerChoices,
     Named,
     SetupRecord,
     design_record,
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RunKey = tuple[str, str, str, str, int, int, str]
-FEWEST_PAIRED = 4
 
 
 class DesignRecord(Document):
@@ -45,7 +43,7 @@ class DesignRecord(Document):
 
     family: str
     setup: SetupRecord
-    layers: tuple[LayerChoice, ...]
+    layers: LayerChoices
     adapters: Adapters = ()
     distillation: DistillationRecord | None = None
 
@@ -91,7 +89,10 @@ class Metric(Document):
 
 
 class Tuning(Document):
-    """The learning-rate budget: rates tried, and mean accuracy on the tuning episodes."""
+    """The learning-rate budget: rates tried, and mean accuracy on the tuning episodes.
+
+    Of a protocol that is tuned on another figure, that figure stands in `accuracies`.
+    """
 
     episodes: int = Field(ge=0)
     rates: tuple[float, ...]
@@ -137,6 +138,13 @@ class MeasuredRun(Document):
             if len(column) != self.episodes:
                 raise ValueError(f"{len(column)} accuracies for {self.episodes} episodes")
         return self
+
+    def suits(self, graph: ModelGraph) -> bool:
+        """Whether it is of this network, and its design one that the network can have."""
+        try:
+            return self.model.digest == graph.digest and bool(self.design.policy(graph))
+        except SpecError:
+            return False
 
     @property
     def forgotten_accuracy(self) -> float | None:
@@ -209,23 +217,6 @@ def comparable(runs: Iterable[MeasuredRun]) -> tuple[tuple[MeasuredRun, ...], ..
         key = (run.model.digest, run.weights_digest, run.task, run.protocol)
         groups.setdefault(key, []).append(run)
     return tuple(tuple(group) for group in sorted(groups.values(), key=len, reverse=True))
-
-
-def paired_gains(runs: Sequence[MeasuredRun]) -> tuple[tuple[MeasuredRun, ...], FloatArray]:
-    """Comparable runs that share episodes, and their gains on those [N, E], as shares.
-
-    They are of the commonest seed and have at least FEWEST_PAIRED episodes; E is what all
-    of them have.
-    """
-    seeds = Counter(run.seed for run in runs if run.episodes >= FEWEST_PAIRED)
-    seed = seeds.most_common(1)[0][0] if seeds else 0
-    paired = tuple(run for run in runs if run.seed == seed and run.episodes >= FEWEST_PAIRED)
-    count = min((run.episodes for run in paired), default=0)
-    before, after = (
-        np.array([getattr(run, name)[:count] for run in paired]).reshape(len(paired), count)
-        for name in ("per_episode_accuracy_before", "per_episode_accuracy")
-    )
-    return paired, after - before
 
 
 class UnkeptError(SpecError):

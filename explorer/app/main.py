@@ -24,7 +24,7 @@ from explorer.app.controls import Controls
 from explorer.app.exporting import saved_words, write_policy
 from explorer.app.frame_clock import FrameClock
 from explorer.app.live_figure import LiveFigure
-from explorer.app.look import changed_settings, families_of, look, put
+from explorer.app.look import changed_settings, look, put, settings_of
 from explorer.app.measuring import Measuring
 from explorer.app.panes import Shown, panes
 from explorer.app.past import Past
@@ -69,7 +69,7 @@ class App:
         self._news = asyncio.Event()
         self._settled = asyncio.Event()
         self._drawn: tuple[object, ...] = ()
-        self.controls = Controls(session, self._settings_changed)
+        self.controls = Controls(self._settings_changed)
         self.search_bar = SearchBar()
         self.searching = Searching(self.search_bar, self._wake)
         self.point_bar = PointBar()
@@ -81,11 +81,10 @@ class App:
         self.pins = PinsPane(self._wake)
         self.tabs = Tabs(panes(self.pins), self._wake)
         self.clock = FrameClock()
-        self.controls.adapt_device(session.device)
         self.view = View(
             session=session, cost=session.cost(), chosen=session.chosen(), known=session.compare()
         )
-        self.controls.adapt_policies(families_of(session), session.policy, self.view.known.labels)
+        put(session, self.controls, settings_of(session), self.view.known.labels)
         self.past = Past(self.controls.read())
         self.tradeoff_data = self._make_data()
         self.figure: Any = LiveFigure(tradeoff.draw(self.tradeoff_data))
@@ -266,7 +265,7 @@ class App:
         self._settings_changed()
 
     def _change_taken(self, setting: str) -> None:
-        self._ask(changed_settings(self.controls.read(), setting))
+        self._ask(changed_settings(self.controls.read(), setting, self.view.session))
 
     def _point_clicked(self, number: int, _: object, hit: Any, __: object) -> None:
         ids = self.tradeoff_data.trace_ids[number]

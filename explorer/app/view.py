@@ -63,7 +63,7 @@ class Selection:
     @property
     def setup(self) -> TrainingSetup:
         """The setup it trains under."""
-        return self.table.designs.setup
+        return self.table.designs.row_setups[self.row]
 
     @property
     def worth_words(self) -> str:
@@ -74,15 +74,16 @@ class Selection:
         if self.table.worth.is_accuracy or not np.isfinite(measured):
             return words
         error = float(self.table.worth.measured_error[self.row])
+        spread = f" ± {error:.1%}" if np.isfinite(error) else ""  # one run has none
         return (
             f"{words}; accuracy on {self.session.task_name} "
-            f"{measured:.1%} ± {error:.1%} (measured, trained in {MEASURED_PRECISION})"
+            f"{measured:.1%}{spread} (measured, trained in {MEASURED_PRECISION})"
         )
 
 
 def same_space(one: Session, other: Session) -> bool:
     """Whether two sessions search the same designs at the same costs."""
-    return replace(one, policy=other.policy) == other
+    return replace(one, policy=other.policy) == other and one.setup == other.setup
 
 
 def points_of(view: View) -> Points:
@@ -232,9 +233,10 @@ def _table_points(
 
 
 def _found_rows(view: View, found: Found) -> IntArray:
-    """Rows of a search that are not shown as known policies already."""
-    known = set(view.known.labels)
-    rows = np.array([row for row, label in enumerate(found.table.labels) if label not in known])
+    """Rows of a search that are not shown as known policies already, under the same setup."""
+    known = set(zip(view.known.labels, view.known.designs.row_setups, strict=True))
+    named = zip(found.table.labels, found.table.designs.row_setups, strict=True)
+    rows = np.array([row for row, one in enumerate(named) if one not in known])
     rows = rows.astype(np.int64)
     return rows[found.table.feasible[rows]] if view.fits_only else rows
 

@@ -4,27 +4,23 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from explorer.cli.shared import (
-    WRONG_USE_EXIT,
     AsJson,
     app,
     check_apart,
     console,
     note,
     out_option,
-    show,
 )
-from explorer.device import DeviceProfile, read_text
-from explorer.document import PolicyDocument, load_policy, parse_document
-from explorer.errors import ExplorerError, SpecError, UnknownNameError
+from explorer.device import read_text
+from explorer.document import PolicyDocument, load_policy
+from explorer.errors import SpecError
 from explorer.export import (
-    FrontDocument,
     load_front,
     pick,
     pick_reason,
@@ -34,11 +30,11 @@ from explorer.export import (
 from explorer.exporting.c_header import c_header
 from explorer.exporting.onnx_graph import onnx_graph
 from explorer.exporting.torch_script import torch_script
-from explorer.network import load_network
 from explorer.paths import write_whole
 from explorer.search.picks import PICKS
+from explorer.search.sources import score_table
 from explorer.session import Session
-from explorer.tiny_training import Exported, config_of, read_config
+from explorer.tiny_training import Exported, config_of
 
 TINY_TRAINING = "tiny-training"
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -100,13 +96,10 @@ def _policy_in(source: Path, which: str, model: str | None) -> PolicyDocument:
         return load_policy(source)
     document = load_front(source)
     candidate = pick(document, which)
-    asked = Session(
-        model=model or document.model.name,
-        task=document.task or None,
-        norm=candidate.setup.norm,
-        policy="none",
-    )
-    scores = asked.scores or asked.with_norm(None).scores
+    asked = Session(model=model or document.model.name, norm=candidate.setup.norm, policy="none")
+    graphs = (asked.graph, asked.with_norm(None).graph)
+    tables = (score_table(graph, document.task or asked.task_name) for graph in graphs)
+    scores = next((table for table in tables if table is not None), None)
     policy = policy_of_candidate(document, candidate, asked.graph, scores)
     print(f"{which}: {pick_reason(document, which)}", file=sys.stderr)
     return policy
@@ -138,21 +131,6 @@ def _onnx(document: PolicyDocument, model: str | None) -> bytes:
     return onnx_graph(document, model_module(graph))
 
 
-@app.command()
-def validate(
-    files: Annotated[list[Path], typer.Argument(help="policies, devices, fronts, schemes")],
-    as_json: AsJson = False,
-) -> None:
-    """Check documents; the first problem of each is one sentence, and the exit code 2."""
-    rows = [_validate(path) for path in files]
-    show(rows, as_json)
-    if not all(row["valid"] for row in rows):
-        for row in rows:
-            if not row["valid"]:
-                print(row["problem"], file=sys.stderr)
-        raise typer.Exit(WRONG_USE_EXIT)
-
-
 @app.command(context_settings=PASSED_ON)
 def lab(context: typer.Context) -> NoReturn:
     """JupyterLab on the explorer notebook, on loopback with its token; takes its options."""
@@ -175,34 +153,3 @@ def _serve(module: str, *options: str) -> NoReturn:
     if not notebook.is_file():
         raise SpecError(f"{notebook.name}: not here; run this from a checkout")
     os.execv(sys.executable, [sys.executable, "-m", module, str(notebook), *options])
-
-
-def _validate(path: Path) -> dict[str, Any]:
-    readers: dict[str, Callable[[str], object]] = {
-        "policy": lambda text: _check_adapters(parse_document(PolicyDocument, text, str(path))),
-        "front": lambda text: parse_document(FrontDocument, text, str(path)),
-        "network": lambda _: load_network(path),
-        "device": lambda text: DeviceProfile.from_toml(text, str(path)),
-        TINY_TRAINING: lambda text: read_config(text, str(path)),
-    }
-    row: dict[str, Any] = {"file": str(path), "kind": "", "valid": False, "problem": ""}
-    try:
-        text = read_text(path)
-        row["kind"] = schema_kind(path, text)
-        readers[row["kind"]](text)
-        row["valid"] = True
-    except ExplorerError as error:
-        row["problem"] = str(error)
-    return row
-
-
-def _check_adapters(document: PolicyDocument) -> None:
-    """SpecError when a network of the catalogue cannot have a document's adapters."""
-    if not document.adapters:
-        return
-    try:
-        graph = Session(model=document.model.name, norm=document.setup.norm, policy="none").graph
-    except UnknownNameError:
-        return
-    if graph.digest == document.model.digest:
-        document.policy(graph)

@@ -122,6 +122,9 @@ def measure(
     position: Annotated[
         str | None, typer.Option(help="begin, rear or sandwich: where the policy's own steps are")
     ] = None,
+    tuned_on: Annotated[
+        str | None, typer.Option(help="accuracy or macro_f1: what chooses the rate; signals only")
+    ] = None,
     sampler: Sampler = FIXED,
     ledger: Annotated[
         Path | None, out_option("append the run to this ledger, unless it has it")
@@ -173,6 +176,7 @@ def measure(
         steps=steps,
         full_steps=full_steps,
         position=position,
+        tuned_on=tuned_on,
     )
     if module is not None:
         scores = task_scores(session.graph, task, protocol=protocol, module=module, device=device)

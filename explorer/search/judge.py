@@ -11,8 +11,8 @@ import numpy as np
 
 from explorer.accuracy.calibrate import Calibration, fit
 from explorer.accuracy.proxy import proxy_scores
-from explorer.accuracy.ranking import reliability
-from explorer.accuracy.records import MeasuredRun, paired_gains
+from explorer.accuracy.ranking import paired_gains, reliability
+from explorer.accuracy.records import MeasuredRun
 from explorer.accuracy.scores import ScoreTable
 from explorer.costmodel.evaluate import evaluate
 from explorer.costmodel.report import CostReport

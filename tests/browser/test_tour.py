@@ -1,6 +1,7 @@
 """One tour through the real page: JupyterLab, Chromium, every way to use the app."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -87,12 +88,31 @@ def test_tour(server: lab.Lab, page: Page) -> None:
     page.wait_for_selector(".explorer-side:has-text('busiest buffers in DTCM')")
     _picture(page, "2-other-device")
 
+    # A copy of the device: what is wrong is said by its line, and what is saved is shown.
+    lab.press(page, "More settings")
+    lab.press(page, "Own board, network")
+    lab.press(page, "Duplicate the device")
+    profile = page.locator(".explorer-document textarea")
+    page.wait_for_selector(".explorer-own :text('every number is still that of stm32f746')")
+    text = profile.input_value()
+    profile.fill(re.sub(r"clock_hz = \S+", "clock_hz = -1", text))
+    page.wait_for_selector(".explorer-own .explorer-error:has-text('line 5: clock_hz: got -1')")
+    profile.fill(re.sub(r"clock_hz = \S+", "clock_hz = 100e6", text))
+    page.wait_for_selector(".explorer-own :text('Changed, and so assumed: clock_hz')")
+    _picture(page, "2-own-device")
+    assert page.evaluate(_CUT) == []
+    numbers = page.evaluate(DETAILS)
+    lab.press(page, "Save and show")
+    page.wait_for_function(f"old => {DETAILS} !== old", arg=numbers)
+    assert (server.folder / "my-stm32f746.toml").is_file()
+    lab.press(page, "Fewer")
+
     # A bad combination is one sentence, and the last good view stays.
     numbers = page.evaluate(DETAILS)
-    lab.fill(page, "Micro-batch (0: all)", "3")
+    lab.fill(page, "Micro-batch", "3")
     page.wait_for_selector(".explorer-error:has-text('micro_batch')")
     assert page.evaluate(DETAILS) == numbers
-    lab.fill(page, "Micro-batch (0: all)", "0")
+    lab.fill(page, "Micro-batch", "0")
     page.wait_for_selector(".explorer-error", state="detached")
 
     # Search: pause holds it, resume brings it to its end.

@@ -163,3 +163,27 @@ def test_the_largest_batch_is_of_one_pass_also_where_micro_batches_are_brought()
     largest = edge.advise().largest_batch_count
     fits = [edge.with_batch(count, count).cost().fits_all for count in (largest, largest + 1)]
     assert fits == [True, False]
+
+
+@given(values=choices, family=st.sampled_from((*PUBLISHED, "full")), batch=st.sampled_from((3, 8)))
+def test_arguments_make_the_same_question_again_also_through_json(values, family, batch):
+    usual = (("batch", batch), ("micro_batch", 1))
+    session = Session(
+        model="mi-bminet", policy=family, usual=usual, limits=("energy=5mJ",), **values
+    )
+    again = Session(**json.loads(json.dumps(session.arguments())))
+    assert again == session
+    assert again.setup == session.setup
+    assert again.with_policy("none") == session.with_policy("none")
+
+
+def test_what_is_usual_gives_way_to_the_policy_and_to_a_choice():
+    usual = (("batch", 32), ("micro_batch", 4))
+    session = Session(model="mi-bminet", policy="full", usual=usual)
+    assert (session.batch, session.micro_batch) == (32, 4)
+    assert session.brought_setup == session.own_setup == {}
+    assert session.setup_note == ""
+    assert session.with_policy("biotrain-full-bn").batch == 8
+    assert session.with_policy("biotrain-full-bn").micro_batch == 8
+    assert session.with_batch(2).micro_batch is None
+    assert session.with_batch(8).micro_batch == 4

@@ -656,39 +656,17 @@ def test_a_policy_that_the_new_model_lacks_is_replaced_with_a_word() -> None:
     driven(steps)
 
 
-def test_a_policy_brings_its_setup_along_when_it_is_chosen() -> None:
-    async def steps(app: App) -> None:
-        controls = app.controls
-        controls.policy.value = "biotrain-edge"
-        await app.wait(30)
-        shown = (controls.norm.value, controls.batch.value, controls.micro_batch.value)
-        assert shown == ("gn", 8, 1)
-        assert app.view.cost.setup["accumulation_steps"] == 8
-        assert "biotrain-edge" in app.view.known.labels
-        controls.batch.value = 4
-        await app.wait(30)
-        assert app.view.session.batch == controls.batch.value == 4
-        controls.option_fields["norm_bias"].value = "1"
-        await app.wait(30)
-        assert app.view.session.policy == "biotrain-edge:norm_bias=1"
-        assert app.view.session.batch == 4
-        controls.policy.value = "full"
-        await app.wait(30)
-        assert app.view.session.batch == 4
-
-    driven(steps, Session(model="epidenet", norm="bn", policy="full"))
-
-
 def test_a_policy_from_a_file_can_be_shown(tmp_path: Path) -> None:
     path = tmp_path / "policy.json"
-    path.write_text(SESSION.export().to_json())
+    path.write_text(SESSION.with_norm("gn").export().to_json())
 
     async def steps(app: App) -> None:
         assert app.controls.policy.value == str(path)
         app.controls.batch.value = 2
         await app.wait(30)
-        assert "policy.json brings batch=1, micro_batch=1 along" in app.message.value
+        assert "policy.json is shown under its published setup: norm gn" in app.message.value
         assert app.view.session.policy == str(path)
+        assert app.view.session.batch == 2
 
     driven(steps, Session(policy=str(path)))
 

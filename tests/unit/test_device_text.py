@@ -13,8 +13,11 @@ from explorer.device_text import (
     COPIED_SPREAD_RATIO,
     KERNEL_MEANINGS,
     LEVEL_MEANINGS,
+    changed_numbers,
+    duplicate,
     new_profile,
     profile_toml,
+    with_changes_assumed,
 )
 from explorer.errors import SpecError
 from explorer.toml_lines import line_of, lines_of
@@ -177,3 +180,45 @@ def test_each_key_of_a_document_stands_on_its_line(name):
             value = value[part]
         if not isinstance(value, dict | list):
             assert re.match(rf"{path[-1]} = ", lines[at - 1])
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_a_duplicate_keeps_every_number_and_its_source(name):
+    base, copy = load_device(name), duplicate("mine", name)
+    assert DeviceProfile.from_toml(profile_toml(copy)) == copy
+    assert changed_numbers(copy, base) == {}
+    assert with_changes_assumed(copy, base) == copy
+    for path in base.numbers():
+        assert copy.find_block(path) == base.find_block(path)
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_only_what_was_changed_becomes_assumed(name):
+    base = load_device(name)
+    text = profile_toml(duplicate("mine", name))
+    clock = next(line for line in text.splitlines() if line.startswith("clock_hz = "))
+    edited = DeviceProfile.from_toml(text.replace(clock, "clock_hz = 123e6"))
+    saved = DeviceProfile.from_toml(profile_toml(with_changes_assumed(edited, base)))
+    assert dict(saved.values()) == dict(base.values()) | {"clock_hz": 123e6}
+    assert list(changed_numbers(saved, base)) == ["clock_hz"]
+    block = saved.find_block("clock_hz")
+    assert (block.kind, block.fields) == ("assumed", ("clock_hz",))
+    assert f"changed by hand from {name}" in block.cite
+    for path in set(base.numbers()) - {"clock_hz"}:
+        assert saved.find_block(path).source == base.find_block(path).source
+    assert set(saved.untested) == set(base.kernels)
+
+
+def test_a_changed_number_with_a_source_of_its_own_keeps_it():
+    base = load_device("gap9")
+    listed = {field for block in base.source for field in block.fields}
+    path = next(p for p in base.numbers() if p.startswith("kernels.fp32.") and p not in listed)
+    before, table, after = profile_toml(duplicate("mine", "gap9")).partition("[kernels.fp32]")
+    name = path.rpartition(".")[2]
+    after = re.sub(rf"^{name} = \S+", f"{name} = 0.5", after, count=1, flags=re.MULTILINE)
+    own = f'\n[[source]]\nkind = "measured"\ncite = "my bench"\nfields = ["{path}"]\n'
+    edited = DeviceProfile.from_toml(before + table + after + own)
+    saved = with_changes_assumed(edited, base)
+    assert list(changed_numbers(saved, base)) == [path]
+    assert saved.find_block(path).kind == "measured"
+    assert saved.untested == base.untested

@@ -25,6 +25,7 @@ NAME = "ecg-rhythm"
 RECORDED_HZ = 500
 RECORDED_SAMPLES = 5120  # 10.24 s
 SAMPLES = 4096
+INPUT_SHAPE = (12, SAMPLES)
 MICROVOLT_PER_MILLIVOLT = 1000.0
 LARGEST = 8.0  # standard deviations; artefacts are cut there
 
