@@ -6,8 +6,8 @@ Every row is what `explorer measure MODEL TASK --policy ... --ledger ...` prints
 published for another norm are measured from the weights of that norm; a network without
 batch or group norm has one form. With `--full-steps` so many of the steps train everything,
 before, after or around those of the policy (`--position`). Where one class is common,
-`--tuned-on macro_f1` keeps the tuned rate from one that answers nothing else. Runs that the ledger holds are
-skipped, so a stopped sweep goes on where it was.
+`--tuned-on macro_f1` keeps the tuned rate from one that answers nothing else. Runs that the
+ledger holds are skipped, so a stopped sweep goes on where it was.
 """
 
 import argparse
