@@ -37,7 +37,7 @@ ROLES = (
 )
 HOVERED = frozenset({"front", "known", "choice", "selected"})
 OUTLINED = frozenset({"front", "known", "choice"})
-_PLAIN_HOVER = "{}: click for its numbers<extra></extra>"  # one text for all, so none is sent
+PLAIN_HOVER = "{}: click for its numbers"  # one text for all, so none is sent for each
 
 
 def data_trace(role: Role) -> go.Scatter:
@@ -50,7 +50,7 @@ def data_trace(role: Role) -> go.Scatter:
         legendgroup=role.name,
         showlegend=False,
         hoverinfo="text" if role.name in HOVERED else "skip" if not role.size else None,
-        hovertemplate=_PLAIN_HOVER.format(role.legend) if is_plain else None,
+        hovertemplate=f"{PLAIN_HOVER.format(role.legend)}<extra></extra>" if is_plain else None,
         opacity=role.opacity,
         marker=_marker(role) if role.size else None,
         line=_line(role) if not role.size else None,

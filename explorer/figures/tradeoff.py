@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from explorer.figures import axes, theme
+from explorer.figures.hovers import hover_texts, texts_of
 from explorer.figures.labels import place_labels, short_label
-from explorer.figures.points import Budget, Points, worth_format, worth_text
+from explorer.figures.points import Budget, Points, worth_format
 from explorer.figures.roles import (
     HOVERED,
     OUTLINED,
@@ -26,6 +27,7 @@ from explorer.figures.roles import (
     kind_trace,
     legend_trace,
 )
+from explorer.figures.thinning import apart, thinned
 from explorer.provenance import Kind
 from explorer.units import BoolArray, FloatArray, IntArray, format_bytes, format_joules
 
@@ -46,7 +48,7 @@ class TraceData:
     ids: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
     text_places: tuple[str, ...] = ()
-    hovers: tuple[str, ...] = ()
+    hovers: str | tuple[str, ...] = ()
     symbols: str | tuple[str, ...] = "circle"
     outlines: str | tuple[str, ...] = "white"
 
@@ -93,8 +95,9 @@ def tradeoff_data(
 ) -> TradeoffData:
     """Choose what is drawn: at most `cap` points a panel, front, known and selected always.
 
-    With `cell`, a share of a panel's sides, points that crowd in one square of that size are
-    drawn as one, a member of the front where there is one.
+    With `cell`, a share of a panel's sides, for as long as points stream in: dominated points
+    that crowd in one square of that size are drawn as one, those beside a member of the front
+    not at all, and the front has one hover text for all.
     """
     drawn = thinned(points, selected_id, cap)
     memory, energy = points.memory_bytes, points.energy_j
@@ -118,7 +121,7 @@ def tradeoff_data(
         (energy, points.worth, energy_axis, worth_axis, points.worth_kind),
         (energy, memory, energy_axis, memory_axis, (cost_kind,) * len(points)),
     )
-    hovers = _hovers(points, selected_id)
+    hovers = hover_texts(points, selected_id, has_front=not cell)
     panels = tuple(
         _panel(points, drawn, selected_id, hovers, x, y, x_axis, y_axis, kinds, cell)
         for x, y, x_axis, y_axis, kinds in views
@@ -127,21 +130,6 @@ def tradeoff_data(
         panels=panels,
         kinds=frozenset({points.worth_kind[row] for row in drawn} | {cost_kind}),
     )
-
-
-def thinned(points: Points, selected_id: str | None, cap: int) -> IntArray:
-    """Rows to draw: those that must stay, then an even share of the others by memory."""
-    ids = np.array(points.ids, dtype=object)
-    keep = points.on_front & ~points.stale | points.known
-    keep = keep | (ids == selected_id) | (ids == points.choice_id)
-    others = np.flatnonzero(~keep)
-    room = max(0, cap - int(keep.sum()))
-    if len(others) > room:
-        ordered = others[np.argsort(points.memory_bytes[others], kind="stable")]
-        picks = np.linspace(0, len(ordered) - 1, room).round().astype(np.int64)
-        others = ordered[picks]
-    rows: IntArray = np.sort(np.concatenate([np.flatnonzero(keep), others]))
-    return rows
 
 
 def draw(data: TradeoffData) -> go.Figure:
@@ -189,8 +177,8 @@ def update(figure: Any, data: TradeoffData) -> None:
             target.visible = is_shown
         for column, panel in enumerate(data.panels, start=1):
             suffix = "" if column == 1 else str(column)
-            figure.layout[f"xaxis{suffix}"].update(panel.x_axis.options)
-            figure.layout[f"yaxis{suffix}"].update(panel.y_axis.options)
+            _set_axis(figure.layout[f"xaxis{suffix}"], panel.x_axis)
+            _set_axis(figure.layout[f"yaxis{suffix}"], panel.y_axis)
 
 
 def _fill(target: Any, trace: TraceData, role: Role) -> None:
@@ -203,6 +191,11 @@ def _fill(target: Any, trace: TraceData, role: Role) -> None:
         target.marker.symbol = trace.symbols
     if role.name in OUTLINED:
         target.marker.line.color, target.marker.line.width = trace.outlines, 1.5
+
+
+def _set_axis(target: Any, axis: axes.AxisData) -> None:
+    for name, value in axis.options.items():  # several times faster than one update of all
+        target[name] = value
 
 
 def _panel(
@@ -221,7 +214,7 @@ def _panel(
     across, upward = x_axis.place(x), y_axis.place(y)
     spread = shown
     if cell:
-        spread = shown[_apart(points, shown, selected_id, across[shown], upward[shown], cell)]
+        spread = shown[apart(points, shown, selected_id, across[shown], upward[shown], cell)]
     traces = []
     for role in ROLES:
         if role.name == "budget":
@@ -245,7 +238,7 @@ def _panel(
                 ids=tuple(points.ids[row] for row in rows),
                 texts=texts,
                 text_places=places,
-                hovers=tuple(hovers[row] for row in rows) if role.name in HOVERED else (),
+                hovers=texts_of(role, rows, hovers),
                 symbols=_one_or_all([theme.KIND_SYMBOLS[kinds[row]] for row in rows]),
                 outlines=_one_or_all(
                     ["white" if fits else theme.VERMILLION for fits in points.feasible[rows]]
@@ -253,24 +246,6 @@ def _panel(
             )
         )
     return PanelData(x_axis=x_axis, y_axis=y_axis, traces=tuple(traces))
-
-
-def _apart(
-    points: Points,
-    rows: IntArray,
-    selected_id: str | None,
-    across: FloatArray,
-    upward: FloatArray,
-    cell: float,
-) -> BoolArray:
-    """Which rows [P] to draw when one point stands for all of a square; marked ones stay."""
-    keep: BoolArray = points.known[rows]
-    keep = keep | [points.ids[row] in (selected_id, points.choice_id) for row in rows]
-    front_first = np.argsort(~points.on_front[rows], kind="stable")
-    squares = np.floor(np.column_stack([across, upward])[front_first] / cell)
-    _, picks = np.unique(squares, axis=0, return_index=True)
-    keep[front_first[picks]] = True
-    return keep
 
 
 def _members(points: Points, rows: IntArray, role: str, selected_id: str | None) -> BoolArray:
@@ -354,22 +329,6 @@ def _limit_across(
         return [(axis.value_at(0.1), high, "", _ABOVE), (axis.value_at(0.001), high, label, _RIGHT)]
     side = _LEFT if float(axis.place(np.array([limit]))[0]) > 0.5 else _RIGHT
     return [(limit, low, "", _ABOVE), (limit, high, label, side)]
-
-
-def _hovers(points: Points, selected_id: str | None) -> dict[int, str]:
-    """Hover texts of the few rows that have one."""
-    named = points.on_front | points.known
-    rows = {int(row) for row in np.flatnonzero(named)}
-    rows |= {row for row, name in enumerate(points.ids) if name in (selected_id, points.choice_id)}
-    return {
-        row: f"{points.labels[row]}<br>"
-        f"{points.worth_name} {worth_text(points.worth[row], points.worth_name)} "
-        f"({points.worth_kind[row].word})<br>"
-        f"{format_bytes(points.memory_bytes[row])} ({points.memory_kind.word})<br>"
-        f"{format_joules(points.energy_j[row])} ({points.energy_kind.word})<br>"
-        f"{'fits' if points.feasible[row] else 'does not fit'}"
-        for row in rows
-    }
 
 
 def _worth_title(points: Points) -> str:
