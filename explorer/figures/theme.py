@@ -27,7 +27,7 @@ HALO = ", ".join(f"{x}px {y}px 1px white" for x in (-1, 1) for y in (-1, 1))
 
 KIND_SYMBOLS = {
     Kind.MEASURED: "circle",
-    Kind.PUBLISHED: "circle-open",
+    Kind.PUBLISHED: "star",
     Kind.MODELLED: "cross",
     Kind.ASSUMED: "circle-open-dot",
 }

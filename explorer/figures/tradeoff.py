@@ -17,7 +17,7 @@ from plotly.subplots import make_subplots
 from explorer.figures import axes, theme
 from explorer.figures.hovers import hover_texts, texts_of
 from explorer.figures.labels import place_labels, short_label
-from explorer.figures.points import Budget, Points, worth_format
+from explorer.figures.points import Budget, Mark, Points, worth_format
 from explorer.figures.roles import (
     HOVERED,
     OUTLINED,
@@ -104,31 +104,40 @@ def tradeoff_data(
     fresh = drawn[~points.stale[drawn]]
     fresh = fresh if len(fresh) else drawn
     near = [b.limit_bytes for b in points.budgets if _is_near(b.limit_bytes, memory[fresh])]
+    marks = [np.array(column) for column in zip(*map(_columns, points.marks), strict=True)]
+    mark_memory, mark_energy, mark_worth = marks or [np.zeros(0)] * 3
     memory_axis = axes.byte_axis(
         f"{points.memory_name} ({points.memory_kind.word})",
-        np.append(memory[fresh], near),
+        np.concatenate([memory[fresh], near, mark_memory]),
         format_bytes,
     )
     energy_axis = axes.decimal_axis(
-        f"energy of a step ({points.energy_kind.word})", energy[fresh], format_joules
+        f"energy of a step ({points.energy_kind.word})",
+        np.append(energy[fresh], mark_energy),
+        format_joules,
     )
     worth_axis = axes.linear_axis(
-        _worth_title(points), points.worth[fresh], worth_format(points.worth_name)
+        _worth_title(points),
+        np.append(points.worth[fresh], mark_worth),
+        worth_format(points.worth_name),
     )
     cost_kind = max(points.memory_kind, points.energy_kind)
+    across_memory = _Side(memory, mark_memory, memory_axis)
+    across_energy = _Side(energy, mark_energy, energy_axis)
+    worth = _Side(points.worth, mark_worth, worth_axis)
     views = (
-        (memory, points.worth, memory_axis, worth_axis, points.worth_kind),
-        (energy, points.worth, energy_axis, worth_axis, points.worth_kind),
-        (energy, memory, energy_axis, memory_axis, (cost_kind,) * len(points)),
+        (across_memory, worth, points.worth_kind),
+        (across_energy, worth, points.worth_kind),
+        (across_energy, across_memory, (cost_kind,) * len(points)),
     )
     hovers = hover_texts(points, selected_id, has_front=not cell)
     panels = tuple(
-        _panel(points, drawn, selected_id, hovers, x, y, x_axis, y_axis, kinds, cell)
-        for x, y, x_axis, y_axis, kinds in views
+        _panel(points, drawn, selected_id, hovers, x, y, kinds, cell) for x, y, kinds in views
     )
+    kinds = {points.worth_kind[row] for row in drawn} | {cost_kind}
     return TradeoffData(
         panels=panels,
-        kinds=frozenset({points.worth_kind[row] for row in drawn} | {cost_kind}),
+        kinds=frozenset(kinds | ({Kind.PUBLISHED} if points.marks else set())),
     )
 
 
@@ -198,23 +207,38 @@ def _set_axis(target: Any, axis: axes.AxisData) -> None:
         target[name] = value
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class _Side:
+    """A quantity of the points [P] and of what others published, and its axis."""
+
+    values: FloatArray
+    marks: FloatArray
+    axis: axes.AxisData
+
+
+def _columns(mark: Mark) -> tuple[float, float, float]:
+    return mark.memory_bytes, mark.energy_j, mark.worth
+
+
 def _panel(
     points: Points,
     drawn: IntArray,
     selected_id: str | None,
     hovers: dict[int, str],
-    x: FloatArray,
-    y: FloatArray,
-    x_axis: axes.AxisData,
-    y_axis: axes.AxisData,
+    right: _Side,
+    up: _Side,
     kinds: Sequence[Kind],
     cell: float,
 ) -> PanelData:
+    x, y, x_axis, y_axis = right.values, up.values, right.axis, up.axis
     shown = drawn[np.isfinite(x[drawn]) & np.isfinite(y[drawn])]
     across, upward = x_axis.place(x), y_axis.place(y)
     spread = shown
     if cell:
         spread = shown[apart(points, shown, selected_id, across[shown], upward[shown], cell)]
+    large = [row for row in shown if points.ids[row] in (selected_id, points.choice_id)]
+    big = [(float(across[row]), float(upward[row])) for row in large]
+    published = _published(points, right, up, big)
     traces = []
     for role in ROLES:
         if role.name == "budget":
@@ -223,14 +247,16 @@ def _panel(
         if role.name == "envelope":
             traces.append(_envelope(points, shown, x, y, higher_is_better=y is points.worth))
             continue
+        if role.name == "published":
+            traces.append(published)
+            continue
         rows = spread[_members(points, spread, role.name, selected_id)]
         texts: tuple[str, ...] = ()
         places: tuple[str, ...] = ()
         if role.name == "known":
             labels = [short_label(points.labels[row]) for row in rows]
-            large = [row for row in shown if points.ids[row] in (selected_id, points.choice_id)]
-            marks = [(float(across[row]), float(upward[row])) for row in large]
-            texts, places = place_labels(labels, across[rows], upward[rows], marks)
+            stars = zip(x_axis.place(published.x), y_axis.place(published.y), strict=True)
+            texts, places = place_labels(labels, across[rows], upward[rows], [*big, *stars])
         traces.append(
             TraceData(
                 x=x[rows].astype(np.float32),
@@ -246,6 +272,24 @@ def _panel(
             )
         )
     return PanelData(x_axis=x_axis, y_axis=y_axis, traces=tuple(traces))
+
+
+def _published(
+    points: Points, right: _Side, up: _Side, big: Sequence[tuple[float, float]]
+) -> TraceData:
+    """What others published and both axes can show; no click selects it."""
+    rows = np.flatnonzero(np.isfinite(right.marks) & np.isfinite(up.marks))
+    x, y = right.marks[rows], up.marks[rows]
+    labels = [points.marks[row].label for row in rows]
+    texts, places = place_labels(labels, right.axis.place(x), up.axis.place(y), big)
+    return TraceData(
+        x=x.astype(np.float32),
+        y=y.astype(np.float32),
+        texts=texts,
+        text_places=places,
+        hovers=tuple(points.marks[row].hover for row in rows),
+        symbols=theme.KIND_SYMBOLS[Kind.PUBLISHED],
+    )
 
 
 def _members(points: Points, rows: IntArray, role: str, selected_id: str | None) -> BoolArray:
