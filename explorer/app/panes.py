@@ -12,10 +12,10 @@ import numpy as np
 
 from explorer import catalog
 from explorer.app.details import details_html
-from explorer.app.evidence import evidence_html
+from explorer.app.evidence import evidence_html, published_html
 from explorer.app.plot import Plot
 from explorer.app.searching import Searching
-from explorer.app.view import Selection, View
+from explorer.app.view import Selection, View, published_of
 from explorer.costmodel.report import Cost
 from explorer.figures import arena, history, network, parallel, spending
 from explorer.search.candidates import CandidateTable
@@ -227,7 +227,9 @@ class EvidencePane:
 
     def show(self, shown: Shown) -> None:
         """A table of kinds, intervals and sources."""
-        self.box.value = evidence_html(shown.cost, shown.chosen.worth_words)
+        chosen = shown.chosen
+        words = evidence_html(shown.cost, chosen.worth_words)
+        self.box.value = words + published_html(published_of(chosen.session), chosen.setup)
 
 
 def panes(pins: Pane) -> tuple[Pane, ...]:

@@ -51,6 +51,7 @@ class TraceData:
     hovers: str | tuple[str, ...] = ()
     symbols: str | tuple[str, ...] = "circle"
     outlines: str | tuple[str, ...] = "white"
+    outline_width: float = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +98,7 @@ def tradeoff_data(
 
     With `cell`, a share of a panel's sides, for as long as points stream in: dominated points
     that crowd in one square of that size are drawn as one, those beside a member of the front
-    not at all, and the front has one hover text for all.
+    not at all, and the front has one hover text for all and no outlines, which are dear to draw.
     """
     drawn = thinned(points, selected_id, cap)
     memory, energy = points.memory_bytes, points.energy_j
@@ -199,7 +200,8 @@ def _fill(target: Any, trace: TraceData, role: Role) -> None:
     if role.size and role.name != "selected":
         target.marker.symbol = trace.symbols
     if role.name in OUTLINED:
-        target.marker.line.color, target.marker.line.width = trace.outlines, 1.5
+        target.marker.line.color = trace.outlines
+        target.marker.line.width = trace.outline_width
 
 
 def _set_axis(target: Any, axis: axes.AxisData) -> None:
@@ -269,6 +271,7 @@ def _panel(
                 outlines=_one_or_all(
                     ["white" if fits else theme.VERMILLION for fits in points.feasible[rows]]
                 ),
+                outline_width=0.0 if cell and role.name == "front" else 1.5,
             )
         )
     return PanelData(x_axis=x_axis, y_axis=y_axis, traces=tuple(traces))
