@@ -1,9 +1,9 @@
-"""Lite-residual adapters (TinyTL: Cai et al., NeurIPS 2020) put into a network.
+"""Adapters put into a network: on blocks (TinyTL) and on single layers (explorer.low_rank).
 
-A block's adapter reads the block's input: average pool by 2, convolution (kernel 5, two
-groups, as many channels, the block's stride), norm, ReLU, 1x1 convolution to the block's
-output channels, norm, bilinear upsampling to the block's output, which it is added to.
-Every block but the first may have one.
+A lite-residual adapter (TinyTL: Cai et al., NeurIPS 2020) is named by its block and reads the
+block's input: average pool by 2, convolution (kernel 5, two groups, as many channels, the
+block's stride), norm, ReLU, 1x1 convolution to the block's output channels, norm, bilinear
+upsampling to the block's output, which it is added to. Every block but the first may have one.
 
 Chosen here, since TinyTrain's own layout is not published: it runs before its block, so
 that only its small output waits; odd sides lose their last row or column in the pool and
@@ -22,9 +22,9 @@ import numpy as np
 from explorer.design import DesignBatch, LayerAxes, TrainingSetup, UpdatePolicy
 from explorer.errors import SpecError
 from explorer.graph import INPUT, LayerSpec, ModelGraph, norm_behind
+from explorer.low_rank import ROLE, Adapter, LowRank, with_low_rank
 from explorer.units import FloatArray, IntArray
 
-ROLE = "adapter"
 POOL = 2
 KERNEL = 5
 GROUPS = 2
@@ -54,17 +54,31 @@ def adapter_blocks(graph: ModelGraph) -> tuple[str, ...]:
     return tuple(_places(graph))
 
 
-def trained_parts(block: str) -> tuple[str, ...]:
-    """Names of the adapter's layers with parameters; the last is the norm it ends in."""
+def trained_parts(adapter: Adapter) -> tuple[str, ...]:
+    """Names of the adapter's layers with parameters; the weight of the last starts at 0."""
+    if isinstance(adapter, LowRank):
+        return adapter.parts
+    return _block_parts(adapter)
+
+
+def _block_parts(block: str) -> tuple[str, str, str, str]:
+    """Two convolutions, each with the norm behind it."""
     first, second = f"{block}_adapter_conv", f"{block}_adapter_pointwise"
     return first, f"{first}_norm", second, f"{second}_norm"
 
 
 @lru_cache(maxsize=64)
-def adapted(graph: ModelGraph, blocks: tuple[str, ...]) -> ModelGraph:
-    """The network with adapters on some blocks; SpecError names a block that cannot have one."""
-    if not blocks:
+def adapted(graph: ModelGraph, adapters: tuple[Adapter, ...]) -> ModelGraph:
+    """The network with adapters; SpecError names a block or layer that cannot have one."""
+    if not adapters:
         return graph
+    blocks = tuple(one for one in adapters if isinstance(one, str))
+    wide = _with_blocks(graph, blocks) if blocks else graph
+    return with_low_rank(wide, [one for one in adapters if isinstance(one, LowRank)])
+
+
+def _with_blocks(graph: ModelGraph, blocks: tuple[str, ...]) -> ModelGraph:
+    """The network with lite-residual adapters on some blocks."""
     places = _places(graph)
     for block in blocks:
         if block not in places:
@@ -95,10 +109,10 @@ def with_adapters(graph: ModelGraph, designs: DesignBatch) -> tuple[ModelGraph, 
     """
     if not any(designs.adapters):
         return graph, designs
-    blocks = designs.adapters[0]
-    if any(row != blocks for row in designs.adapters):
-        raise SpecError.of("adapters", designs.adapters, "the same blocks in every row")
-    axes, columns = _wide_axes(graph, blocks)
+    adapters = designs.adapters[0]
+    if any(row != adapters for row in designs.adapters):
+        raise SpecError.of("adapters", designs.adapters, "the same ones in every row")
+    axes, columns = _wide_axes(graph, adapters)
     shape = (len(designs), len(axes.names))
     wide = replace(
         designs,
@@ -110,7 +124,7 @@ def with_adapters(graph: ModelGraph, designs: DesignBatch) -> tuple[ModelGraph, 
     )
     for name in ("slices", "update_bias", "update_norm"):
         getattr(wide, name)[:, columns] = getattr(designs, name)
-    return adapted(graph, blocks), wide
+    return adapted(graph, adapters), wide
 
 
 def by_adapters(
@@ -122,8 +136,8 @@ def by_adapters(
     if not any(designs.adapters):
         return dict(columns_of(graph, designs))
     columns: Columns = {}
-    for blocks in dict.fromkeys(designs.adapters):
-        rows = np.flatnonzero([row == blocks for row in designs.adapters])
+    for adapters in dict.fromkeys(designs.adapters):
+        rows = np.flatnonzero([row == adapters for row in designs.adapters])
         for name, values in columns_of(*with_adapters(graph, designs.take(rows))).items():
             columns.setdefault(name, np.zeros(len(designs)))[rows] = values
     return columns
@@ -149,9 +163,9 @@ def policy_with_adapters(
 
 
 @lru_cache(maxsize=64)
-def _wide_axes(graph: ModelGraph, blocks: tuple[str, ...]) -> tuple[LayerAxes, IntArray]:
+def _wide_axes(graph: ModelGraph, adapters: tuple[Adapter, ...]) -> tuple[LayerAxes, IntArray]:
     """Axes of the network with adapters, and where the network's own layers are in them [L]."""
-    axes = LayerAxes.of(adapted(graph, blocks))
+    axes = LayerAxes.of(adapted(graph, adapters))
     return axes, np.array([axes.names.index(name) for name in graph.weighted])
 
 
@@ -195,7 +209,7 @@ def _adapter(graph: ModelGraph, place: _Place, entry: str) -> list[LayerSpec]:
     pooled = (sides[0] // height, sides[1] // width)
     small = tuple((side - 1) // stride + 1 for side in pooled)
     norm = graph.norm if graph.norm in OWN_NORMS else "gn"
-    first, _, second, _ = trained_parts(place.block)
+    first, _, second, _ = _block_parts(place.block)
     pool = LayerSpec(
         name=f"{place.block}_adapter_pool",
         op="avgpool",
@@ -236,7 +250,7 @@ def _sum(place: _Place, last: LayerSpec) -> list[LayerSpec]:
     upsample = LayerSpec(
         name=f"{place.block}_adapter_upsample",
         op="upsample",
-        inputs=(trained_parts(place.block)[-1],),
+        inputs=(_block_parts(place.block)[-1],),
         out_shape=last.out_shape,
         block=place.block,
         role=ROLE,

@@ -108,7 +108,7 @@ def check_applied(
     whole = (designs.slices > 0) @ table.weight_macs
     phases, saved_bytes = counted_step(module, batch)
     per_sample = {phase: count / len(batch) for phase, count in phases.items()}
-    count, forward = trained.sum(), table.forward_macs.sum()
+    count, forward = trained.sum(), table.sample_macs.sum()
     kept = eager_saved_bytes(own, designs)[0]
     rows: tuple[tuple[str, str, float | None, float, float], ...] = (
         ("trained_parameters", "values", count, count, _free_values(module)),
@@ -129,6 +129,7 @@ def check_applied(
 def counted_step(module: nn.Module, batch: Tensor) -> tuple[dict[str, int], int]:
     """MACs by phase of a whole batch, and the bytes autograd keeps for its backward pass.
 
+    Of several outputs the first is the network's, as in explorer.trace.
     A tensor saved by several operators counts once; parameters and buffers do not count.
     """
     own = {tensor.data_ptr() for tensor in (*module.parameters(), *module.buffers())}
@@ -142,6 +143,8 @@ def counted_step(module: nn.Module, batch: Tensor) -> tuple[dict[str, int], int]
     with MacCounter(module) as counter:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             output = module(batch)
+        if not isinstance(output, Tensor):
+            output = output[0]
         if output.requires_grad:
             output.sum().backward()
     module.zero_grad(set_to_none=True)
@@ -163,6 +166,9 @@ class MacCounter(FlopCounterMode):
                 aten.convolution_backward: self._convolution_backward,
                 aten.addmm: self._addmm,
                 aten.mm: self._mm,
+                aten.bmm: self._bmm,
+                aten._scaled_dot_product_flash_attention_for_cpu: self._attention,
+                aten._scaled_dot_product_flash_attention_for_cpu_backward: self._attention_back,
             },
         )
 
@@ -209,6 +215,39 @@ class MacCounter(FlopCounterMode):
             phase = "input_grad" if right.data_ptr() in self._parameters else "weight_grad"
         return self._count(phase, left.shape[0] * left.shape[1] * right.shape[1])
 
+    def _bmm(
+        self,
+        left: Sequence[int],
+        right: Sequence[int],
+        *rest: Any,  # noqa: ARG002
+        **options: Any,  # noqa: ARG002
+    ) -> int:
+        """A product of two activations: either gradient of one goes to an input."""
+        phase = "forward" if torch._C._current_graph_task_id() < 0 else "input_grad"
+        return self._count(phase, prod(left) * right[2])
+
+    def _attention(
+        self,
+        query: Sequence[int],
+        key: Sequence[int],
+        value: Sequence[int],
+        *rest: Any,  # noqa: ARG002
+        **options: Any,  # noqa: ARG002
+    ) -> int:
+        return self._count("forward", _attention_macs(query, key, value))
+
+    def _attention_back(
+        self,
+        gradient: Sequence[int],  # noqa: ARG002
+        query: Sequence[int],
+        key: Sequence[int],
+        value: Sequence[int],
+        *rest: Any,  # noqa: ARG002
+        **options: Any,  # noqa: ARG002
+    ) -> int:
+        """Two products for each of the two forward; torch makes the scores again beside."""
+        return self._count("input_grad", 2 * _attention_macs(query, key, value))
+
     _mm._get_raw = True  # type: ignore[attr-defined] # tensors instead of their shapes
 
     def _count(self, phase: str, macs: int) -> int:
@@ -219,6 +258,11 @@ class MacCounter(FlopCounterMode):
 def _positions(shape: Sequence[int]) -> int:
     """Samples x output positions: how often each weight is used."""
     return shape[0] * prod(shape[2:])
+
+
+def _attention_macs(query: Sequence[int], key: Sequence[int], value: Sequence[int]) -> int:
+    """Scores from queries [..., T, F] and keys, then their products with the values."""
+    return prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
 def _free_values(module: nn.Module) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 from explorer.device import PRECISIONS
 from explorer.errors import SpecError, check_whole, is_whole
 from explorer.graph import NORMS, ModelGraph
+from explorer.low_rank import Adapter
 from explorer.phases import Distillation
 from explorer.units import BoolArray, FloatArray, IntArray
 
@@ -81,8 +82,9 @@ class UpdatePolicy:
     `slices` counts the trained weight slices along `channel_axis`, 0 is frozen.
     `update_bias` trains the layer's bias or, without one, its norm's offset;
     `update_norm` the norm's scale. `selection` says which slices: the first, the
-    best by a criterion, or `channels` lists them (one tuple a layer). `adapters` names the
-    blocks that get a lite-residual adapter (explorer.adapters), which trains fully.
+    best by a criterion, or `channels` lists them (one tuple a layer). `adapters` are
+    blocks with a lite-residual one and low-rank ones on layers (explorer.adapters), which
+    train fully.
     `distillation` makes each step look ahead with all that does not train.
     """
 
@@ -95,7 +97,7 @@ class UpdatePolicy:
     channel_axis: str = "out"
     selection: str = "first"
     channels: tuple[tuple[int, ...], ...] | None = None
-    adapters: tuple[str, ...] = ()
+    adapters: tuple[Adapter, ...] = ()
     distillation: Distillation | None = None
 
     def __post_init__(self) -> None:
@@ -112,7 +114,7 @@ class UpdatePolicy:
             if not 0 <= taken <= whole:
                 raise SpecError.of(f"trained slices of {name}", taken, f"0 to {whole}")
         if len(set(self.adapters)) != len(self.adapters):
-            raise SpecError.of(f"adapters of {self.family}", self.adapters, "each block once")
+            raise SpecError.of(f"adapters of {self.family}", self.adapters, "each once")
         if self.channels is not None:
             self._check_channels(self.channels)
 
@@ -141,7 +143,7 @@ class UpdatePolicy:
         update_norm: Sequence[bool] | BoolArray | None = None,
         channel_axis: str = "out",
         selection: str = "first",
-        adapters: tuple[str, ...] = (),
+        adapters: tuple[Adapter, ...] = (),
         distillation: Distillation | None = None,
     ) -> "UpdatePolicy":
         """Fill in sizes; flags of biases and norms a layer does not have are dropped.
@@ -236,8 +238,8 @@ class DesignBatch:
     """P designs of one graph as columns.
 
     `slices` int [P, L]; `update_bias`, `update_norm` bool [P, L]; `axis_in` bool [P]
-    (slices along input channels); `families`, `selections` str [P]; `adapters` [P] blocks
-    with an adapter; `distillations` [P], none if not given. All rows share the setup unless
+    (slices along input channels); `families`, `selections` str [P]; `adapters` [P] of
+    each; `distillations` [P], none if not given. All rows share the setup unless
     `setups` [P] has one for each; then their networks may differ in the norm, and `axes` has
     the biases and norms of any of them.
     """
@@ -249,7 +251,7 @@ class DesignBatch:
     axis_in: BoolArray
     families: tuple[str, ...]
     selections: tuple[str, ...]
-    adapters: tuple[tuple[str, ...], ...]
+    adapters: tuple[tuple[Adapter, ...], ...]
     setup: TrainingSetup
     setups: tuple[TrainingSetup, ...] = ()
     distillations: tuple[Distillation | None, ...] = ()

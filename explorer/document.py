@@ -5,10 +5,20 @@ by it. It holds no clock and no host: the same design gives the same bytes.
 """
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from explorer.adapters import adapted
 from explorer.design import (
@@ -21,22 +31,32 @@ from explorer.design import (
 from explorer.device import Precision, first_problem, read_text
 from explorer.errors import SpecError
 from explorer.graph import ModelGraph
+from explorer.low_rank import Adapter, LowRank
 from explorer.phases import Distillation
 
 SCHEMA_VERSION: Literal[1] = 1
 
 
-def _each_once(blocks: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(blocks)) != len(blocks):
-        raise ValueError("each block only once")
-    return blocks
+def _each_once(adapters: tuple[Adapter, ...]) -> tuple[Adapter, ...]:
+    places = [one.layer if isinstance(one, LowRank) else one for one in adapters]
+    if len(set(places)) != len(places):
+        raise ValueError("each block and layer only once")
+    return adapters
+
+
+def _adapter_kind(adapter: object) -> str:
+    return "layer" if isinstance(adapter, dict | LowRank) else "block"
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 PositiveCount = Annotated[int, Field(ge=1)]
 BatchCount = Annotated[int, Field(ge=1, le=LARGEST_BATCH)]
-Adapters = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], AfterValidator(_each_once)]
+AnyAdapter = Annotated[
+    Annotated[str, Field(min_length=1), Tag("block")] | Annotated[LowRank, Tag("layer")],
+    Discriminator(_adapter_kind),
+]
+Adapters = Annotated[tuple[AnyAdapter, ...], AfterValidator(_each_once)]
 Selection = Literal["first", "fisher", "gradient", "magnitude", "random"]
 
 
@@ -164,10 +184,10 @@ class MadeWith(Document):
 class PolicyDocument(Document):
     """A policy for one network, with the setup and what is predicted for a device.
 
-    `layers` are the network's own; `adapters` are the blocks with a lite-residual adapter,
-    which trains wholly. With `distillation` each step first looks ahead. `procedure` is the
-    spec of a family that makes the choice again from other scores (explorer.procedure), its
-    budgets in numbers.
+    `layers` are the network's own; `adapters` are names of blocks with a lite-residual adapter,
+    or a layer with rank and alpha of a low-rank one; they train wholly. With `distillation`
+    each step first looks ahead. `procedure` is the spec of a family that makes the choice again
+    from other scores (explorer.procedure), its budgets in numbers.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -195,7 +215,7 @@ class PolicyDocument(Document):
     def policy(self, graph: ModelGraph) -> UpdatePolicy:
         """The policy for a graph; SpecError when the document is for another network.
 
-        So it is when a block of the network cannot have the adapter that the document says.
+        So it is when the network cannot have an adapter that the document says.
         """
         self.check_network(graph)
         adapted(graph, self.adapters)
@@ -241,7 +261,7 @@ def policy_of(
     family: str,
     layers: tuple[LayerChoice, ...],
     axes: LayerAxes,
-    adapters: tuple[str, ...] = (),
+    adapters: tuple[Adapter, ...] = (),
     distillation: DistillationRecord | None = None,
 ) -> UpdatePolicy:
     """Document rows back to a policy; SpecError on an unknown layer or another size."""
@@ -283,9 +303,13 @@ def design_record(design: Design) -> dict[str, object]:
         "family": design.policy.family,
         "setup": SetupRecord.of(design.setup).model_dump(),
         "layers": [row.model_dump(mode="json") for row in choices_of(design.policy)],
-        "adapters": design.policy.adapters,
+        "adapters": [_adapter_row(one) for one in design.policy.adapters],
         "distillation": distillation if distillation is None else distillation.model_dump(),
     }
+
+
+def _adapter_row(adapter: Adapter) -> object:
+    return asdict(adapter) if isinstance(adapter, LowRank) else adapter
 
 
 def load_policy(source: str | Path) -> PolicyDocument:

@@ -40,6 +40,7 @@ NORM_OP_OF = {"bn": "batchnorm", "gn": "groupnorm", "frozen-bn": "frozen_batchno
 NORMS = (*NORM_OP_OF, "none")
 CFC_GATES = 4
 GROUPNORM_CHANNELS_PER_GROUP = 8
+ADAPTER_SUM = ".adapter_sum"  # behind a layer's name: its output with an adapter's added
 ADDED_FIELDS = ("axis", "dilation", "args")  # count in a digest where they are set
 DEFAULTS = {one.name: one.default for one in fields(LayerSpec)}
 
@@ -168,8 +169,9 @@ class ModelGraph:
 
     def norm_of(self, name: str) -> str | None:
         """Name of the norm layer that reads this layer's output, if any."""
+        outputs = ((name,), (f"{name}{ADAPTER_SUM}",))
         for layer in self.layers:
-            if layer.op in NORM_OPS and layer.inputs == (name,):
+            if layer.op in NORM_OPS and layer.inputs in outputs:
                 return layer.name
         return None
 

@@ -92,7 +92,8 @@ def calibration() -> str:
     verdict = evidence.reason_against or "earned: the axis shows accuracy"
     return (
         f"{table(('digits-cnn on digits', 'Kendall tau'), rows)}\n\n"
-        f"{evidence.run_count} runs, interval coverage {evidence.coverage:.0%}, mean error "
+        f"{evidence.run_count} runs, interval coverage {evidence.coverage:.0%} (on the "
+        f"{evidence.front_count} a search would offer {evidence.front_coverage:.0%}), mean error "
         f"{100 * evidence.mean_error:.1f} points. Verdict: {verdict}."
     )
 

@@ -20,6 +20,7 @@ from explorer.design import (
 )
 from explorer.device import PRECISIONS, DeviceProfile, load_device
 from explorer.graph import INPUT, NORM_OP_OF, LayerSpec, ModelGraph
+from explorer.low_rank import LowRank, largest_rank
 from explorer.provenance import Kind, Source
 
 SOURCE = Source(kind=Kind.ASSUMED, cite="test")
@@ -246,10 +247,18 @@ def with_some_adapters(
 
 
 def small_graphs() -> tuple[ModelGraph, ...]:
-    """Every small graph, those with norms in each kind of norm; one has adapters."""
+    """Every small graph, those with norms in each kind of norm; two have adapters."""
     makers = (residual_net, depthwise_net, two_consumers, parallel_branches, signal_net)
     made = [make(norm) for make in makers for norm in NORM_CHOICES]
-    return (conv_chain(), preactivation_net(), adapted_nets("gn")[0], *made)
+    return (conv_chain(), preactivation_net(), adapted_nets("gn")[0], low_rank_net(), *made)
+
+
+def low_rank_net() -> ModelGraph:
+    """The residual net with a low-rank adapter on every layer that can have one."""
+    graph = residual_net("gn")
+    names = [name for name in graph.weighted if largest_rank(graph, name) > 1]
+    wide = adapted(graph, tuple(LowRank(layer=name, rank=2, alpha=3.0) for name in names))
+    return replace(wide, name="low-rank")
 
 
 def random_graph(rng: np.random.Generator) -> ModelGraph:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from explorer.accuracy.convolution import Convolution, Slices
+from explorer.accuracy.low_rank import attach
 from explorer.accuracy.norms import set_norms
 from explorer.accuracy.scores import ScoreTable
 from explorer.accuracy.slices import LayerWeights, layer_weights
@@ -22,6 +23,7 @@ from explorer.design import UpdatePolicy
 from explorer.document import LayerChoice, PolicyDocument, choices_of
 from explorer.errors import SpecError
 from explorer.graph import ModelGraph, normalised
+from explorer.low_rank import LowRank
 
 _HOOKS: WeakKeyDictionary[nn.Module, list[RemovableHandle]] = WeakKeyDictionary()
 
@@ -35,8 +37,8 @@ def apply_policy(
 ) -> list[dict[str, object]]:
     """Make a module train what a document says; returns one optimiser group a layer.
 
-    Adapters must be in the module (`torch_bridge.adapted_module` puts them in); SpecError
-    where one is not.
+    Adapters of blocks must be in the module (`torch_bridge.adapted_module` puts them in);
+    SpecError where one is not. Low-rank ones are put in (explorer.accuracy.low_rank).
 
     Layers are found as submodules of the same name. The norm of a layer is the one that
     `graph` puts behind it, or the submodule `NAME_norm`. Channels that the document names
@@ -49,7 +51,10 @@ def apply_policy(
     """
     for choice in document.layers:
         _check_size(layer_weights(module, choice.name), choice)
-    parts = [name for block in document.adapters for name in trained_parts(block)]
+    for adapter in document.adapters:
+        if isinstance(adapter, LowRank):
+            attach(module, adapter)
+    parts = [name for adapter in document.adapters for name in trained_parts(adapter)]
     for name in parts:
         if name not in dict(module.named_modules()):
             raise SpecError(

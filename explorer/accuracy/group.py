@@ -57,8 +57,8 @@ def trainees_of(
 ) -> list[Trainee]:
     """One for each policy; those with the same adapters share a network."""
     networks = {
-        blocks: adapted_module(module, blocks)
-        for blocks in dict.fromkeys(policy.adapters for policy in policies)
+        adapters: adapted_module(module, adapters)
+        for adapters in dict.fromkeys(policy.adapters for policy in policies)
     }
     trainees = []
     for policy in policies:

@@ -246,39 +246,6 @@ class AccuracyCurve(Document):
         return np.array([standard_error(column) for column in columns], dtype=float)
 
 
-class Pretraining(Document):
-    """How weights were meta-trained, kept inside their file.
-
-    The prototype head of `ways`-way `shots`-shot episodes of the trained classes, from the
-    weights of `start_digest`. Held-out classes were never seen, so only they are measured.
-    `temperature` is what the head ended with; measuring has one of its own for all.
-    """
-
-    model: Named
-    start_digest: str
-    task: str
-    data_digest: str
-    trained_classes: tuple[str, ...]
-    held_out_classes: tuple[str, ...]
-    episodes: int = Field(ge=1)
-    ways: int = Field(ge=2)
-    shots: int = Field(ge=1)
-    query_count: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
-    seed: int = Field(ge=0)
-    learn_temperature: bool
-    temperature: float
-    versions: dict[str, str]
-
-    @classmethod
-    def of_json(cls, text: str, origin: str) -> "Pretraining":
-        """Read back what a weight file holds; SpecError when it is something else."""
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            raise SpecError(f"{origin}: pretraining: {first_problem(error)}") from None
-
-
 def comparable(runs: Iterable[MeasuredRun]) -> tuple[tuple[MeasuredRun, ...], ...]:
     """Runs in groups whose accuracies are of one scale, the largest group first.
 
@@ -308,12 +275,24 @@ def paired_gains(runs: Sequence[MeasuredRun]) -> tuple[tuple[MeasuredRun, ...], 
     return paired, after - before
 
 
+class UnkeptError(SpecError):
+    """A ledger cannot take `run`, which is measured all the same."""
+
+    def __init__(self, sentence: str, run: MeasuredRun) -> None:
+        super().__init__(f"{sentence}; is the disk full")
+        self.run = run
+
+
 @dataclass(frozen=True, eq=False)
 class LedgerContent:
-    """What a ledger held: its runs, in order, and how many lines could not be read."""
+    """What a ledger held: its runs, in order, and how many lines could not be read.
+
+    `problem` says which, in one sentence; empty when all could be.
+    """
 
     runs: tuple[MeasuredRun, ...]
     corrupt_lines: int
+    problem: str = ""
 
     def __len__(self) -> int:
         return len(self.runs)
@@ -368,31 +347,48 @@ class Ledger:
     path: Path
 
     def append(self, run: MeasuredRun) -> None:
-        """Add a run durably; a broken last line of an earlier kill is closed first."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Add a run durably; a broken last line of an earlier kill is closed first.
+
+        UnkeptError, which has the run, when it cannot be written.
+        """
+        line = json.dumps(run.model_dump(mode="json"), ensure_ascii=False).encode() + b"\n"
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-        descriptor = os.open(self.path, flags, 0o644)
         try:
-            line = json.dumps(run.model_dump(mode="json"), ensure_ascii=False).encode() + b"\n"
-            size = os.fstat(descriptor).st_size
-            line = b"\n" * (size > 0 and self._last_byte(descriptor, size) != b"\n") + line
-            if os.write(descriptor, line) != len(line):
-                raise SpecError(f"{self.path}: the run was written only in part; is the disk full")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path, flags, 0o644)
+            try:
+                size = os.fstat(descriptor).st_size
+                line = b"\n" * (size > 0 and self._last_byte(descriptor, size) != b"\n") + line
+                if os.write(descriptor, line) != len(line):
+                    raise UnkeptError(f"{self.path}: the run is written only in part", run)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            sentence = f"{self.path}: the run cannot be written: {error.strerror}"
+            raise UnkeptError(sentence, run) from None
 
     def read(self) -> LedgerContent:
         """Every run that can be read; an absent file holds none."""
         if not self.path.is_file():
             return LedgerContent((), 0)
-        runs, corrupt = [], 0
-        for line in filter(bytes.strip, self.path.read_bytes().splitlines()):
+        try:
+            lines = self.path.read_bytes().split(b"\n")
+        except OSError as error:
+            raise SpecError(f"{self.path}: cannot be read: {error.strerror}") from None
+        runs, problems = [], []
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
             try:
                 runs.append(MeasuredRun.model_validate_json(line))
-            except ValidationError:
-                corrupt += 1
-        return LedgerContent(tuple(runs), corrupt)
+            except ValidationError as error:
+                problems.append(f"line {number}: {first_problem(error)}")
+        problem = ""
+        if problems:
+            many = f"{len(problems)} of {len(problems) + len(runs)} lines cannot be read"
+            problem = f"{self.path}: {many} and are left out, the first is {problems[0]}"
+        return LedgerContent(tuple(runs), len(problems), problem)
 
     @staticmethod
     def _last_byte(descriptor: int, size: int) -> bytes:

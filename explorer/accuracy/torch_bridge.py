@@ -25,13 +25,14 @@ from torch import Tensor, nn
 
 from explorer.accuracy.downloads import fetched
 from explorer.accuracy.modules import OPERATORS, check_runs
-from explorer.accuracy.records import Pretraining
+from explorer.accuracy.pretraining import Pretraining
 from explorer.accuracy.tasks import SignalTask, TaskData
 from explorer.accuracy.upstream import float_weights
 from explorer.adapters import adapted, trained_parts
 from explorer.errors import MissingDataError, SpecError
 from explorer.graph import INPUT, ModelGraph
-from explorer.paths import DATA_VARIABLE, data_cache, explorer_data
+from explorer.low_rank import Adapter
+from explorer.paths import DATA_VARIABLE, data_cache, explorer_data, write_whole
 
 T = TypeVar("T", bound=TaskData | SignalTask)
 
@@ -119,20 +120,20 @@ def build_module(graph: ModelGraph) -> GraphModule:
     return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def adapted_module(module: GraphModule, blocks: tuple[str, ...]) -> GraphModule:
-    """The network with adapters on some blocks, on a copy of the module's weights.
+def adapted_module(module: GraphModule, adapters: tuple[Adapter, ...]) -> GraphModule:
+    """The network with adapters, on a copy of the module's weights.
 
-    As in TinyTL the scale of each adapter's last norm starts at 0, so the outputs are those
-    of `module`; the other weights are drawn from a fixed seed. Without blocks the module itself.
+    The last weight of each adapter starts at 0, so the outputs are those of `module`; the other
+    weights are drawn from a fixed seed. Without adapters the module itself.
     """
-    if not blocks:
+    if not adapters:
         return module
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(ADAPTER_SEED)
-        grown = build_module(adapted(module.graph, blocks)).to(device_of(module))
+        grown = build_module(adapted(module.graph, adapters)).to(device_of(module))
     grown.load_state_dict(grown.state_dict() | module.state_dict())
-    for block in blocks:
-        nn.init.zeros_(grown.get_parameter(f"{trained_parts(block)[-1]}.weight"))
+    for adapter in adapters:
+        nn.init.zeros_(grown.get_parameter(f"{trained_parts(adapter)[-1]}.weight"))
     return grown
 
 
@@ -146,14 +147,6 @@ def save_weights(module: GraphModule, path: Path) -> None:
         stamp["pretraining"] = module.pretraining.to_json()
     tensors = {name: value.cpu().contiguous() for name, value in module.state_dict().items()}
     write_whole(path, save(tensors, metadata=stamp))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write beside the file and put it in its place, so that a kill leaves the old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.part")
-    beside.write_bytes(content)
-    beside.replace(path)
 
 
 def load_weights(module: GraphModule, path: Path) -> None:
@@ -303,3 +296,12 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def seeded(module: nn.Module, seed: int) -> Iterator[None]:
+    """Draw dropout masks from a seed, and leave torch's generators as they were."""
+    device = device_of(module)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

@@ -1,17 +1,19 @@
 """The battery pane: how many sessions one charge of a cell pays for."""
 
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from explorer.app.panes import Shown
 from explorer.app.plot import Plot
 from explorer.app.view import CHOICE
 from explorer.costmodel.battery import COUNTED, Battery
 from explorer.costmodel.report import Cost
 from explorer.figures import charges
 from explorer.units import MILLI, format_joules
+
+if TYPE_CHECKING:
+    from explorer.app.panes import Shown
 
 DEFAULT_CELL = "320mAh@3.7V"
 DEFAULT_SOURCE = "the cell of BioTrain, arXiv 2604.13359"
@@ -47,11 +49,11 @@ class BatteryPane:
         """The cell that is set."""
         return Battery.of(f"{self.charge.value:g}mAh@{self.volts.value:g}V")
 
-    def key(self, shown: Shown) -> tuple[object, ...]:
+    def key(self, shown: "Shown") -> tuple[object, ...]:
         """The selection and the known policies."""
         return (*shown.key, shown.view.known)
 
-    def show(self, shown: Shown) -> None:
+    def show(self, shown: "Shown") -> None:
         """The selected design among the known policies."""
         view, chosen = shown.view, shown.chosen
         self._selected = "your choice" if view.selected_id == CHOICE else chosen.label

@@ -49,7 +49,7 @@ class Controls:
         known = _listed("task", session.task) if session.task else catalog.names("task")
         tasks = [(_OWN_TASK, ""), *((name, name) for name in known)]
         self.task = _dropdown("Task", tasks, session.task or "")
-        self.batch = _field(widgets.IntSlider, "Batch", session.batch, 1, _MOST_SAMPLES)
+        self.batch = _field(widgets.IntSlider, "Batch", session.batch or 1, 1, _MOST_SAMPLES)
         self.micro_batch = _field(
             widgets.BoundedIntText,
             "Micro-batch (0: all)",

@@ -12,17 +12,21 @@ from explorer.units import format_bytes, format_joules, format_seconds
 _FORMATS = (("_bytes", format_bytes), ("time_s", format_seconds), ("energy_j", format_joules))
 
 
-def evidence_html(cost: Cost, worth_words: str) -> str:
-    """How each number is known, its 90 % interval, and the sources; equal sources once."""
+def evidence_html(cost: Cost, worth_words: str, left_out: Sequence[str] = ()) -> str:
+    """How each number is known, its 90 % interval, and the sources; equal sources once.
+
+    `left_out` are sentences on measured runs that are not shown.
+    """
     groups: dict[str, list[tuple[str, Estimate]]] = {}
     for path, estimate in cost.provenance.items():
         groups.setdefault(estimate.source, []).append((path, estimate))
     rows = "".join(_rows(source, members) for source, members in groups.items())
+    notes = "".join(f'<div class="note">{escape(sentence)}</div>' for sentence in left_out)
     return (
         '<div class="explorer-html explorer-evidence"><table><tr><th>number</th><th>kind</th>'
         f"<th>90 % interval</th><th>where from</th></tr>{rows}</table>"
         f'<div class="note">Worth: {escape(worth_words)}. A proxy score orders designs and is no '
-        "accuracy; only real fine-tuning measures one.</div></div>"
+        f"accuracy; only real fine-tuning measures one.</div>{notes}</div>"
     )
 
 

@@ -6,6 +6,7 @@ from the worker, asks the session, draws, and waits for the browser.
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -20,7 +21,6 @@ from explorer.app.answer import error_html, note_html
 from explorer.app.answer_pane import AnswerPane, misfit_html, same_items
 from explorer.app.bars import MeasureBar, PointBar, SearchBar, close_tree
 from explorer.app.controls import Controls
-from explorer.app.details import details_html
 from explorer.app.exporting import saved_words, write_policy
 from explorer.app.frame_clock import FrameClock
 from explorer.app.live_figure import LiveFigure
@@ -31,8 +31,7 @@ from explorer.app.past import Past
 from explorer.app.pins import PinsPane
 from explorer.app.searching import Searching
 from explorer.app.state import Settings
-from explorer.app.static import static_html
-from explorer.app.style import STYLE
+from explorer.app.static import Standing, style_and_words
 from explorer.app.tabs import Tabs
 from explorer.app.view import (
     Found,
@@ -63,7 +62,8 @@ class App:
         self.origin = session
         self.failure: BaseException | None = None
         self._are_settings_new = False
-        self._is_closed = False
+        self.is_closed = False
+        self.on_rest: Callable[[], None] = lambda: None  # called when nothing is left to draw
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pump_task: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
@@ -79,7 +79,7 @@ class App:
         self.message = widgets.HTML()
         self.answer = AnswerPane(self.measure_bar, self.advice_bar)
         self.pins = PinsPane(self._wake)
-        self.tabs = Tabs(panes(self.pins), self._wake)
+        self.tabs = Tabs(panes(self.pins, session.battery), self._wake)
         self.clock = FrameClock()
         self.controls.adapt_device(session.device)
         self.view = View(
@@ -90,6 +90,7 @@ class App:
         self.tradeoff_data = self._make_data()
         self.figure: Any = LiveFigure(tradeoff.draw(self.tradeoff_data))
         self.figure._config = {"displaylogo": False, "responsive": True}
+        self.standing = Standing(self)
         self.box = self._laid_out()
         self._bind()
         self.message.value = misfit_html(self.view)
@@ -100,11 +101,9 @@ class App:
         session = self.view.session
         return f"<explorer app: {session.model} on {session.device}, {self.run.phase}>"
 
-    def _repr_mimebundle_(self, **options: object) -> object:
+    def _ipython_display_(self) -> None:
         self.figure.refresh()
-        bundle = self.box._repr_mimebundle_(**options)
-        texts = (self.answer.verdict.value, self.answer.numbers.value, details_html(self.view.cost))
-        return {**bundle, "text/html": static_html(self.figure, texts)}
+        self.standing.show(self.box)
 
     # What a person, or a cell, can ask for.
 
@@ -175,6 +174,14 @@ class App:
         """Ask the question that was undone."""
         self._ask(self.past.redo())
 
+    def show_question(self, settings: Settings) -> None:
+        """Ask a question at once; ExplorerError, and the last view stays, when it has no answer."""
+        put(self.origin, self.controls, settings)
+        self.view, _, _ = look(self.origin, self.controls, self.view)
+        self.past.note(self.controls.read())
+        self.message.value = misfit_html(self.view)
+        self._wake()
+
     def export(self, path: str | Path) -> Path:
         """Write the selected design as a policy document; makes the folder if it is missing."""
         return write_policy(selection_of(self.view), Path(path))
@@ -209,7 +216,7 @@ class App:
 
     def close(self) -> None:
         """Stop the search and the measurement, and close every widget, leaves first."""
-        self._is_closed = True
+        self.is_closed = True
         self.measuring.cancel()
         self.searching.close(_JOIN_TIMEOUT_S)
         self.measuring.join(_JOIN_TIMEOUT_S)
@@ -217,20 +224,14 @@ class App:
             self._pump_task.cancel()
         close_tree(self.box)
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether `close` was called."""
-        return self._is_closed
-
     def _laid_out(self) -> Any:
         """The question above, panels beside the answer where there is room, layers below."""
         panels = widgets.VBox([self.figure, self.point_bar.box])
         panels.add_class("explorer-panels")
         body = widgets.VBox([panels, self.answer.box, self.tabs.box])
         body.add_class("explorer-body")
-        style = widgets.HTML(STYLE, layout=widgets.Layout(display="none"))
-        parts = [style, self.controls.box, self.message, self.search_bar.box, body, self.clock]
-        box = widgets.VBox(parts)
+        above = [*style_and_words(), self.controls.box, self.message, self.search_bar.box]
+        box = widgets.VBox([*above, body, self.clock])
         box.add_class("explorer-app")
         return box
 
@@ -310,7 +311,7 @@ class App:
             self._pump_task = loop.create_task(self._pump())
 
     async def _pump(self) -> None:
-        while not self._is_closed:
+        while not self.is_closed:
             await self._news.wait()
             self._news.clear()
             try:
@@ -396,3 +397,4 @@ class App:
             )
         if not (self.view.cost.fits_all or self.advice_bar.is_answered):
             self.advice_bar.advise()
+        self.on_rest()

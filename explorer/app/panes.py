@@ -11,6 +11,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from explorer import catalog
+from explorer.app.battery_pane import BatteryPane
 from explorer.app.details import details_html
 from explorer.app.evidence import evidence_html, published_html
 from explorer.app.plot import Plot
@@ -19,6 +20,7 @@ from explorer.app.view import Selection, View, published_of
 from explorer.costmodel.report import Cost
 from explorer.figures import arena, history, network, parallel, spending
 from explorer.search.candidates import CandidateTable
+from explorer.search.sources import left_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,17 +230,20 @@ class EvidencePane:
     def show(self, shown: Shown) -> None:
         """A table of kinds, intervals and sources."""
         chosen = shown.chosen
-        words = evidence_html(shown.cost, chosen.worth_words)
-        self.box.value = words + published_html(published_of(chosen.session), chosen.setup)
+        session = chosen.session
+        unused = left_out(session.graph, session.task_name)
+        words = evidence_html(shown.cost, chosen.worth_words, unused)
+        self.box.value = words + published_html(published_of(session), chosen.setup)
 
 
-def panes(pins: Pane) -> tuple[Pane, ...]:
-    """All of them in the order of their tabs; `pins` is the one that people fill."""
+def panes(pins: Pane, cell: str | None) -> tuple[Pane, ...]:
+    """All of them in the order of their tabs; people fill `pins`; `cell` is asked about."""
     return (
         LayersPane(),
         NetworkPane(),
         MemoryPane(),
         SpendingPane(),
+        BatteryPane(cell),
         SearchPane(),
         pins,
         EvidencePane(),

@@ -55,6 +55,11 @@ _RULES = """
   .explorer-app .explorer-side {grid-column: 2; grid-row: 1 / span 2;
     grid-template-columns: minmax(0, 1fr);}
 }
+.explorer-gone {display: none;}
+.explorer-gone.jupyter-widgets-disconnected {display: block; height: auto;}
+.jp-OutputArea-child:has(.explorer-app) ~ .jp-OutputArea-child:has(.explorer-standing),
+.jp-OutputArea-child:not(:has(.explorer-app)):has(+ .jp-OutputArea-child .explorer-standing) {
+  display: none;}
 .explorer-text, .explorer-text .widget-html-content {line-height: 1.4; font-size: 12px;}
 .explorer-error {color: #A33B00; font-size: 12px; line-height: 1.4; font-weight: 600;}
 .explorer-html {font-size: 11.5px; line-height: 17px;}

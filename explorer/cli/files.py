@@ -1,5 +1,6 @@
 """Files: export, validate; and the notebook."""
 
+import importlib.util
 import json
 import os
 import sys
@@ -9,7 +10,16 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from explorer.cli.shared import WRONG_USE_EXIT, AsJson, app, console, show, write
+from explorer.cli.shared import (
+    WRONG_USE_EXIT,
+    AsJson,
+    app,
+    check_apart,
+    console,
+    note,
+    out_option,
+    show,
+)
 from explorer.device import DeviceProfile, read_text
 from explorer.document import PolicyDocument, load_policy, parse_document
 from explorer.errors import ExplorerError, SpecError, UnknownNameError
@@ -25,11 +35,14 @@ from explorer.exporting.c_header import c_header
 from explorer.exporting.onnx_graph import onnx_graph
 from explorer.exporting.torch_script import torch_script
 from explorer.network import load_network
+from explorer.paths import write_whole
 from explorer.search.picks import PICKS
 from explorer.session import Session
 from explorer.tiny_training import Exported, config_of, read_config
 
 TINY_TRAINING = "tiny-training"
+CHECKOUT = Path(__file__).resolve().parents[2]
+PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 FORMATS = ("policy", TINY_TRAINING, "torch", "c-header", "onnx")
 
 
@@ -38,7 +51,7 @@ def export(
     source: Annotated[
         Path, typer.Argument(metavar="FRONT", help="a front of `search --out`, or a policy")
     ],
-    out: Annotated[Path, typer.Option(help="write it here")],
+    out: Annotated[Path, out_option()],
     which: Annotated[
         str, typer.Option("--pick", help=f"{', '.join(PICKS)}, or an index in candidates")
     ] = "knee",
@@ -60,6 +73,9 @@ def export(
     """
     if form not in FORMATS:
         raise SpecError.of("format", form, ", ".join(FORMATS))
+    beside = out.with_suffix(".channels.json")
+    for written in (out, beside):
+        check_apart(written, source, model, device)
     policy = _policy_in(source, which, model)
     text = policy.to_json()
     if form in ("torch", "c-header"):
@@ -68,10 +84,10 @@ def export(
         exported = _tiny_training(policy, model)
         text = exported.config.to_yaml()
         if exported.channels:
-            write(out.with_suffix(".channels.json"), json.dumps(exported.channels, indent=2) + "\n")
-        for note in exported.notes:
-            print(f"note: {note}", file=sys.stderr)
-    write(out, _onnx(policy, model) if form == "onnx" else text)
+            write_whole(beside, json.dumps(exported.channels, indent=2) + "\n")
+        for loss in exported.notes:
+            note(loss)
+    write_whole(out, _onnx(policy, model) if form == "onnx" else text)
     if as_json:
         print(policy.to_json(), end="")
     else:
@@ -137,15 +153,28 @@ def validate(
         raise typer.Exit(WRONG_USE_EXIT)
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(context_settings=PASSED_ON)
 def lab(context: typer.Context) -> NoReturn:
     """JupyterLab on the explorer notebook, on loopback with its token; takes its options."""
-    notebook = Path(__file__).resolve().parents[2] / "notebooks" / "01_explorer.ipynb"
-    if not notebook.is_file():
-        raise SpecError(f"{notebook.name}: not here; run explorer lab from a checkout")
     as_root = ["--allow-root"] if getattr(os, "geteuid", lambda: 1)() == 0 else []
-    command = [sys.executable, "-m", "jupyterlab", str(notebook), "--ip=127.0.0.1", *as_root]
-    os.execv(sys.executable, [*command, *context.args])
+    _serve("jupyterlab", "--ip=127.0.0.1", *as_root, *context.args)
+
+
+@app.command(context_settings=PASSED_ON)
+def page(context: typer.Context) -> NoReturn:
+    """The explorer as a page of its own, without code: Voila on the notebook; takes its options."""
+    if importlib.util.find_spec("voila") is None:
+        raise SpecError("voila: not installed; pip install 'ondevice-explorer[page]' brings it")
+    os.chdir(CHECKOUT)  # where Voila finds its settings
+    _serve("voila", "--Voila.ip=127.0.0.1", *context.args)
+
+
+def _serve(module: str, *options: str) -> NoReturn:
+    """Become a server of the notebook."""
+    notebook = CHECKOUT / "notebooks" / "01_explorer.ipynb"
+    if not notebook.is_file():
+        raise SpecError(f"{notebook.name}: not here; run this from a checkout")
+    os.execv(sys.executable, [sys.executable, "-m", module, str(notebook), *options])
 
 
 def _validate(path: Path) -> dict[str, Any]:

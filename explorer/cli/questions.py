@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from explorer.accuracy.progress import CancelledError
 from explorer.cli.shared import (
     Accounting,
     AsJson,
@@ -28,46 +29,40 @@ from explorer.cli.shared import (
     Update,
     app,
     console,
+    note,
+    out_option,
     print_rows,
     stopping,
-    write,
 )
 from explorer.cli.tables import print_front, print_table, refined
 from explorer.costmodel.adaptation import SAMPLES
+from explorer.costmodel.detail import setup_dict
 from explorer.errors import SpecError, check_whole
+from explorer.paths import write_whole
 from explorer.refining import Measure
 from explorer.search.control import SearchControl
 from explorer.search.exact import ExactFront, exact_share
 from explorer.search.named import StudyPlace, exists
 from explorer.search.openings import GENES
 from explorer.search.quantities import DEFAULT_OBJECTIVES, MEMORY_OBJECTIVES, WORDS
+from explorer.search.sources import left_out
 from explorer.session import Session
 from explorer.units import format_seconds
 
 MISFIT_EXIT = 3
-SETUP_OPTIONS = (
-    "batch",
-    "micro_batch",
-    "norm",
-    "optimizer",
-    "update_timing",
-    "recompute",
-    "precision",
-)
 
 
 @app.command()
 def cost(
-    context: typer.Context,
     model: Model,
     device: Device,
     policy: Policy = "full",
-    batch: Batch = 1,
+    batch: Batch = None,
     micro_batch: MicroBatch = None,
     norm: Norm = None,
-    optimizer: Optimizer = "sgd",
-    update_timing: Update = "fused",
-    recompute: Recompute = "none",
+    optimizer: Optimizer = None,
+    update_timing: Update = None,
+    recompute: Recompute = None,
     precision: Precision = None,
     accounting: Accounting = "device",
     task: Task = None,
@@ -103,7 +98,6 @@ def cost(
         samples=samples,
         battery=battery,
     )
-    session = with_policy_setup(context, session)
     answer = session.cost()
     compared = None if against is None else session.against(session.with_policy(against))
     if as_json:
@@ -125,43 +119,25 @@ def cost(
                 f"faster with probability {compared.p_faster:.2f}, "
                 f"less energy with {compared.p_less_energy:.2f}"
             )
+        if session.setup_note:
+            console.print(session.setup_note)
         for warning in answer.warnings:
             console.print(warning, style="yellow")
     if fail_if_misfit and not answer.fits_all:
         raise typer.Exit(MISFIT_EXIT)
 
 
-def with_policy_setup(context: typer.Context, session: Session) -> Session:
-    """The setup a policy brings along, where the command line does not say otherwise."""
-    brought = session.with_policy(session.policy)
-    given = {
-        name: getattr(session, name)
-        for name in SETUP_OPTIONS
-        if str(context.get_parameter_source(name)).endswith("COMMANDLINE")
-    }
-    if "batch" in given and not _splits(brought, session.batch, given.get("norm", brought.norm)):
-        given.setdefault("micro_batch", None)
-    return replace(brought, **given)
-
-
-def _splits(brought: Session, batch: int, norm: str | None) -> bool:
-    """Whether a policy's own micro-batches make up another batch, by the same mathematics."""
-    own = brought.micro_batch
-    return own is not None and own < brought.batch and batch % own == 0 and norm != "bn"
-
-
 @app.command()
 def advise(
-    context: typer.Context,
     model: Model,
     device: Device,
     policy: Policy = "full",
-    batch: Batch = 1,
+    batch: Batch = None,
     micro_batch: MicroBatch = None,
     norm: Norm = None,
-    optimizer: Optimizer = "sgd",
-    update_timing: Update = "fused",
-    recompute: Recompute = "none",
+    optimizer: Optimizer = None,
+    update_timing: Update = None,
+    recompute: Recompute = None,
     precision: Precision = None,
     reserve: Reserve = 0,
     flash_reserve: FlashReserve = 0,
@@ -182,7 +158,6 @@ def advise(
         reserve_bytes=reserve,
         flash_reserve_bytes=flash_reserve,
     )
-    session = with_policy_setup(context, session)
     advice = session.advise()
     if as_json:
         print(json.dumps(advice.to_dict(), indent=2))
@@ -200,18 +175,18 @@ def compare(
     model: Model,
     device: Device,
     task: Task = None,
-    batch: Batch = 1,
+    batch: Batch = None,
     micro_batch: MicroBatch = None,
     norm: Norm = None,
-    optimizer: Optimizer = "sgd",
-    update_timing: Update = "fused",
-    recompute: Recompute = "none",
+    optimizer: Optimizer = None,
+    update_timing: Update = None,
+    recompute: Recompute = None,
     precision: Precision = None,
     reserve: Reserve = 0,
     flash_reserve: FlashReserve = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Every known policy that applies, one row each."""
+    """Every known policy that applies, one row each, under the setup it is published with."""
     session = Session(
         model=model,
         device=device,
@@ -228,15 +203,23 @@ def compare(
         flash_reserve_bytes=flash_reserve,
     )
     table = session.problem.place(session.compare())
+    for sentence in left_out(session.graph, session.task_name):
+        note(sentence)
     if as_json:
         rows = json.loads(table.to_frame().to_json(orient="records"))
-        for row, spec in zip(rows, table.labels, strict=True):
+        setups = table.designs.row_setups
+        for row, spec, setup in zip(rows, table.labels, setups, strict=True):
             row["score_name"] = table.score_name
+            row["setup"] = setup_dict(session.problem.network(setup), setup)
+            row["setup_note"] = replace(session, policy=spec).setup_note
             row["warnings"] = session.warnings(spec)
         print(json.dumps(rows, indent=2))
     else:
-        print_table(table, ", ".join(filter(None, (f"{model} on {device}", session.task_name))))
+        title = ", ".join(filter(None, (f"{model} on {device}", session.task_name)))
+        print_table(table, title, setup_fields=())
         for spec in table.labels:
+            if brought := replace(session, policy=spec).setup_note:
+                console.print(f"{spec}: {brought}")
             for warning in session.warnings(spec):
                 console.print(f"{spec}: {warning}", style="yellow")
 
@@ -274,17 +257,17 @@ def search(
         int, typer.Option(help="then really fine-tune so many of the front, and search on")
     ] = 0,
     episodes: Annotated[int | None, typer.Option(help="of each of these; as in the ledger")] = None,
-    ledger: Annotated[Path | None, typer.Option(help="keep these runs here; else your own")] = None,
-    batch: Batch = 1,
+    ledger: Annotated[Path | None, out_option("keep these runs here; else your own")] = None,
+    batch: Batch = None,
     micro_batch: MicroBatch = None,
     norm: Norm = None,
-    optimizer: Optimizer = "sgd",
-    update_timing: Update = "fused",
-    recompute: Recompute = "none",
+    optimizer: Optimizer = None,
+    update_timing: Update = None,
+    recompute: Recompute = None,
     precision: Precision = None,
     reserve: Reserve = 0,
     flash_reserve: FlashReserve = 0,
-    out: Annotated[Path | None, typer.Option(help="write the front document here")] = None,
+    out: Annotated[Path | None, out_option("write the front document here")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Search what to train: several objectives at once, within the device and limits.
@@ -321,6 +304,8 @@ def search(
         limits=tuple(limit or ()),
         genes=tuple(word.strip() for word in genes.split(",") if word.strip()),
     )
+    for sentence in left_out(session.graph, session.task_name):
+        note(sentence)
     control = SearchControl()
     with (
         stopping(control.stop),
@@ -346,20 +331,20 @@ def search(
             front = refined(session, front, measure, how, space, progress, control)
     if reason:
         front = replace(front, notes=(*front.notes, f"no share of an exact front: {reason}"))
-    if front.trial_count < trials:
-        again = "; the same command goes on" if study else ""
-        Console(stderr=True).print(f"stopped after {front.trial_count} of {trials} trials{again}")
-    if out is None and not as_json:
-        print_front(front)
-        return
-    text = session.front_document(front).to_json()
+    text = session.front_document(front).to_json() if out is not None or as_json else ""
     if out is not None:
-        write(out, text)
+        write_whole(out, text)
     if as_json:
         print(text, end="")
     else:
         print_front(front)
-        console.print(f"{len(front.table)} candidates written to {out}")
+        if out is not None:
+            console.print(f"{len(front.table)} candidates written to {out}")
+    if front.trial_count < trials:
+        again = "; the same command goes on" if study else ""
+        raise CancelledError(f"stopped after {front.trial_count} of {trials} trials{again}")
+    if control.is_stopped:
+        raise CancelledError("stopped while measuring; the same command goes on")
 
 
 def _optimum(session: Session, progress: Progress, control: SearchControl) -> ExactFront | None:

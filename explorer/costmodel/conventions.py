@@ -28,7 +28,7 @@ from functools import partial
 
 import numpy as np
 
-from explorer.adapters import ROLE, by_adapters
+from explorer.adapters import by_adapters
 from explorer.costmodel.eager import eager_saved_bytes
 from explorer.costmodel.lifetimes import parameter_bytes, trained_counts
 from explorer.costmodel.op_by_op import op_by_op_bytes
@@ -39,6 +39,7 @@ from explorer.design import DesignBatch
 from explorer.errors import SpecError
 from explorer.graph import ModelGraph
 from explorer.layer import CONVOLUTIONS
+from explorer.low_rank import ROLE
 from explorer.units import BITS_PER_BYTE, BoolArray, FloatArray
 
 DEVICE = "device"

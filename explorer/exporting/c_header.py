@@ -86,10 +86,10 @@ def _layer_row(choice: LayerChoice, layer: int, listed: str) -> str:
 
 
 def _adapters(document: PolicyDocument) -> list[str]:
-    """Blocks with an adapter, which trains wholly."""
+    """Blocks and layers with an adapter, which trains wholly."""
     if not document.adapters:
         return []
-    names = [_text(block) for block in document.adapters]
+    names = [_text(str(one)) for one in document.adapters]
     return [
         f"#define POLICY_ADAPTER_COUNT {len(names)}u",
         *_table("char *const policy_adapters", names),

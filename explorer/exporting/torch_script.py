@@ -33,11 +33,11 @@ def torch_script(document: PolicyDocument, graph: ModelGraph) -> str:
         family=plain_text(document.family),
         shape=network.input_shape,
         indices=rows,
-        has_classifier=network.layers[-1].op == "linear",
+        has_classifier=graph.layers[-1].op == "linear",
         micro_batch=setup.micro_batch,
         accumulation_steps=setup.accumulation_steps,
         batch_norms=_literal(_training_norms(network, trained)),
-        zeroed=_literal([f"{trained_parts(block)[-1]}.weight" for block in document.adapters]),
+        zeroed=_literal([f"{trained_parts(one)[-1]}.weight" for one in document.adapters]),
         trained="\n".join(f"    {one.name!r}: {_part(one)}," for one in trained),
     )
     tail = TAIL.replace("{optimizer}", OPTIMIZERS[setup.optimizer])

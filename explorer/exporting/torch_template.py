@@ -24,7 +24,7 @@ MICRO_BATCH = {micro_batch}
 ACCUMULATION_STEPS = {accumulation_steps}
 # Norms that use the batch's own statistics in training.
 BATCH_NORMS = {batch_norms}
-# Scales of new adapters that start at 0.
+# Scales and matrices of new adapters that start at 0.
 ZEROED = {zeroed}
 # Parameters that train: None for all of one, or (axis, groups, channels) of the part that does.
 TRAINED = {{
@@ -71,7 +71,7 @@ def load(network, path):
 
         tensors = load_file(path)
     own = network.state_dict()
-    new = {name for name in own if "_adapter_" in name or name.endswith("num_batches_tracked")}
+    new = {name for name in own if "adapter_" in name or name.endswith("num_batches_tracked")}
     if missing := sorted(own.keys() - tensors.keys() - new):
         raise SystemExit(f"{path}: no {missing[0]}, and {len(missing) - 1} more are missing")
     for name in ZEROED:

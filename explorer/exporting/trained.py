@@ -47,7 +47,7 @@ def trained_of(document: PolicyDocument, network: ModelGraph) -> list[Trained]:
     SpecError where a criterion has yet to choose channels.
     """
     found = [one for choice in document.layers for one in _of_layer(choice, network)]
-    for part in (part for block in document.adapters for part in trained_parts(block)):
+    for part in (part for one in document.adapters for part in trained_parts(one)):
         names = ("weight", "bias") if _has_bias(network[part]) else ("weight",)
         found += [Trained(name=f"{part}.{name}", layer=part) for name in names]
     return found

@@ -19,13 +19,14 @@ from explorer.costmodel.report import CostReport
 from explorer.design import DesignBatch, LayerAxes, TrainingSetup, everything
 from explorer.device import load_device
 from explorer.graph import ModelGraph
+from explorer.low_rank import Adapter
 from explorer.phases import Distillation
 from explorer.provenance import Kind
 from explorer.search.candidates import Worth
 from explorer.search.quantities import ACCURACY
 from explorer.units import BoolArray, FloatArray
 
-DesignKey = tuple[bytes, bytes, bytes, bool, str, tuple[str, ...], Distillation | None]
+DesignKey = tuple[bytes, bytes, bytes, bool, str, tuple[Adapter, ...], Distillation | None]
 ANY_DEVICE = "gap9"
 NULL_PROXY = "backward MACs"
 PROXY_NAMES = {"gradient": "gradient norm", "fisher": "Fisher shares"}
@@ -38,7 +39,8 @@ class Judge:
     Without a score table the null model stands in: backward MACs, which ranked about as
     well as any criterion in our pilot. A calibration, when there is one, leads, and what
     was `measured` (accuracy and standard error by design) leads over that; that was of the
-    network in its `norm`, and says nothing of others. None is for designs of one norm.
+    network in its `norm`, and says nothing of others. None is for designs of one norm. A setup
+    without a norm means `own_norm`, `norm` if absent.
     """
 
     table: ScoreTable | None
@@ -46,6 +48,7 @@ class Judge:
     measured: Mapping[DesignKey, tuple[float, float]] = field(default_factory=dict)
     criterion: str = "gradient"
     norm: str | None = None
+    own_norm: str | None = None
 
     @property
     def name(self) -> str:
@@ -60,7 +63,8 @@ class Judge:
         unknown = (np.nan, np.nan)
         found = np.array([self.measured.get(key, unknown) for key in design_keys(designs)])
         if self.norm is not None:
-            own = [setup.norm in (None, self.norm) for setup in designs.row_setups]
+            usual = self.own_norm or self.norm
+            own = [(setup.norm or usual) == self.norm for setup in designs.row_setups]
             found = np.where(np.array(own)[:, None], found.reshape(-1, 2), np.nan)
         accuracy, error = found.reshape(len(designs), 2).T
         known = np.isfinite(accuracy) & (self.calibration is not None)

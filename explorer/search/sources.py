@@ -1,14 +1,16 @@
 """What a session works on: entries of the catalogue and what was measured of them, kept."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
 
 from explorer import catalog
 from explorer.accuracy.calibrate import Calibration
-from explorer.accuracy.records import Ledger, MeasuredRun, comparable
+from explorer.accuracy.records import Ledger, LedgerContent, MeasuredRun, comparable
 from explorer.accuracy.scores import ScoreTable
+from explorer.accuracy.tasks import task_for
 from explorer.costmodel.evaluate import evaluate
 from explorer.costmodel.tables import layer_table
 from explorer.design import DesignBatch, TrainingSetup, UpdatePolicy
@@ -91,7 +93,7 @@ def measured_runs(graph: ModelGraph, task: str) -> tuple[MeasuredRun, ...]:
     one with most runs counts.
     """
     ledger = Ledger(data_cache() / "runs" / f"{kept_name(graph.name, task)}.jsonl")
-    return _commonest(_runs_of(graph, ledger))
+    return _commonest(_runs_of(graph, ledger.read()))
 
 
 def own_ledger(graph: ModelGraph, task: str) -> Ledger:
@@ -104,30 +106,79 @@ def known_runs(graph: ModelGraph, task: str) -> tuple[MeasuredRun, ...]:
 
     Own runs are of few episodes, so they say what a design reached and calibrate nothing.
     """
-    shipped, ledger = measured_runs(graph, task), own_ledger(graph, task)
+    return (*measured_runs(graph, task), *beside_shipped(graph, task, own_ledger(graph, task)).runs)
+
+
+def left_out(graph: ModelGraph, task: str) -> tuple[str, ...]:
+    """What the user's own ledger holds that is not among the known runs, and why; sentences."""
+    return beside_shipped(graph, task, own_ledger(graph, task)).left_out
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Runs of a ledger that can stand beside others, and sentences on those that cannot."""
+
+    runs: tuple[MeasuredRun, ...]
+    left_out: tuple[str, ...]
+
+
+def beside_shipped(graph: ModelGraph, task: str, ledger: Ledger) -> Beside:
+    """Runs of a ledger on a task, its data as it is now and of one scale with those shipped.
+
+    Without shipped ones those of its commonest protocol and weights count.
+    """
     try:
         state = ledger.path.stat()
     except OSError:
-        return shipped
-    own = _own_runs(graph, ledger, state.st_mtime_ns, state.st_size)
-    if not shipped:
-        return _commonest(own)
-    first = shipped[0]
-    scale = (first.weights_digest, first.protocol)
-    return (*shipped, *(run for run in own if (run.weights_digest, run.protocol) == scale))
+        return Beside((), ())
+    return _beside(graph, task, ledger, state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=32)
-def _own_runs(graph: ModelGraph, ledger: Ledger, *_: int) -> tuple[MeasuredRun, ...]:
-    """Kept for a state of the file, by its time and size."""
-    return _runs_of(graph, ledger)
+def _beside(graph: ModelGraph, task: str, ledger: Ledger, *_: int) -> Beside:
+    """Kept for a state of the ledger, by its time and size."""
+    shipped = measured_runs(graph, task)
+    try:
+        content = ledger.read()
+    except SpecError as error:
+        return Beside((), (str(error),))
+    reasons = [content.problem] if content.problem else []
+
+    def without(rest: Sequence[MeasuredRun], runs: Sequence[MeasuredRun], why: str) -> None:
+        if count := len(runs) - len(rest):
+            reasons.append(f"{ledger.path}: {count} of {len(runs)} runs are left out, {why}")
+
+    name = kept_name(graph.name, task)
+    every = [run for run in _runs_of(graph, content) if kept_name(graph.name, run.task) == name]
+    try:
+        digest = _data_digest(graph, task, shipped or tuple(every)) if every else ""
+    except ExplorerError as error:
+        without([], every, f"their data cannot be checked: {error}")
+        return Beside((), tuple(reasons))
+    same = [run for run in every if "" in (digest, run.data_digest) or run.data_digest == digest]
+    without(same, every, f"their data is not what {task} holds now")
+    if shipped:
+        scale = (shipped[0].weights_digest, shipped[0].protocol)
+        fair = tuple(run for run in same if (run.weights_digest, run.protocol) == scale)
+        without(fair, same, "their weights or protocol are not those of the shipped runs")
+    else:
+        fair = _commonest(tuple(same))
+        without(fair, same, "their weights or protocol are not those of most runs")
+    return Beside(fair, tuple(reasons))
 
 
-def _runs_of(graph: ModelGraph, ledger: Ledger) -> tuple[MeasuredRun, ...]:
+def _data_digest(graph: ModelGraph, task: str, runs: Sequence[MeasuredRun]) -> str:
+    """Digest of a task's data: a user's own is read, a named one is that of its latest run."""
+    if catalog.task_path(task) is not None:
+        return task_for(task, graph.input_shape).digest
+    return next((run.data_digest for run in reversed(runs) if run.data_digest), "")
+
+
+def _runs_of(graph: ModelGraph, content: LedgerContent) -> tuple[MeasuredRun, ...]:
     own = own_weights(graph)
     return tuple(
         run
-        for run in ledger.read()
+        for run in content
         if run.model.digest == graph.digest and own in ("", run.weights_digest)
     )
 
@@ -162,6 +213,16 @@ def calibration_of(graph: ModelGraph, task: str) -> Calibration | None:
         return calibrate_runs(graph, measured_runs(graph, task), score_table(graph, task))
     except CalibrationError:
         return None
+
+
+def calibration_beside(graph: ModelGraph, task: str, ledgers: Sequence[Ledger]) -> Calibration:
+    """A calibration on the shipped runs and those of more ledgers that can stand beside them.
+
+    CalibrationError with too few runs.
+    """
+    more = (run for ledger in ledgers for run in beside_shipped(graph, task, ledger).runs)
+    runs = {run.key: run for run in (*measured_runs(graph, task), *more)}
+    return calibrate_runs(graph, _commonest(tuple(runs.values())), score_table(graph, task))
 
 
 def policy_context(

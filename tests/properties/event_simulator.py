@@ -149,7 +149,7 @@ class _Trained:
         norm_behind: dict[str, str] = {}
         for layer in graph.layers:
             if layer.op in NORMS:
-                norm_behind.setdefault(layer.inputs[0], layer.name)
+                norm_behind.setdefault(layer.inputs[0].removesuffix(".adapter_sum"), layer.name)
                 self.total[1] += 2 * layer.out_shape[0]
         for index, name in enumerate(graph.weighted):
             layer = graph[name]

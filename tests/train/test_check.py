@@ -17,6 +17,8 @@ SPECS = (
     "bias-only:last=3",
     "free:feature_mix=0.25,blocks.2.depthwise=0.5,bias=1",
     "tinytl",
+    "lora:rank=2,alpha=8",
+    "last-k-blocks:k=2",
 )
 
 

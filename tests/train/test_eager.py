@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from explorer.accuracy.slices import layer_weights
 from explorer.accuracy.torch_bridge import build_module
 from explorer.costmodel.eager import eager_saved_bytes
 from explorer.design import DesignBatch, LayerAxes, TrainingSetup, UpdatePolicy
@@ -38,12 +39,11 @@ def hooked_bytes(module, batch):
 def train_only(module, graph, policy):
     module.requires_grad_(False)
     for index, name in enumerate(policy.layer_names):
-        layer = module.get_submodule(name)
-        own_bias = getattr(layer, "bias", None)
-        for weight in (one for one in layer.parameters() if one is not own_bias):
+        layer = layer_weights(module, name)
+        for weight in layer.tensors:
             weight.requires_grad_(policy.slices[index] > 0)
         norm = graph.norm_of(name)
-        offset = layer if own_bias is not None else norm and module.get_submodule(norm)
+        offset = layer if layer.bias is not None else norm and module.get_submodule(norm)
         if offset:
             offset.bias.requires_grad_(policy.update_bias[index])
         if norm:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.train
 FREE = "free:feature_mix=0.25,blocks.2.depthwise=0.5,bias=1"
 
 
-@pytest.mark.parametrize("spec", [FREE, "last-k:k=4", "tinytl"])
+@pytest.mark.parametrize("spec", [FREE, "last-k:k=4", "tinytl", "lora:alpha=8"])
 def test_an_onnx_file_computes_as_the_network_and_names_what_trains(spec, tmp_path):
     onnx = pytest.importorskip("onnx", reason="no onnx package here")
     from onnx.reference import ReferenceEvaluator

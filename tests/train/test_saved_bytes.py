@@ -265,6 +265,8 @@ class Frugal:
             factor = operator.weight * (operator.running_var + EPSILON).rsqrt()
             shift = -operator.running_mean * factor
             return FrozenNorm.apply(inputs[0], factor, operator.bias, shift)
+        if layer.op == "scale":
+            return inputs[0] * layer.args[0] + layer.args[1]
         if layer.op == "add":
             return sum(inputs[1:], inputs[0])
         if layer.op == "avgpool":

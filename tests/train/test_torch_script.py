@@ -100,7 +100,7 @@ def test_a_written_network_computes_and_trains_as_ours(graph, axis, tmp_path):
         assert torch.equal(theirs == before[name], value == before[name])
 
 
-@pytest.mark.parametrize("spec", [FREE, "last-k:k=4", "bias-only", "tinytl"])
+@pytest.mark.parametrize("spec", [FREE, "last-k:k=4", "bias-only", "tinytl", "lora:alpha=8"])
 def test_a_script_runs_alone_for_a_step_and_moves_what_the_policy_trains(spec, tmp_path):
     session = Session(model="digits-cnn", policy=spec, batch=8)
     document, script = tmp_path / "policy.json", tmp_path / "train.py"

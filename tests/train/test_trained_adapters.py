@@ -118,15 +118,17 @@ def test_a_document_trains_a_module_that_has_the_adapters(module):
     assert sum(p.numel() for p in trained_parameters(groups)) == sum(p.numel() for p in same)
 
 
-def test_a_measured_run_is_of_the_base_network_and_its_adapters(module):
+@pytest.mark.parametrize("spec", ["tinytl", "lora:rank=2"])
+def test_a_measured_run_is_of_the_base_network_and_its_adapters(module, spec):
+    policy = SESSION.with_policy(spec).chosen_policy
     short = Protocol(ways=5, shots=2, query_count=5, steps=3)
     run = ft.measure(
-        GRAPH, "digits", POLICY, episodes=2, tuning_episodes=1, protocol=short, module=module
+        GRAPH, "digits", policy, episodes=2, tuning_episodes=1, protocol=short, module=module
     )
     plain = ft.measure(
         GRAPH,
         "digits",
-        replace(POLICY, adapters=()),
+        replace(policy, adapters=()),
         episodes=2,
         tuning_episodes=1,
         protocol=short,
@@ -134,7 +136,7 @@ def test_a_measured_run_is_of_the_base_network_and_its_adapters(module):
     )
     assert run.model.digest == GRAPH.digest
     assert run.weights_digest == plain.weights_digest == state_digest(module)
-    assert run.design.adapters == POLICY.adapters
-    assert run.design.policy(GRAPH) == POLICY
+    assert run.design.adapters == policy.adapters
+    assert run.design.policy(GRAPH) == policy
     assert run.key != plain.key
     assert run.per_episode_accuracy_before == plain.per_episode_accuracy_before

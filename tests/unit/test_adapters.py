@@ -113,10 +113,10 @@ def test_blocks_that_cannot_have_one_are_refused():
     bare = ModelGraph("bare", (2, 4, 4), layers, SOURCE)
     with pytest.raises(SpecError, match="no block here"):
         adapted(bare, ("b",))
-    with pytest.raises(SpecError, match="each block once"):
+    with pytest.raises(SpecError, match="each once"):
         replace(policy_of(MCUNET), adapters=("blocks.1", "blocks.1"))
     rows = [policy_of(MCUNET), replace(policy_of(MCUNET), adapters=("blocks.1",))]
-    with pytest.raises(SpecError, match="the same blocks in every row"):
+    with pytest.raises(SpecError, match="the same ones in every row"):
         with_adapters(MCUNET, batch_of(MCUNET, *rows))
 
 
@@ -245,7 +245,7 @@ def test_old_documents_have_no_adapters_and_unknown_blocks_are_one_sentence():
     assert parse_document(PolicyDocument, json.dumps(old), "old").adapters == ()
     for blocks, problem in (
         (["blocks.7"], r"adapters: got 'blocks\.7', allowed: blocks\.1, blocks\.2"),
-        (["blocks.1", "blocks.1"], "each block only once"),
+        (["blocks.1", "blocks.1"], "each block and layer only once"),
         ([""], r"adapters\.0"),
     ):
         text = json.dumps(data | {"adapters": blocks})

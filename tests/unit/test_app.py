@@ -238,7 +238,10 @@ def test_a_page_that_loads_again_gets_what_is_shown_now() -> None:
     async def steps(app: App) -> None:
         app.controls.device.value = "stm32f746"
         await app.wait(30)
+        sent_to_page: list[Any] = []
+        app.figure.comm.send = lambda *words, **more: sent_to_page.append((words, more))
         state_now = app.figure.get_state()
+        assert sent_to_page == []  # a page takes the first message as the answer it waits for
         shown = np.asarray(app.figure.data[KNOWN].x)
         packed = state_now["_widget_data"][KNOWN]["x"]
         sent = np.frombuffer(base64.b64decode(packed["bdata"]), dtype=packed["dtype"])
@@ -894,12 +897,16 @@ def test_an_app_made_outside_a_loop_works_once_it_is_awaited() -> None:
     app.close()
 
 
-def test_the_app_shows_itself() -> None:
-    app = App(SESSION)
-    bundle = app._repr_mimebundle_()
-    assert "application/vnd.jupyter.widget-view+json" in json.dumps(bundle)
-    static = bundle["text/html"]  # where no kernel runs
-    assert "plotly-graph-div" in static
+def test_the_app_shows_itself_and_what_stays_without_a_kernel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app, shown = App(SESSION), []
+    monkeypatch.setattr("IPython.display.display", lambda data, **how: shown.append(data))
+    app._ipython_display_()
+    live, stays = shown
+    assert live["application/vnd.jupyter.widget-view+json"]["model_id"] == app.box.model_id
+    static = stays["text/html"]
+    assert "Plotly.newPlot" in static
     assert "fits" in static
     assert "What trains" in static
     assert "mcunet-5fps on gap9" in repr(app)

@@ -21,6 +21,7 @@ QUESTIONS = (
     {"model": "digits-cnn", "policy": "tinytrain:macs=0.3", "device": "stm32f746"},
     {"model": "mcunet-5fps", "policy": "sparse-update:scheme=49kb", "device": "stm32h743"},
     {"model": "mi-bminet", "policy": "last-k:k=2"},
+    {"model": "digits-cnn", "policy": "lora"},
 )
 COMPILER = shutil.which("cc")
 

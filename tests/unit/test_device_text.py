@@ -71,7 +71,7 @@ def test_new_in_the_terminal_validates_and_costs(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["zzz"], "no shipped device is named like 'zzz': gap9, "),
+        (["zzz"], "no shipped device has a name like 'zzz'; say which one"),
         (["a/b", "--like", "gap9"], "name: got 'a/b', allowed: letters"),
         (["mine", "--like", "gap8"], "unknown device 'gap8'; did you mean gap9"),
     ],

@@ -24,6 +24,8 @@ SPECS = [
     ("digits-cnn", "last-k:k=3"),
     ("digits-cnn", "bias-only:last=all"),
     ("digits-cnn", "tinytl"),
+    ("digits-cnn", "lora:rank=2,alpha=8"),
+    ("digits-cnn", "last-k-blocks:k=2"),
     ("mcunet-5fps", "adapter-drop:share=0.75"),
 ]
 

@@ -22,6 +22,7 @@ from explorer.errors import SpecError
 __all__ = ["SignalTask", "Task", "TaskData", "check_task", "load_task", "task_for"]
 
 Images = NDArray[np.float32]
+LUMA = (0.299, 0.587, 0.114)  # red, green, blue; ITU-R BT.601
 MAX_WAYS = 5
 SHOTS = 5
 
@@ -107,16 +108,25 @@ def load_task(name: str, side: int | None = None) -> Task:
 def task_for(name: str, input_shape: tuple[int, ...]) -> Task:
     """A task as a network of that input reads it; SpecError when it does not fit.
 
-    Line drawings, of one channel, fit networks of any number of channels.
+    Line drawings, of one channel, fit networks of any number of channels; a network of one
+    channel reads colour images by their brightness.
     """
     task = load_task(name, input_shape[-1])
     if isinstance(task, SignalTask):
         return task.reshaped(input_shape)
     if task.pixels.shape[1] == 1:
         task = replace(task, channels=input_shape[0])
+    elif (task.pixels.shape[1], input_shape[0]) == (len(LUMA), 1):
+        task = replace(task, channels=1, pixels=_brightness(task.pixels))
     if task.input_shape != input_shape:
         raise SpecError.of(f"input of task {name}", task.input_shape, f"{input_shape}")
     return task
+
+
+def _brightness(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Colour images [N, 3, H, W] in grey [N, 1, H, W]."""
+    grey = np.tensordot(pixels, np.array(LUMA), axes=([1], [0]))[:, None]
+    return np.rint(grey).astype(np.uint8)
 
 
 def check_task(name: str) -> None:
