@@ -389,7 +389,7 @@ class App:
 
     def _complete(self) -> None:
         """Add what takes longer to work out than a person waits for a control."""
-        self.answer.complete()
+        self.answer.complete(self.view, self.pins.pins)
         chosen, cost = self.answer.chosen, self.answer.cost
         if chosen is not None and cost is not None:
             self.tabs.show(

@@ -240,7 +240,7 @@ def _panel(
         spread = shown[apart(points, shown, selected_id, across[shown], upward[shown], cell)]
     large = [row for row in shown if points.ids[row] in (selected_id, points.choice_id)]
     big = [(float(across[row]), float(upward[row])) for row in large]
-    published = _published(points, right, up, big)
+    stars = list(zip(x_axis.place(right.marks), y_axis.place(up.marks), strict=True))
     traces = []
     for role in ROLES:
         if role.name == "budget":
@@ -250,14 +250,13 @@ def _panel(
             traces.append(_envelope(points, shown, x, y, higher_is_better=y is points.worth))
             continue
         if role.name == "published":
-            traces.append(published)
+            traces.append(_published(points, right, up, big))
             continue
         rows = spread[_members(points, spread, role.name, selected_id)]
         texts: tuple[str, ...] = ()
         places: tuple[str, ...] = ()
         if role.name == "known":
             labels = [short_label(points.labels[row]) for row in rows]
-            stars = zip(x_axis.place(published.x), y_axis.place(published.y), strict=True)
             texts, places = place_labels(labels, across[rows], upward[rows], [*big, *stars])
         traces.append(
             TraceData(
