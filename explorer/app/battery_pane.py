@@ -55,13 +55,13 @@ class BatteryPane:
 
     def show(self, shown: "Shown") -> None:
         """The selected design among the known policies."""
-        view, chosen = shown.view, shown.chosen
-        self._selected = "your choice" if view.selected_id == CHOICE else chosen.label
-        known = view.known
+        view, known = shown.view, shown.view.known
+        self._selected = shown.chosen.label
+        same = view.session.policy if view.selected_id == CHOICE else self._selected
         self._costs = {self._selected: shown.cost} | {
             label: view.session.candidate_cost(known, row)
             for row, label in enumerate(known.labels)
-            if label != self._selected
+            if label != same
         }
         self._draw()
 
@@ -89,7 +89,7 @@ def words_html(cost: Cost, battery: Battery, source: str, idle: tuple[str, ...])
         f"a session of the selection is {session['steps']:,} steps of {cost.batch} over "
         f"{session['samples']:,} kept samples, {format_joules(session['energy_j'])}",
         f"counted: {COUNTED}",
-        "whiskers: 90 % of draws",
+        "whiskers: 90 % of draws; hatched: does not fit",
     ]
     words += [f"no energy, no limit: {', '.join(idle)}"] if idle else []
     return escape("; ".join(words)) + "."

@@ -38,15 +38,16 @@ def published_html(tables: Sequence[PublishedTable], setup: TrainingSetup) -> st
 def _published(table: PublishedTable, setup: TrainingSetup) -> str:
     rows = "".join(
         f"<tr><td>{escape(f'{table.system} {row.method}')}</td><td>published</td>"
-        f'<td>{row_words(row)}</td><td class="source">{escape(row.note)}</td></tr>'
+        f"<td>{row_words(row)}</td><td>{escape(row.note)}</td></tr>"
         for row in table.row
     )
     reason = table.reason_against(setup.effective_batch, setup.precision)
     words = [f"{table.cite}. Measured with: {table.conditions}", f"May differ: {table.differs}"]
     words += [f"Not on the panels, because {reason}"] if reason else []
     return (
-        '<div class="explorer-html explorer-evidence"><table><tr><th>published of this network on '
-        f"this board</th><th>kind</th><th>of an update of {table.batch}</th><th>note</th></tr>"
+        '<div class="explorer-html explorer-evidence explorer-published"><table><tr>'
+        f"<th>published by others</th><th>kind</th><th>of an update of {table.batch}</th>"
+        "<th>note</th></tr>"
         f'{rows}</table><div class="note">{escape(". ".join(words))}.</div></div>'
     )
 

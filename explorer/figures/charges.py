@@ -21,6 +21,8 @@ _TEXT_ROOM = 1.1  # the longest whisker leaves room for a number
 class ChargesData:
     """Policies by falling `sessions` [N] with their 90 % ends; `marked` is one of the names.
 
+    Those in `misfits` do not fit the board, so that their number is of no use there.
+
     `idle` are policies whose session takes no energy, so that no charge limits them.
     """
 
@@ -29,6 +31,7 @@ class ChargesData:
     low: FloatArray
     high: FloatArray
     marked: str
+    misfits: frozenset[str]
     idle: tuple[str, ...]
     axis: AxisData
 
@@ -55,6 +58,7 @@ def charges_data(costs: Mapping[str, Cost], battery: Battery, marked: str) -> Ch
         low=columns[:, 1],
         high=columns[:, 2],
         marked=marked,
+        misfits=frozenset(name for name, cost in costs.items() if not cost.fits_all),
         idle=tuple(idle),
         axis=axis,
     )
@@ -76,15 +80,22 @@ def draw(data: ChargesData) -> go.Figure:
             x=data.sessions,
             y=data.names,
             orientation="h",
-            marker_color=colors,
+            marker={
+                "color": colors,
+                "pattern": {
+                    "shape": ["/" if name in data.misfits else "" for name in data.names],
+                    "fgcolor": theme.VERMILLION,
+                    "fillmode": "overlay",
+                },
+            },
             error_x=spread,
             text=[sessions_text(value) for value in data.sessions],
             textposition="inside",
             insidetextanchor="start",
             textangle=0,
             customdata=np.column_stack([data.low, data.high]),
-            hovertemplate="%{y}: %{x:,.0f} sessions, 90 %: %{customdata[0]:,.0f} to "
-            "%{customdata[1]:,.0f}<extra></extra>",
+            hovertemplate="%{y}: %{x:,.4~r} sessions, 90 %: %{customdata[0]:,.4~r} to "
+            "%{customdata[1]:,.4~r}<extra></extra>",
             showlegend=False,
         )
     )

@@ -135,10 +135,9 @@ def tradeoff_data(
     panels = tuple(
         _panel(points, drawn, selected_id, hovers, x, y, kinds, cell) for x, y, kinds in views
     )
-    kinds = {points.worth_kind[row] for row in drawn} | {cost_kind}
     return TradeoffData(
         panels=panels,
-        kinds=frozenset(kinds | ({Kind.PUBLISHED} if points.marks else set())),
+        kinds=frozenset({points.worth_kind[row] for row in drawn} | {cost_kind}),
     )
 
 

@@ -39,6 +39,23 @@ def test_bars_are_the_cells_energy_over_that_of_a_session(shown):
     assert drawn.layout.xaxis.range[1] > data.high.max()
 
 
+def test_a_policy_that_does_not_fit_is_hatched():
+    session = Session(model="mcunet-5fps", device="stm32f746")
+    costs = {name: session.with_policy(name).cost() for name in ("full", "bias-only:last=12")}
+    data = charges.charges_data(costs, Battery.of(DEFAULT_CELL), "full")
+    assert data.misfits == {"full"}
+    shapes = dict(zip(data.names, charges.draw(data).data[0].marker.pattern.shape, strict=True))
+    assert shapes == {"full": "/", "bias-only:last=12": ""}
+
+
+def test_the_choice_stands_once_among_the_known_policies(shown):
+    pane = BatteryPane(None)
+    pane.show(shown)
+    assert [name for name in pane._costs if "biotrain-edge" in name] == [
+        "your choice: biotrain-edge"
+    ]
+
+
 def test_policies_that_spend_nothing_draw_no_bar(shown):
     data = charges.charges_data(
         {"none": shown.view.session.with_policy("none").cost()}, Battery.of(DEFAULT_CELL), "none"

@@ -64,7 +64,6 @@ def test_they_are_a_kind_of_their_own_on_the_panel_that_can_show_them():
     assert shown.symbols == theme.KIND_SYMBOLS[Kind.PUBLISHED]
     assert len(drawn(session, 0).x) == len(drawn(session, 1).x) == 0
     data = tradeoff.tradeoff_data(points)
-    assert Kind.PUBLISHED in data.kinds
     assert "published" in data.shown_roles
     assert not any("BioTrain Edge-FT" in label for label in points.labels)
     for axis, values in ((data.panels[2].x_axis, shown.x), (data.panels[2].y_axis, shown.y)):
