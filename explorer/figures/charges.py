@@ -89,14 +89,22 @@ def draw(data: ChargesData) -> go.Figure:
                 },
             },
             error_x=spread,
-            text=[sessions_text(value) for value in data.sessions],
-            textposition="inside",
-            insidetextanchor="start",
-            textangle=0,
             customdata=np.column_stack([data.low, data.high]),
             hovertemplate="%{y}: %{x:,.4~r} sessions, 90 %: %{customdata[0]:,.4~r} to "
             "%{customdata[1]:,.4~r}<extra></extra>",
             showlegend=False,
+        )
+    )
+    figure.add_trace(
+        go.Scatter(
+            x=data.high,
+            y=data.names,
+            mode="text",
+            text=[f" {sessions_text(value)}" for value in data.sessions],
+            textposition="middle right",
+            hoverinfo="skip",
+            showlegend=False,
+            cliponaxis=False,
         )
     )
     height = _FRAME_HEIGHT + _ROW_HEIGHT * max(len(data.names), 2)
