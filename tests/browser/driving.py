@@ -13,7 +13,7 @@ ANSWER = (
 )
 # Every number the three panels draw.
 DRAWN = (
-    f"JSON.stringify({lab.PLOT}._fullData.slice(0, 9)"
+    f"JSON.stringify({lab.PLOT}._fullData.slice(0, 10)"
     ".map(trace => [...(trace.x || [])].concat([...(trace.y || [])])))"
 )
 # Texts of labels and buttons that are wider than their place.
