@@ -380,3 +380,17 @@ def test_tab_goes_from_the_question_to_the_answer() -> None:
         assert places == sorted(places)
 
     driven(steps)
+
+
+def test_the_list_of_points_says_which_are_of_another_batch() -> None:
+    async def steps(app: App) -> None:
+        texts = {name: text for text, name in app.point_bar.points.options}
+        assert texts["known:biotrain-edge"].endswith(", batch 8 by 1")
+        assert texts["known:biotrain-full-bn"].endswith(", batch 8 by 8")
+        assert "batch" not in texts["known:full"]
+        await turned(app, app.controls.policy, "biotrain-edge")
+        texts = {name: text for text, name in app.point_bar.points.options}
+        assert "batch" not in texts["known:biotrain-edge"]
+        assert texts["known:full"].endswith(", batch 1 by 1")
+
+    driven(steps, Session(model="mi-bminet", policy="full"))
