@@ -128,10 +128,7 @@ class Session(Question):
         """Modelled time on the device at the steps of a measured curve [S].
 
         A step is that of the measured setup; choosing channels, where a policy does, comes first.
-        SpecError when some of its steps train everything.
         """
-        if curve.run.protocol.phases:
-            raise SpecError(f"curve: {curve.run.protocol.words}, which take different times")
         setup = replace(curve.run.design.setup.setup(), precision=self._setup().precision)
         policy = curve.run.design.policy(self.graph)
         designs = DesignBatch.of(self._context.axes, [policy], setup)

@@ -89,7 +89,10 @@ class Metric(Document):
 
 
 class Tuning(Document):
-    """The learning-rate budget: rates tried, and mean accuracy on the tuning episodes."""
+    """The learning-rate budget: rates tried, and mean accuracy on the tuning episodes.
+
+    Of a protocol that is tuned on another figure, that figure stands in `accuracies`.
+    """
 
     episodes: int = Field(ge=0)
     rates: tuple[float, ...]

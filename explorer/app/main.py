@@ -79,7 +79,7 @@ class App:
         self.message = widgets.HTML()
         self.answer = AnswerPane(self.measure_bar, self.advice_bar)
         self.pins = PinsPane(self._wake)
-        self.tabs = Tabs(panes(self.pins), self._wake)
+        self.tabs = Tabs(panes(self.pins, session.battery), self._wake)
         self.clock = FrameClock()
         self.view = View(
             session=session, cost=session.cost(), chosen=session.chosen(), known=session.compare()
@@ -388,7 +388,7 @@ class App:
 
     def _complete(self) -> None:
         """Add what takes longer to work out than a person waits for a control."""
-        self.answer.complete()
+        self.answer.complete(self.view, self.pins.pins)
         chosen, cost = self.answer.chosen, self.answer.cost
         if chosen is not None and cost is not None:
             self.tabs.show(

@@ -122,6 +122,9 @@ def measure(
     position: Annotated[
         str | None, typer.Option(help="begin, rear or sandwich: where the policy's own steps are")
     ] = None,
+    tuned_on: Annotated[
+        str | None, typer.Option(help="accuracy or macro_f1: what chooses the rate; signals only")
+    ] = None,
     sampler: Sampler = FIXED,
     ledger: Annotated[
         Path | None, out_option("append the run to this ledger, unless it has it")
@@ -158,6 +161,8 @@ def measure(
     check_whole("seed", seed, 0, LARGEST_SEED)
     if ledger is not None:
         check_apart(ledger, weights, task, model, policy)
+    if curve and full_steps:
+        raise SpecError.of("full_steps", full_steps, "0 with --curve, whose steps take one time")
     session = Session(model=model, task=task, device=board, norm=norm).with_policy(policy)
     module, chosen = _network(session.graph, weights), session.chosen_policy
     data = task_for(task, session.graph.input_shape)
@@ -171,6 +176,7 @@ def measure(
         steps=steps,
         full_steps=full_steps,
         position=position,
+        tuned_on=tuned_on,
     )
     if module is not None:
         scores = task_scores(session.graph, task, protocol=protocol, module=module, device=device)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from helpers import Net
 
 from explorer import paths
 from explorer.accuracy.pretrain import seeded_module
@@ -18,7 +19,6 @@ from explorer.search.front import is_non_dominated
 from explorer.search.measured import Measuring
 from explorer.search.sources import judge_of, known_runs, own_ledger
 from explorer.session import Session
-from tests.helpers import Net
 
 SAMPLES, COUNT = 30, 64
 ASKED = ("score", "memory", "retention")
