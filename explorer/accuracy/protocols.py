@@ -1,4 +1,4 @@
-"""How measured runs are made: episodes of images or lessons of signals. No torch here."""
+"""How runs of a comparison are made: episodes of images, or lessons on signals."""
 
 from typing import Literal
 

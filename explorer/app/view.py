@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from explorer.accuracy.published_points import PublishedTable, tables_about
 from explorer.costmodel.report import Cost
 from explorer.design import TrainingSetup
-from explorer.figures.points import Budget, Points, worth_text
+from explorer.figures.points import Budget, Mark, Points, worth_text
+from explorer.figures.published import marks_of
 from explorer.provenance import Kind
 from explorer.search.candidates import CandidateTable
 from explorer.search.picks import KNEE, choose
@@ -103,6 +105,7 @@ def points_of(view: View) -> Points:
         known.join(parts),
         choice_id=CHOICE,
         budgets=(_budget(view),) if objective == "peak" else (),
+        marks=_marks(view),
         memory_name=MEMORY_NAMES[objective],
         memory_kind=Kind.of(view.cost.provenance["memory"].kind),
         energy_kind=Kind.of(view.cost.provenance["step.energy_j"].kind),
@@ -264,6 +267,23 @@ def _budget(view: View) -> Budget:
     kind = f" ({source.kind})" if source else ""
     label = f"{level.name} {format_bytes(limit_bytes)}{kind}"
     return Budget(label=label, limit_bytes=limit_bytes)
+
+
+def _marks(view: View) -> tuple[Mark, ...]:
+    """Published points of this network, board and task whose updates are of this setup."""
+    setup, is_peak = view.chosen.designs.setup, view.session.memory_objective == "peak"
+    is_accuracy = view.known.worth.is_accuracy
+    return tuple(
+        mark
+        for table in published_of(view.session)
+        if not table.reason_against(setup.effective_batch, setup.precision)
+        for mark in marks_of(table, is_accuracy=is_accuracy, is_peak=is_peak)
+    )
+
+
+def published_of(session: Session) -> tuple[PublishedTable, ...]:
+    """What others published of a session's network on its board and task."""
+    return tables_about(session.model, session.device, session.task_name)
 
 
 def _none(count: int) -> BoolArray:

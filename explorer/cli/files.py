@@ -30,14 +30,13 @@ from explorer.export import (
 from explorer.exporting.c_header import c_header
 from explorer.exporting.onnx_graph import onnx_graph
 from explorer.exporting.torch_script import torch_script
-from explorer.paths import write_whole
+from explorer.paths import is_checkout, shipped, write_whole
 from explorer.search.picks import PICKS
 from explorer.search.sources import score_table
 from explorer.session import Session
 from explorer.tiny_training import Exported, config_of
 
 TINY_TRAINING = "tiny-training"
-CHECKOUT = Path(__file__).resolve().parents[2]
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 FORMATS = ("policy", TINY_TRAINING, "torch", "c-header", "onnx")
 
@@ -135,7 +134,7 @@ def _onnx(document: PolicyDocument, model: str | None) -> bytes:
 def lab(context: typer.Context) -> NoReturn:
     """JupyterLab on the explorer notebook, on loopback with its token; takes its options."""
     as_root = ["--allow-root"] if getattr(os, "geteuid", lambda: 1)() == 0 else []
-    _serve("jupyterlab", "--ip=127.0.0.1", *as_root, *context.args)
+    _serve("jupyterlab", _notebook(), "--ip=127.0.0.1", *as_root, *context.args)
 
 
 @app.command(context_settings=PASSED_ON)
@@ -143,13 +142,22 @@ def page(context: typer.Context) -> NoReturn:
     """The explorer as a page of its own, without code: Voila on the notebook; takes its options."""
     if importlib.util.find_spec("voila") is None:
         raise SpecError("voila: not installed; pip install 'ondevice-explorer[page]' brings it")
-    os.chdir(CHECKOUT)  # where Voila finds its settings
-    _serve("voila", "--Voila.ip=127.0.0.1", *context.args)
+    notebook, folder = _notebook(), shipped("notebooks")
+    os.chdir(folder.parent if is_checkout() else folder)  # where Voila finds its settings
+    _serve("voila", notebook, "--Voila.ip=127.0.0.1", *context.args)
 
 
-def _serve(module: str, *options: str) -> NoReturn:
+def _serve(module: str, notebook: Path, *options: str) -> NoReturn:
     """Become a server of the notebook."""
-    notebook = CHECKOUT / "notebooks" / "01_explorer.ipynb"
-    if not notebook.is_file():
-        raise SpecError(f"{notebook.name}: not here; run this from a checkout")
     os.execv(sys.executable, [sys.executable, "-m", module, str(notebook), *options])
+
+
+def _notebook() -> Path:
+    """The explorer notebook; an installed package puts a copy into the working folder."""
+    found = shipped("notebooks") / "01_explorer.ipynb"
+    if is_checkout():
+        return found
+    own = Path("explorer.ipynb").resolve()
+    if not own.exists():
+        write_whole(own, found.read_bytes())
+    return own

@@ -158,7 +158,7 @@ def test_a_bad_file_is_one_sentence(text, named):
     ("fields", "named"),
     [
         ({"n_bias_update": 43}, "n_bias_update"),
-        ({"n_bias_update": 2, "manual_weight_idx": "39-41"}, "40 to 41"),
+        ({"n_bias_update": 2, "manual_weight_idx": "38-39"}, "40 to 41"),
         ({"n_bias_update": 9, "manual_weight_idx": "41-40"}, "ascending"),
         ({"n_bias_update": 9, "manual_weight_idx": "a-b"}, "numbers with dashes"),
         (
