@@ -5,9 +5,9 @@
 Every row is what `explorer measure MODEL TASK --policy ... --ledger ...` prints. Policies
 published for another norm are measured from the weights of that norm; a network without
 batch or group norm has one form. With `--full-steps` so many of the steps train everything,
-before, after or around those of the policy (`--position`). Where one class is common,
-`--tuned-on macro_f1` keeps the tuned rate from one that answers nothing else. Runs that the
-ledger holds are skipped, so a stopped sweep goes on where it was.
+before, after or around those of the policy (`--position`). With `--lr` all run
+at that rate, and none is tuned. Runs that the ledger holds are skipped, so a stopped sweep
+goes on where it was.
 """
 
 import argparse
@@ -27,6 +27,7 @@ SEGMENT_POLICIES = (
     *("none", "decoder-only", "last-layer", "mu-finetune", "mu-train", "full", "mu-distilled"),
     *("bias-only", "last-k:k=2", "last-k:k=4", "mu-distilled:trains=ends"),
 )
+OPTIONS = {"full_steps": "--full-steps", "position": "--position", "learning_rate": "--lr"}
 BN_POLICIES = ("none", "biotrain-last-layer", "biotrain-full-bn")
 
 
@@ -42,7 +43,7 @@ def main() -> None:
     parser.add_argument("--optimizer", help="the policy's or the usual one if absent")
     parser.add_argument("--full-steps", type=int)
     parser.add_argument("--position", choices=("begin", "rear", "sandwich"))
-    parser.add_argument("--tuned-on", choices=("accuracy", "macro_f1"))
+    parser.add_argument("--lr", dest="learning_rate", type=float, help="tuned if absent")
     parser.add_argument("--policy", nargs="*")
     parser.add_argument("--bn-policy", nargs="*", default=BN_POLICIES)
     parser.add_argument("--ledger", type=Path)
@@ -54,12 +55,12 @@ def main() -> None:
     forms = {"gn": options.policy or POLICIES, "bn": options.bn_policy}
     if session.graph.norm not in forms:
         forms = {None: options.policy or SEGMENT_POLICIES}
-    asked_rules = {name: getattr(options, name) for name in ("full_steps", "position", "tuned_on")}
-    asked_rules = {name: value for name, value in asked_rules.items() if value is not None}
+    changed = {name: getattr(options, name) for name in ("full_steps", "position", "learning_rate")}
+    changed = {name: value for name, value in changed.items() if value is not None}
     for norm, policies in forms.items():
         for policy in policies:
             asked = Session(model=options.model, task=task, norm=norm).with_policy(policy)
-            rules = LessonProtocol(steps=options.steps, **asked_rules)
+            rules = LessonProtocol(steps=options.steps, **changed)
             done = {
                 (r.model.digest, r.design.family, r.protocol)
                 for r in ledger.read()
@@ -71,8 +72,8 @@ def main() -> None:
             command = ["measure", options.model, task, "--policy", policy]
             command += ["--norm", norm] if norm else []
             command += ["--optimizer", options.optimizer] if options.optimizer else []
-            for name, value in asked_rules.items():
-                command += [f"--{name.replace('_', '-')}", str(value)]
+            for name, value in changed.items():
+                command += [OPTIONS[name], str(value)]
             command += ["--episodes", str(options.episodes), "--tuning", str(options.tuning)]
             command += ["--steps", str(options.steps), "--seed", str(options.seed)]
             command += ["--ledger", str(ledger.path), "--json"]

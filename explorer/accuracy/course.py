@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from explorer.accuracy.episodes import MEASURED_STREAM, Episode, Outcome, protocol_episode
+from explorer.accuracy.episodes import MEASURED_STREAM, Episode, protocol_episode
 from explorer.accuracy.lessons import LESSON_SETUP, Lesson, check_outputs, sample_lesson
 from explorer.accuracy.protocols import FIXED, VARYING_MOST, AnyProtocol, LessonProtocol, Protocol
 from explorer.accuracy.tasks import SHOTS, SignalTask, Task
@@ -15,8 +15,7 @@ from explorer.document import choices_of
 from explorer.errors import SpecError
 from explorer.phases import Phase
 
-ACCURACY = "accuracy"
-LESSON_CHANGES = {"steps", "full_steps", "position", "tuned_on"}
+LESSON_CHANGES = {"steps", "full_steps", "position", "learning_rate"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +52,10 @@ class Course:
         """How the steps are split between a policy and full training; none where they are not."""
         return self.rules.phases
 
-    def merit(self, outcome: Outcome) -> float:
-        """What the rate is tuned on: accuracy, or macro F1 where the protocol says so."""
-        if isinstance(self.rules, LessonProtocol) and self.rules.tuned_on != ACCURACY:
-            return outcome.metrics[self.rules.tuned_on] or 0.0
-        return outcome.accuracy
+    @property
+    def learning_rate(self) -> float | None:
+        """The one rate of all designs; None where each has its own, tuned."""
+        return self.rules.learning_rate if isinstance(self.rules, LessonProtocol) else None
 
     def draw(self, index: int, stream: int = MEASURED_STREAM) -> Episode | Lesson:
         """Episode or lesson `index`; streams never share a draw."""
@@ -70,11 +68,11 @@ class Course:
         return protocol_episode(self.task, self.rules, seed=self.seed, index=index, stream=stream)
 
 
-def task_protocol(task: Task, sampler: str = FIXED, **changes: int | str | None) -> AnyProtocol:
+def task_protocol(task: Task, sampler: str = FIXED, **changes: float | str | None) -> AnyProtocol:
     """What runs on a task use unless told otherwise, so that they can be paired.
 
     `changes` replaces, where it is not None, steps; of images ways, shots or query_count; of
-    signals full_steps, position and tuned_on.
+    signals full_steps, position and learning_rate.
     """
     given = {name: value for name, value in changes.items() if value is not None}
     try:

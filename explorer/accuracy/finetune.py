@@ -154,7 +154,9 @@ def accuracy_curves(
     designs = [DesignRecord.of(measured_design(policy, rules, setup)) for policy in policies]
     course = Course(network, task, rules, measured_setup(rules, setup), seed)
     trainees = trainees_of(network, graph, policies, course.phases)
-    tuned = tuning_episodes * len(RATE_FACTORS) * sum(trainee.trains for trainee in trainees)
+    rate = course.learning_rate
+    tuned = 0 if rate else sum(trainee.trains for trainee in trainees)
+    tuned *= tuning_episodes * len(RATE_FACTORS)
     tick = Ticker("fine-tunings", episodes * len(trainees) + tuned, on_episode, cancelled)
     with one_thread():
         count = tuning_episodes if tuned else 0
@@ -162,6 +164,8 @@ def accuracy_curves(
         tunings = tune_all(trainees, drawn, course, tick)
         drawn.clear()
         rates = [_chosen_rate(tuning) for tuning in tunings]
+        if rate:
+            rates = [rate if trainee.trains else 0.0 for trainee in trainees]
         single = [(rate,) for rate in rates]
         reached = [
             train_all(

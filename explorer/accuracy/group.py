@@ -121,7 +121,7 @@ def tune_all(
     course: Course,
     tick: Ticker,
 ) -> list[Tuning]:
-    """Mean merit of each rate on tuning episodes, rates rising; none where nothing trains.
+    """Mean accuracy of each rate on tuning episodes, rates rising; none where nothing trains.
 
     Three rates around `0.3 / sum|g|`; while the best is at an end, up to two more beyond it.
     """
@@ -156,8 +156,8 @@ def tune_all(
         ]
         for index, rates in enumerate(wanted):
             for number, rate in enumerate(rates):
-                outcomes = [results[index][number].after for results in reached]
-                tried[index][rate] = float(np.mean([course.merit(one) for one in outcomes]))
+                accuracies = [results[index][number].accuracy for results in reached]
+                tried[index][rate] = float(np.mean(accuracies))
     return [
         Tuning(
             episodes=len(episodes) if rates else 0,

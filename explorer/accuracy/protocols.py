@@ -49,7 +49,7 @@ class LessonProtocol(Document):
 
     An episode is then one repeat. The design's setup says the batch and the optimizer. In
     `full_steps` of the steps everything trains; `position` says where the design's own stand.
-    The rate is tuned on `tuned_on`: where one class is common, accuracy is best on nothing else.
+    With a `learning_rate` all run at that one, and none is tuned.
     """
 
     kind: Literal["lessons"] = "lessons"
@@ -57,7 +57,7 @@ class LessonProtocol(Document):
     schedule: Literal["cosine", "constant"] = "cosine"
     full_steps: int = Field(default=0, ge=0)
     position: Literal["begin", "rear", "sandwich"] = "rear"
-    tuned_on: Literal["accuracy", "macro_f1"] = "accuracy"
+    learning_rate: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _some_steps_of_the_design(self) -> "LessonProtocol":

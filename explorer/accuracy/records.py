@@ -89,10 +89,7 @@ class Metric(Document):
 
 
 class Tuning(Document):
-    """The learning-rate budget: rates tried, and mean accuracy on the tuning episodes.
-
-    Of a protocol that is tuned on another figure, that figure stands in `accuracies`.
-    """
+    """The learning-rate budget: rates tried, and mean accuracy on the tuning episodes."""
 
     episodes: int = Field(ge=0)
     rates: tuple[float, ...]

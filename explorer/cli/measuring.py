@@ -122,8 +122,8 @@ def measure(
     position: Annotated[
         str | None, typer.Option(help="begin, rear or sandwich: where the policy's own steps are")
     ] = None,
-    tuned_on: Annotated[
-        str | None, typer.Option(help="accuracy or macro_f1: what chooses the rate; signals only")
+    lr: Annotated[
+        float | None, typer.Option(help="this learning rate, and none is tuned; signals only")
     ] = None,
     sampler: Sampler = FIXED,
     ledger: Annotated[
@@ -176,7 +176,7 @@ def measure(
         steps=steps,
         full_steps=full_steps,
         position=position,
-        tuned_on=tuned_on,
+        learning_rate=lr,
     )
     if module is not None:
         scores = task_scores(session.graph, task, protocol=protocol, module=module, device=device)

@@ -15,8 +15,7 @@ from torch.nn import functional
 from explorer import catalog, paths
 from explorer.accuracy import finetune as ft
 from explorer.accuracy import trainer as tr
-from explorer.accuracy.course import Course
-from explorer.accuracy.episodes import SCORE_STREAM, TUNING_STREAM, Outcome
+from explorer.accuracy.episodes import SCORE_STREAM, TUNING_STREAM
 from explorer.accuracy.fisher import score_table, task_scores
 from explorer.accuracy.group import climb
 from explorer.accuracy.lessons import LESSON_SETUP, batches, class_weights, sample_lesson
@@ -432,11 +431,23 @@ def test_views_are_more_to_train_on(task):
     assert first.trained_count == plain.trained_count
 
 
-def test_a_rate_may_be_tuned_on_f1(trained, task):
-    course = Course(trained.module, task, LessonProtocol(tuned_on="macro_f1"), LESSON_SETUP, 0)
-    outcome = Outcome(0.75, 1.0, {"accuracy": 0.75, "macro_f1": 0.21})
-    assert course.merit(outcome) == 0.21
-    assert replace(course, rules=LessonProtocol()).merit(outcome) == 0.75
+def test_with_a_rate_of_the_protocol_none_is_tuned(own, trained):
+    rules = LessonProtocol(steps=12, learning_rate=2e-3)
+    told = []
+    run = measured(
+        own,
+        trained,
+        policy("head"),
+        episodes=2,
+        protocol=rules,
+        on_episode=lambda done, total: told.append((done, total)),
+    )
+    assert run.learning_rate == 2e-3
+    assert run.tuning.episodes == 0
+    assert told[-1] == (2, 2)
+    assert run.nll != run.nll_before
+    idle = measured(own, trained, nothing(AXES), episodes=1, protocol=rules)
+    assert idle.learning_rate == 0
 
 
 def test_no_source_domain_no_forgetting(trained, tmp_path):
