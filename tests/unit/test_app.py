@@ -519,13 +519,14 @@ def test_going_back_to_what_was_searched_shows_its_run_again() -> None:
 
 def test_tabs_describe_what_is_selected() -> None:
     async def steps(app: App) -> None:
-        _, network, memory, spent, search, _, evidence = app.tabs.box.children
+        _, network, memory, spent, battery, search, _, evidence = app.tabs.box.children
         assert network.children[1].outputs == ()
         drawn = {}
         for title, box in (
             ("Network", network.children[1]),
             ("Memory map", memory),
             ("Time and energy", spent),
+            ("Battery", battery.children[1]),
             ("Search", search.children[0]),
         ):
             app.tabs.open(title)

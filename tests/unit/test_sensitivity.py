@@ -5,6 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from explorer.app.advice_bar import AdviceBar
+from explorer.app.answer_pane import AnswerPane
+from explorer.app.bars import MeasureBar
 from explorer.app.rival import decider_html, decider_words, rival_of, value_text
 from explorer.app.view import Selection, View, selection_of
 from explorer.costmodel.evaluate import evaluate
@@ -190,6 +193,24 @@ def test_the_rival_is_the_newest_pin_or_the_nearest_of_the_front():
     assert rival_of(view, chosen, (pin, chosen)) is pin
     assert rival.label in decider_html(chosen, rival)
     assert decider_html(chosen, None) == ""
+
+
+def test_the_answer_says_it_and_follows_what_is_pinned():
+    view = view_of(Session(model="digits-cnn"))
+    pane = AnswerPane(MeasureBar(), AdviceBar(lambda: view.session, print))
+    pane.show(view)
+    assert pane.decider.value == ""
+    pane.complete(view)
+    first = pane.decider.value
+    assert rival_of(view, selection_of(view), ()).label in first
+    pins = [
+        Selection(session=view.session, label=f"pin {row}", table=view.known, row=row)
+        for row in range(2)
+    ]
+    pane.complete(view, pins)
+    assert "against pin 1, " in pane.decider.value
+    pane.complete(view)
+    assert pane.decider.value == first
 
 
 def test_the_sentence_has_number_interval_kind_and_turn():
