@@ -1,14 +1,22 @@
 """Explorer: what to train on a device, and what it costs; live in a notebook.
 
-Names that pull in heavy libraries (widgets, torch) load when first asked for.
+A name loads its module when it is first asked for, so that `import explorer` is quick.
 """
 
+import importlib
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from explorer.document import load_policy
 from explorer.errors import ExplorerError, SpecError
-from explorer.session import Session
+
+if TYPE_CHECKING:
+    from explorer.accuracy.finetune import measure
+    from explorer.accuracy.tracing import trace
+    from explorer.app import app
+    from explorer.check import check_applied
+    from explorer.document import load_policy
+    from explorer.procedure import apply_policy, reselect
+    from explorer.session import Session
 
 __all__ = [
     "ExplorerError",
@@ -23,32 +31,21 @@ __all__ = [
     "trace",
 ]
 
+_HOMES = {
+    "Session": "explorer.session",
+    "app": "explorer.app",
+    "apply_policy": "explorer.procedure",
+    "check_applied": "explorer.check",
+    "load_policy": "explorer.document",
+    "measure": "explorer.accuracy.finetune",
+    "reselect": "explorer.procedure",
+    "trace": "explorer.accuracy.tracing",
+}
+
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:
-    if name == "app":
-        from explorer.app import app
-
-        return app
-    if name == "apply_policy":
-        from explorer.procedure import apply_policy
-
-        return apply_policy
-    if name == "check_applied":
-        from explorer.check import check_applied
-
-        return check_applied
-    if name == "measure":
-        from explorer.accuracy.finetune import measure
-
-        return measure
-    if name == "reselect":
-        from explorer.procedure import reselect
-
-        return reselect
-    if name == "trace":
-        from explorer.accuracy.tracing import trace
-
-        return trace
-    raise AttributeError(f"module 'explorer' has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'explorer' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

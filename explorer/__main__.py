@@ -1,5 +1,24 @@
-"""`python -m explorer`: the same as the console script."""
+"""What the console scripts and `python -m explorer` start.
 
-from explorer.cli import main
+The terminal is imported when it is wanted, so that Ctrl-C is one line even meanwhile.
+"""
 
-main()
+import sys
+
+STOPPED_EXIT = 130  # as explorer.cli.shared has it, which is not there yet
+
+
+def main() -> None:
+    """Run the command line of this process, and leave it with the exit code."""
+    try:
+        from explorer.cli import run
+
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        print("explorer: stopped", file=sys.stderr)
+        code = STOPPED_EXIT
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -37,10 +37,6 @@ class Question(Protocol):
     """What is asked again with a change; a Session is one."""
 
     @property
-    def batch(self) -> int:
-        """Effective batch."""
-
-    @property
     def device(self) -> str:
         """The device by name or path."""
 
@@ -64,7 +60,7 @@ class Question(Protocol):
     def designs(self) -> DesignBatch:
         """The chosen policy under the setup, one row; SpecError when it cannot be built."""
 
-    def with_batch(self, batch: int, micro_batch: int | None = None) -> Self:
+    def with_batch(self, batch: int | None, micro_batch: int | None = None) -> Self:
         """Another batch."""
 
     def with_device(self, device: str) -> Self:
@@ -99,7 +95,8 @@ class Change:
     """One change and what it does: bytes saved where it is tightest now, time of a step.
 
     `setting` is what to set, as `micro_batch=1` or `policy=last-k:k=2`. `saved_bytes` are
-    of the memory level `level`; in RAM they are live bytes.
+    of the memory level `level`; in RAM they are live bytes. `batch` is given where it becomes
+    another one, since the policy that goes had brought its own.
     """
 
     setting: str
@@ -110,13 +107,15 @@ class Change:
     step_time_s: float
     time_ratio: float
     trained_parameter_count: int
+    batch: int | None = None
 
     @property
     def sentence(self) -> str:
         """For a person: `norm=gn: saves 212 KiB of L2, step x1.30, fits`."""
         return (
             f"{self.setting}: saves {format_bytes(self.saved_bytes)} of {self.level}, "
-            f"step x{self.time_ratio:.2f}, {'fits' if self.fits else 'does not fit'}"
+            f"step x{self.time_ratio:.2f}{f' of batch {self.batch}' if self.batch else ''}, "
+            f"{'fits' if self.fits else 'does not fit'}"
         )
 
 
@@ -251,14 +250,15 @@ def advise(question: Question) -> Advice:
         )
     )
     splits = [one for one in (now, *fitting) if one.fits and not one.besides]
+    batch = now.setup.effective_batch
     largest = _largest_batch(question)
     split = max((one.setup.micro_batch for one in splits), default=0)
     elsewhere = _fitting_devices(question)
     return Advice(
         fits=tuple(fits_of(question.profile, placed, 0, question.reserve_bytes)),
-        batch=question.batch,
+        batch=batch,
         largest_batch_count=largest,
-        largest_micro_batch_count=split if question.batch > 1 else largest,
+        largest_micro_batch_count=split if batch > 1 else largest,
         devices=tuple(one.question.device for one in elsewhere),
         precisions=tuple(one.setup.precision for one in elsewhere),
         changes=tuple(changes),
@@ -308,7 +308,7 @@ def _largest_batch(question: Question) -> int:
     fitting, misfit = 0, LARGEST_BATCH + 1
     while misfit - fitting > 1:
         middle = min(2 * fitting + 1, (fitting + misfit) // 2)
-        if _answers([((), question.with_batch(middle))])[0].fits:
+        if _answers([((), question.with_batch(middle, middle))])[0].fits:
             fitting = middle
         else:
             misfit = middle
@@ -335,12 +335,12 @@ def _single_changes(question: Question) -> Changes:
     setup, norm = question.designs.setup, question.graph.norm
     # statistics of a batch norm in training are of the micro-batch, so a split changes the norm
     keeps = norm != BATCH_NORM or not question.designs.trains[0]
-    for micro in _divisors(question.batch):
+    for micro in _divisors(setup.effective_batch):
         if micro != setup.micro_batch:
             split = (f"{MICRO_BATCH}={micro}",)
             whole = question if keeps else question.with_norm(SPLIT_NORM)
             settings = split if keeps else (*split, f"norm={SPLIT_NORM}")
-            yield settings, partial(whole.with_batch, question.batch, micro)
+            yield settings, partial(whole.with_batch, setup.effective_batch, micro)
     if norm != "none":
         for other in NORMS:
             if other not in (norm, "none", BATCH_NORM):
@@ -373,6 +373,7 @@ def _key(setting: str) -> str:
 def _compare(now: _Answer, then: _Answer, tightest: int) -> Change:
     """What changes; `tightest` is the memory level that decides, by position."""
     step_time_s = float(then.costs.step_time_s[0])
+    batch = then.setup.effective_batch
     return Change(
         setting=", ".join(then.settings),
         fits=then.fits,
@@ -382,4 +383,5 @@ def _compare(now: _Answer, then: _Answer, tightest: int) -> Change:
         step_time_s=step_time_s,
         time_ratio=step_time_s / float(now.costs.step_time_s[0]),
         trained_parameter_count=int(then.costs.trained_parameter_count[0]),
+        batch=None if batch == now.setup.effective_batch else batch,
     )

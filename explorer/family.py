@@ -83,12 +83,14 @@ def families(context: PolicyContext) -> list[FamilyInfo]:
 
 
 def known_specs(context: PolicyContext) -> list[str]:
-    """Specs of all applicable known policies, from the least trained to the most."""
-    specs = []
-    for name in catalog.names("policy"):
-        module = catalog.load("policy", name)
-        if not module.reason_against(context):
-            specs += module.known(context)
+    """Specs of all applicable known policies, family by family."""
+    return [spec for name in catalog.names("policy") for spec in known_of(context, name)]
+
+
+def known_of(context: PolicyContext, name: str) -> list[str]:
+    """Specs of a family's known policies, from the least trained to the most."""
+    module = catalog.load("policy", name)
+    specs: list[str] = [] if module.reason_against(context) else module.known(context)
     return specs
 
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from explorer.errors import SpecError
@@ -11,11 +13,21 @@ CACHE_VARIABLE = "EXPLORER_CACHE"
 CACHE_NAME = "ondevice-explorer"
 
 
-def data_cache() -> Path:
-    """The shipped `data_cache`: inside an installed package, beside it in a checkout."""
+def shipped(folder: str) -> Path:
+    """A folder that ships: inside an installed package, beside it in a checkout."""
     package = Path(__file__).resolve().parent
-    inside = package / "data_cache"
-    return inside if inside.is_dir() else package.parent / "data_cache"
+    inside = package / folder
+    return inside if inside.is_dir() else package.parent / folder
+
+
+def data_cache() -> Path:
+    """The shipped `data_cache`."""
+    return shipped("data_cache")
+
+
+def is_checkout() -> bool:
+    """Whether this package runs from its repository."""
+    return not (Path(__file__).resolve().parent / "data_cache").is_dir()
 
 
 def explorer_data() -> Path | None:
@@ -43,10 +55,45 @@ def kept_name(model: str, task: str) -> str:
 
 def check_writable(path: Path) -> None:
     """Before the work, not after: SpecError when a result could not be kept there."""
-    try:
+    with _in_one_sentence(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir() or (path.exists() and not os.access(path, os.W_OK)):
+            raise SpecError(f"{path}: cannot be written: not a writable file")
+        if path.is_file() or not path.exists():
+            beside = _beside(path)
+            beside.touch()
+            beside.unlink()
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file at once: a kill, Ctrl-C or a full disk leaves what was there before.
+
+    It is written beside and put in its place; what is no plain file, such as a terminal, is
+    written to as it is. SpecError in one sentence when that fails.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    with _in_one_sentence(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
+        beside = _beside(path)
+        try:
+            beside.write_bytes(data)
+            beside.replace(path.resolve())
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    """A file of this process alone, next to where a path leads."""
+    place = path.resolve()
+    return place.with_name(f"{place.name}.{os.getpid()}.part")
+
+
+@contextmanager
+def _in_one_sentence(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise SpecError(f"{path}: cannot be written: {error.strerror}") from None
-    target = path if path.exists() else path.parent
-    if path.is_dir() or not os.access(target, os.W_OK):
-        raise SpecError(f"{path}: cannot be written: not a writable file")

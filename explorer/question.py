@@ -3,8 +3,8 @@
 Frozen: every change is a new question. A session (session.py) is a question with answers.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -15,8 +15,9 @@ from explorer.costmodel.battery import Battery
 from explorer.costmodel.conventions import ACCOUNTINGS
 from explorer.design import DesignBatch, TrainingSetup
 from explorer.device import LARGEST_BYTES, DeviceProfile
-from explorer.errors import SpecError, check_whole
-from explorer.family import PolicyContext
+from explorer.document import load_policy
+from explorer.errors import SpecError, check_whole, is_whole
+from explorer.family import PolicyContext, policy_setup
 from explorer.graph import ModelGraph, normalised
 from explorer.search.openings import Opening, openings_of, setups_of
 from explorer.search.quantities import (
@@ -34,6 +35,16 @@ from explorer.search.sources import (
 )
 
 DEFAULT_POLICY = "default"
+USUAL = {"batch": 1, "optimizer": "sgd", "update_timing": "fused", "recompute": "none"}
+SETUP_FIELDS = (*USUAL, "micro_batch", "norm", "precision")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """Fields of the setup that a person chose, and those that were in force with them."""
+
+    own: tuple[tuple[str, Any], ...]
+    in_force: tuple[tuple[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -42,9 +53,16 @@ class Question:
 
     `model` may be a path to a network JSON, `device` to a TOML, `policy` a spec or a path to a
     policy JSON or to a tiny-training YAML, `task` a folder whose subfolders are classes of
-    images. `task`, `norm`, `precision` None mean the model's task (a path has none), the
-    network's own norm, the device's precision; the
-    policy `default` is a published scheme where there is one. `reserve_bytes` of RAM and
+    images. `task` None means the model's own (a path has none); the policy `default` is a
+    published scheme where there is one.
+
+    A field of the setup that is None is not chosen: it is what the policy is published with (a
+    family may bring a setup, a policy document always does), or else a batch of 1 at once, the
+    network's own norm, sgd, the device's precision, fused, and no recompute; `usual` has other
+    (field, value) pairs for that. Fields tell what is in force; `own_setup` and `brought_setup`
+    tell why. Another policy gives back what one brought.
+
+    `reserve_bytes` of RAM and
     `flash_reserve_bytes` of flash belong to the application. An adaptation is `steps` weight
     updates over `samples` kept samples; None means 40 passes over them, rounded up to whole
     steps. `memory_objective` says what a search makes small: the peak, or what training needs
@@ -56,10 +74,10 @@ class Question:
     model: str = "mcunet-5fps"
     device: str = "gap9"
     task: str | None = None
-    batch: int = 1
+    batch: int | None = None
     micro_batch: int | None = None
     norm: str | None = None
-    optimizer: str = "sgd"
+    optimizer: str | None = None
     precision: str | None = None
     policy: str = DEFAULT_POLICY
     accounting: str = "device"
@@ -68,28 +86,31 @@ class Question:
     memory_limit_bytes: int | None = None
     steps: int | None = None
     samples: int = SAMPLES
-    update_timing: str = "fused"
-    recompute: str = "none"
+    update_timing: str | None = None
+    recompute: str | None = None
     memory_objective: str = "peak"
     battery: str | None = None
     objectives: tuple[str, ...] = DEFAULT_OBJECTIVES
     limits: tuple[str, ...] = ()
     genes: tuple[str, ...] = ()
+    usual: tuple[tuple[str, Any], ...] = ()
+    choices: Choices | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        for field in ("model", "device", "policy"):
-            if not isinstance(getattr(self, field), str):
-                raise SpecError.of(field, getattr(self, field), "a name or a path, as text")
-        for field in ("task", "norm", "precision"):
-            if not isinstance(getattr(self, field), str | None):
-                raise SpecError.of(field, getattr(self, field), "a name as text, or None")
+        for name in ("model", "device", "policy"):
+            if not isinstance(getattr(self, name), str):
+                raise SpecError.of(name, getattr(self, name), "a name or a path, as text")
+        for name in ("task", "norm", "precision"):
+            if not isinstance(getattr(self, name), str | None):
+                raise SpecError.of(name, getattr(self, name), "a name as text, or None")
+        self._settle()
         if self.accounting not in ACCOUNTINGS:
             raise SpecError.of("accounting", self.accounting, ", ".join(ACCOUNTINGS))
         if self.memory_objective not in tuple(MEMORY_OBJECTIVES):
             allowed = ", ".join(MEMORY_OBJECTIVES)
             raise SpecError.of("memory_objective", self.memory_objective, allowed)
-        for field in ("objectives", "limits", "genes"):
-            object.__setattr__(self, field, _words(field, getattr(self, field)))
+        for name in ("objectives", "limits", "genes"):
+            object.__setattr__(self, name, _words(name, getattr(self, name)))
         check_objectives(self.objectives)
         check_limits(self.limits)
         check_whole("reserve_bytes", self.reserve_bytes, 0, LARGEST_BYTES)
@@ -108,7 +129,7 @@ class Question:
 
     def __getstate__(self) -> dict[str, Any]:
         """Only the question travels; what was worked out is worked out again."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
     def with_device(self, device: str) -> Self:
         """Another device, in its own precision if it does not have the chosen one."""
@@ -120,25 +141,25 @@ class Question:
         """Another task; None for the model's own."""
         return replace(self, task=task)
 
-    def with_batch(self, batch: int, micro_batch: int | None = None) -> Self:
-        """Another effective batch, split into micro-batches that divide it."""
-        return replace(self, batch=batch, micro_batch=micro_batch)
+    def with_batch(self, batch: int | None, micro_batch: int | None = None) -> Self:
+        """Another effective batch, split into micro-batches that divide it; None as above."""
+        return self._choose(batch=batch, micro_batch=micro_batch)
 
     def with_norm(self, norm: str | None) -> Self:
-        """Another normalisation; None for the network's own."""
-        return replace(self, norm=norm)
+        """Another normalisation; None for the policy's, or the network's own."""
+        return self._choose(norm=norm)
 
     def with_optimizer(self, optimizer: str) -> Self:
         """Another optimizer."""
-        return replace(self, optimizer=optimizer)
+        return self._choose(optimizer=optimizer)
 
     def with_update_timing(self, update_timing: str) -> Self:
         """Updates at once (fused) or at the end of the step (deferred, as accumulation is)."""
-        return replace(self, update_timing=update_timing)
+        return self._choose(update_timing=update_timing)
 
     def with_recompute(self, recompute: str) -> Self:
         """Keep what backward needs (none), or run blocks again in backward (blocks)."""
-        return replace(self, recompute=recompute)
+        return self._choose(recompute=recompute)
 
     def with_memory_objective(self, memory_objective: str) -> Self:
         """What a search makes small: peak, or above-inference."""
@@ -154,7 +175,7 @@ class Question:
 
     def with_precision(self, precision: str | None) -> Self:
         """Another precision; None for the device's own."""
-        return replace(self, precision=precision)
+        return self._choose(precision=precision)
 
     def with_limits(
         self,
@@ -169,6 +190,35 @@ class Question:
             memory_limit_bytes=memory_limit_bytes,
             flash_reserve_bytes=flash_reserve_bytes,
         )
+
+    @property
+    def setup(self) -> TrainingSetup:
+        """The setup in force."""
+        return self._setup()
+
+    @property
+    def own_setup(self) -> dict[str, Any]:
+        """Fields of the setup that were chosen, by name."""
+        return {} if self.choices is None else dict(self.choices.own)
+
+    @property
+    def brought_setup(self) -> dict[str, Any]:
+        """Fields of the setup that the policy brought and that are not as usual, by name."""
+        known = self.own_setup.keys()
+        usual = USUAL | dict(self.usual)
+        every = {name: getattr(self, name) for name in SETUP_FIELDS if name not in known}
+        published = self._published()
+        return {
+            name: value
+            for name, value in every.items()
+            if name in published and value not in (None, usual.get(name))
+        }
+
+    @property
+    def setup_note(self) -> str:
+        """`under its published setup: batch 8, norm gn`; empty where the policy brings none."""
+        words = [f"{name.replace('_', ' ')} {value}" for name, value in self.brought_setup.items()]
+        return f"under its published setup: {', '.join(words)}" if words else ""
 
     @property
     def task_name(self) -> str:
@@ -196,18 +246,45 @@ class Question:
         words = {*self.objectives, *(text.partition("=")[0] for text in self.limits)}
         return "proxy" not in words and all(one.name != "norm" for one in self._openings)
 
-    def _with_setup(self, setup: TrainingSetup) -> Self:
-        known = setup.precision in self.profile.kernels
-        return replace(
-            self,
-            batch=setup.effective_batch,
-            micro_batch=setup.micro_batch,
-            optimizer=setup.optimizer,
-            norm=setup.norm,
-            precision=setup.precision if known else None,
-            update_timing=setup.update_timing,
-            recompute=setup.recompute,
-        )
+    def _choose(self, **values: Any) -> Self:
+        """Fields of the setup that someone chooses, also where they are so already."""
+        choices = self.choices or Choices(own=(), in_force=())
+        others = tuple(pair for pair in choices.in_force if pair[0] not in values)
+        return replace(self, **values, choices=replace(choices, in_force=others))
+
+    def _settle(self) -> None:
+        """Put the setup in force; a field that is not as it was in force before is chosen."""
+        choices = self.choices or Choices(own=(), in_force=())
+        own, before = dict(choices.own), dict(choices.in_force)
+        given = {name: getattr(self, name) for name in SETUP_FIELDS}
+        object.__setattr__(self, "usual", tuple((name, value) for name, value in self.usual))
+        own |= {
+            name: value
+            for name, value in given.items()
+            if name not in before or value != before[name]
+        }
+        own = {name: value for name, value in own.items() if value is not None}
+        others = USUAL | dict(self.usual) | self._published()
+        in_force = dict.fromkeys(SETUP_FIELDS) | others | own
+        if "micro_batch" not in own and not _splits(others, in_force):
+            in_force["micro_batch"] = None
+        for name, value in in_force.items():
+            object.__setattr__(self, name, value)
+        choices = Choices(own=tuple(sorted(own.items())), in_force=tuple(in_force.items()))
+        object.__setattr__(self, "choices", choices)
+
+    def _published(self) -> dict[str, Any]:
+        """The setup that the policy is published with; a precision only if the device has it."""
+        if self.policy.endswith(".json"):
+            setup = load_policy(self.policy).setup
+            found = setup.model_dump(exclude={"accumulation_steps"}, exclude_none=True)
+            found["batch"] = setup.setup().effective_batch
+            if setup.precision not in device_profile(self.device).kernels:
+                del found["precision"]
+            return found
+        if self.policy == DEFAULT_POLICY or is_file(self.policy):
+            return {}
+        return dict(policy_setup(self.policy))
 
     def _asked(self) -> dict[str, object]:
         """What makes two searches the same question, beside device and score."""
@@ -220,19 +297,13 @@ class Question:
             **{name: list(getattr(self, name)) for name in ("objectives", "limits", "genes")},
         }
 
-    def _setup(self) -> TrainingSetup:
+    def _setup(self, **changes: Any) -> TrainingSetup:
+        """The setup in force, with some fields changed."""
+        values = {name: getattr(self, name) for name in SETUP_FIELDS} | changes
         profile = self.profile
-        precision = self.precision or profile.default_precision
-        profile.kernels_for(precision)
-        rest = {
-            "optimizer": self.optimizer,
-            "precision": precision,
-            "update_timing": self.update_timing,
-            "recompute": self.recompute,
-        }
-        if self.norm is not None:
-            rest["norm"] = self.norm
-        return TrainingSetup.of_batch(self.batch, self.micro_batch, **rest)
+        values["precision"] = values["precision"] or profile.default_precision
+        profile.kernels_for(values["precision"])
+        return TrainingSetup.of_batch(**values)
 
     def _network(self, designs: DesignBatch) -> ModelGraph:
         """The network in the norm of a batch of one."""
@@ -248,17 +319,18 @@ class Question:
 
     @cached_property
     def _openings(self) -> tuple[Opening, ...]:
-        return openings_of(self.genes, self.graph, self.profile, self.batch)
+        batch = self._setup().effective_batch
+        return openings_of(self.genes, self.graph, self.profile, batch)
 
     def _setups(self) -> tuple[TrainingSetup, ...]:
         """Setups of the opened genes; a batch norm takes the whole batch, as it must."""
         own_norm = model_graph(self.model).norm
         found = []
         for changes in setups_of(self._openings):
-            changed = replace(self, genes=(), policy="none", **changes)
-            if "micro_batch" in changes and (changed.norm or own_norm) == "bn":
-                changed = replace(changed, micro_batch=None)
-            found.append(changed._setup())
+            norm = changes.get("norm", self.norm) or own_norm
+            if "micro_batch" in changes and norm == "bn":
+                changes["micro_batch"] = None
+            found.append(self._setup(**changes))
         return tuple(found)
 
     def _plan(self) -> Plan:
@@ -270,6 +342,15 @@ def _words(field: str, given: Sequence[str]) -> tuple[str, ...]:
     if isinstance(given, str) or not all(isinstance(word, str) for word in given):
         raise SpecError.of(field, given, "a list of texts")
     return tuple(given)
+
+
+def _splits(others: Mapping[str, Any], in_force: Mapping[str, Any]) -> bool:
+    """Whether micro-batches of another batch make up the one in force, as they did that."""
+    micro, batch = others.get("micro_batch"), in_force["batch"]
+    if micro is None or not is_whole(batch):
+        return False
+    is_split = micro < others["batch"] and batch % micro == 0 and in_force["norm"] != "bn"
+    return bool(is_split or micro == batch)
 
 
 def is_file(policy: str) -> bool:

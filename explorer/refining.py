@@ -8,20 +8,13 @@ is what it was, and the front moves by nothing but the words of the measurement.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from explorer.accuracy.calibrate import Calibration
-from explorer.accuracy.ranking import kendall_tau
-from explorer.accuracy.records import (
-    FEWEST_PAIRED,
-    AnyProtocol,
-    DesignRecord,
-    Ledger,
-    MeasuredRun,
-    run_key,
-)
+from explorer.accuracy.protocols import AnyProtocol
+from explorer.accuracy.ranking import FEWEST_PAIRED, kendall_tau
+from explorer.accuracy.records import Ledger, MeasuredRun
 from explorer.design import DesignBatch
 from explorer.errors import CalibrationError, SpecError, check_whole
 from explorer.paths import check_writable
@@ -29,6 +22,7 @@ from explorer.search.candidates import CandidateTable, ParetoFront
 from explorer.search.control import SearchControl
 from explorer.search.judge import calibrate_runs, design_keys, measured_accuracies
 from explorer.search.loop import explore
+from explorer.search.measurer import Measurer
 from explorer.search.refinement import (
     Choice,
     MeasuredChoice,
@@ -38,9 +32,6 @@ from explorer.search.refinement import (
 )
 from explorer.search.sources import known_runs, measured_runs, own_ledger
 from explorer.session import Session
-
-if TYPE_CHECKING:
-    from explorer.accuracy.torch_bridge import GraphModule
 
 OnTuned = Callable[[int, int, int, int], None]
 
@@ -120,7 +111,7 @@ def _calibrated(
     every = {
         run.key: run
         for run in (*plan.beside, *runs)
-        if run.episodes >= plan.least_episodes and run.protocol == plan.protocol
+        if run.episodes >= plan.least_episodes and run.protocol == plan.measurer.rules
     }
     try:
         found = calibrate_runs(session.graph, tuple(every.values()), session.scores)
@@ -157,8 +148,8 @@ def _moved(
             )
             for choice, run in zip(choices, runs, strict=True)
         ),
-        episodes=plan.episodes,
-        seed=plan.seed,
+        episodes=plan.measurer.episodes,
+        seed=plan.measurer.seed,
         reason_against=reason,
         tau=kendall_tau(score, accuracy) if len(rows) > 1 else np.nan,
         hypervolume_before=members.hypervolume,
@@ -181,58 +172,42 @@ class _Plan:
     `least_episodes` say what a design reached and calibrate nothing.
     """
 
-    session: Session
-    module: "GraphModule"
-    weights_digest: str
+    measurer: Measurer
     is_usual: bool
     least_episodes: int
     beside: tuple[MeasuredRun, ...]
-    episodes: int
-    tuning_episodes: int
-    seed: int
-    protocol: AnyProtocol
-    data_digest: str
-    ledger: Ledger
 
     @classmethod
     def of(cls, session: Session, how: Measure) -> "_Plan":
-        from explorer.accuracy.course import task_protocol
-        from explorer.accuracy.tasks import task_for
-        from explorer.accuracy.torch_bridge import model_module, state_digest
-
         graph, task = session.graph, session.task_name
-        path = how.ledger or own_ledger(graph, task).path
-        check_writable(path)
         runs = known_runs(graph, task)
         like = runs[0] if runs else None
-        data = task_for(task, graph.input_shape)
-        usual = like.protocol if like else task_protocol(data)
         seed = like.seed if like else 0
-        protocol = how.protocol or usual
-        chosen = seed if how.seed is None else how.seed
-        episodes = how.episodes or (like.episodes if like else EPISODES)
-        module = model_module(graph)
-        scale = (graph.digest, state_digest(module), task, protocol, chosen)
-        kept = (*measured_runs(graph, task), *Ledger(path).read().of_data(data.digest))
-        is_usual = like is None or (like.weights_digest, like.protocol) == scale[1:4:2]
+        measurer = Measurer(
+            graph=graph,
+            task=task,
+            ledger=own_ledger(graph, task) if how.ledger is None else Ledger(how.ledger),
+            episodes=how.episodes or (like.episodes if like else EPISODES),
+            tuning_episodes=how.tuning_episodes
+            or max((run.tuning.episodes for run in runs), default=TUNING_EPISODES),
+            seed=seed if how.seed is None else how.seed,
+            protocol=how.protocol or (like.protocol if like else None),
+        )
+        check_writable(measurer.ledger.path)
+        weights, rules = measurer.weights_digest, measurer.rules
+        scale = (graph.digest, weights, task, rules, measurer.seed)
+        kept = (*measured_runs(graph, task), *measurer.runs().values())
+        is_usual = like is None or (like.weights_digest, like.protocol) == (weights, rules)
         return cls(
-            session=session,
-            module=module,
-            weights_digest=scale[1],
+            measurer=measurer,
             is_usual=is_usual,
             least_episodes=like.episodes if like and is_usual else FEWEST_PAIRED,
             beside=tuple(
                 run
                 for run in kept
                 if (run.model.digest, run.weights_digest, run.task, run.protocol, run.seed) == scale
+                and run.suits(graph)
             ),
-            episodes=episodes,
-            tuning_episodes=how.tuning_episodes
-            or max((run.tuning.episodes for run in runs), default=TUNING_EPISODES),
-            seed=chosen,
-            protocol=protocol,
-            data_digest=data.digest,
-            ledger=Ledger(path),
         )
 
     def measured(
@@ -243,41 +218,14 @@ class _Plan:
         control: SearchControl | None,
     ) -> list[MeasuredRun]:
         """Runs of the chosen designs, from the ledger where it has them."""
-        from explorer.accuracy.course import measured_design
-        from explorer.accuracy.finetune import measure
-
-        graph, task = self.session.graph, self.session.task_name
-        known = {run.key: run for run in self.ledger.read().of_data(self.data_digest)}
-        runs = []
-        for number, choice in enumerate(choices):
-            policy = designs.policy(choice.row)
-            record = DesignRecord.of(measured_design(policy, self.protocol))
-            key = run_key(
-                graph.digest,
-                self.weights_digest,
-                task,
-                record,
-                self.seed,
-                self.episodes,
-                self.protocol,
+        return [
+            self.measurer.measured(
+                designs.policy(choice.row),
+                _told(on_tuned, number, len(choices)),
+                None if control is None else lambda: control.is_stopped,
             )
-            run = known.get(key)
-            if run is None:
-                run = measure(
-                    graph,
-                    task,
-                    policy,
-                    episodes=self.episodes,
-                    tuning_episodes=self.tuning_episodes,
-                    seed=self.seed,
-                    protocol=self.protocol,
-                    module=self.module,
-                    on_episode=_told(on_tuned, number, len(choices)),
-                    cancelled=None if control is None else lambda: control.is_stopped,
-                )
-                self.ledger.append(run)
-            runs.append(run)
-        return runs
+            for number, choice in enumerate(choices)
+        ]
 
 
 def _told(on_tuned: OnTuned | None, number: int, count: int) -> Callable[[int, int], None] | None:

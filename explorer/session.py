@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from explorer.accuracy.calibrate import Calibration
+from explorer import catalog
 from explorer.accuracy.proxy import layer_scores
 from explorer.accuracy.records import AccuracyCurve
 from explorer.accuracy.scores import ScoreTable
 from explorer.advice import Advice, advise
+from explorer.backward_config import read_config
 from explorer.costmodel.adaptation import Plan
 from explorer.costmodel.battery import Battery
 from explorer.costmodel.detail import report
@@ -34,6 +35,7 @@ from explorer.family import (
     FamilyInfo,
     build_policy,
     families,
+    known_of,
     known_specs,
     policy_procedure,
     policy_setup,
@@ -41,7 +43,7 @@ from explorer.family import (
 )
 from explorer.phases import Procedure, procedure_named
 from explorer.question import DEFAULT_POLICY, Question, is_file
-from explorer.search.candidates import CandidateTable, ParetoFront, concatenate
+from explorer.search.candidates import CandidateTable, ParetoFront
 from explorer.search.control import SearchControl
 from explorer.search.exact import TIME_LIMIT_S, ExactFront, OnOptimum, exact_front, reason_against
 from explorer.search.judge import Judge
@@ -50,13 +52,9 @@ from explorer.search.measured import MeasuredProblem, Measuring
 from explorer.search.named import StudyPlace
 from explorer.search.problem import Problem
 from explorer.search.quantities import check_sampler
-from explorer.search.sources import (
-    calibration_of,
-    judge_of,
-    model_graph,
-)
+from explorer.search.sources import calibration_of, judge_of, model_graph
 from explorer.search.space import SearchSpace
-from explorer.tiny_training import read_config, spec_of
+from explorer.tiny_training import spec_of
 from explorer.units import FloatArray
 
 if TYPE_CHECKING:
@@ -69,11 +67,7 @@ GREEDY_MACS = (0.05, 0.5, 0.8)  # beside those known as policies
 
 @dataclass(frozen=True)
 class Session(Question):
-    """A question and its answers; the fields are those of Question.
-
-    The policy `default` becomes a published scheme where there is one. A policy given here is
-    priced under the setup given here; `with_policy` brings a published setup along.
-    """
+    """A question and its answers; the fields are those of Question."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,16 +83,8 @@ class Session(Question):
         return changed
 
     def with_policy(self, policy: str) -> "Session":
-        """Another policy; SpecError or UnknownNameError when it cannot be built here.
-
-        A policy document brings its setup along, the precision only if the device has it; so
-        does a family that is published with one, such as biotrain-edge.
-        """
+        """Another policy; SpecError or UnknownNameError when it cannot be built here."""
         changed = replace(self, policy=policy)
-        if changed.policy.endswith(".json"):
-            changed = changed._with_setup(load_policy(policy).setup.setup())
-        elif not is_file(changed.policy):
-            changed = replace(changed, **policy_setup(changed.policy))
         changed.chosen_policy  # noqa: B018 - raises when it cannot be built
         return changed
 
@@ -158,10 +144,19 @@ class Session(Question):
         return build_policy(self._context_of(scores), self.policy)
 
     def compare(self) -> CandidateTable:
-        """Every known policy that applies, one row each, labelled by its spec."""
-        specs = known_specs(self._context)
-        policies = [build_policy(self._context, spec) for spec in specs]
-        return self.problem.screen(self._batch(policies), specs)
+        """Every known policy that applies, one row each, labelled by its spec.
+
+        Each is under what was chosen and what its family is published with. Where retention is
+        asked, those of which it was measured; SpecError where of none.
+        """
+        own = replace(self, policy="none")
+        asked = [
+            (name, replace(self, policy=name) if policy_setup(name) else own)
+            for name in catalog.names("policy")
+        ]
+        rows = [(spec, one) for name, one in asked for spec in known_of(one._context, name)]
+        designs = [one._batch([build_policy(one._context, spec)]) for spec, one in rows]
+        return self.problem.screen_known(DesignBatch.joined(designs), [spec for spec, _ in rows])
 
     def chosen(self) -> CandidateTable:
         """The chosen policy as a candidate."""
@@ -213,7 +208,7 @@ class Session(Question):
             raise SpecError.of("study", None, "a name, when a storage is given")
         problem, question = asked.problem, asked._question(space)
         if measuring is None:
-            known = concatenate([asked.compare(), asked._greedy()]) if warm else asked.compare()
+            known = asked._known(warm=warm)
         else:
             if not asked.predicts:
                 raise SpecError("measuring: got a proxy, or the gene norm; allowed: neither")
@@ -313,7 +308,7 @@ class Session(Question):
     @property
     def evidence(self) -> "Evidence | None":
         """How well accuracy is predicted here; None without enough measured runs."""
-        calibration = self._calibration()
+        calibration = calibration_of(self.graph, self.task_name)
         return None if calibration is None else calibration.evidence
 
     @cached_property
@@ -323,17 +318,18 @@ class Session(Question):
 
     def problem_judged(self, judge: Judge) -> Problem:
         """What a search optimises when a judge scores."""
+        origin = model_graph(self.model)
         return Problem.of(
             self.graph,
             self.profile,
-            judge,
+            replace(judge, own_norm=origin.norm),
             self._batch([nothing(self._context.axes), everything(self._context.axes)]),
             reserve_bytes=self.reserve_bytes,
             memory_limit_bytes=self.memory_limit_bytes,
             memory_objective=self.memory_objective,
             objectives=self.objectives,
             limits=self.limits,
-            origin=model_graph(self.model),
+            origin=origin,
         )
 
     def _reason_against(self, policy: str) -> str:
@@ -357,12 +353,21 @@ class Session(Question):
     def _batch(self, policies: Sequence[UpdatePolicy]) -> DesignBatch:
         return DesignBatch.of(self._context.axes, policies, self._setup())
 
-    def _greedy(self) -> CandidateTable:
-        """TinyTrain's greedy choice at several budgets, where there is a score table."""
-        shares = GREEDY_MACS if self.scores is not None else ()
-        specs = [f"tinytrain:macs={share}" for share in shares]
-        policies = [build_policy(self._context, spec) for spec in specs]
-        return self.problem.screen(self._batch(policies))
+    def _known(self, *, warm: bool) -> CandidateTable:
+        """Known policies under the setup in force; none that is published with another.
+
+        `warm` adds TinyTrain's greedy choice at several budgets, where there is a score table.
+        """
+        setup, context = self._setup(), self._context
+        specs = [
+            spec
+            for spec in known_specs(context)
+            if not policy_setup(spec) or replace(self, policy=spec)._setup() == setup
+        ]
+        shares = GREEDY_MACS if warm and self.scores is not None else ()
+        greedy = [f"tinytrain:macs={share}" for share in shares]
+        policies = [build_policy(context, spec) for spec in (*specs, *greedy)]
+        return self.problem.screen(self._batch(policies), [*specs, *("" for _ in greedy)])
 
     def _space(self, name: str, *, is_open: bool = True) -> SearchSpace:
         """The genes; without those the user opened where only one setup can be answered for."""
@@ -380,9 +385,6 @@ class Session(Question):
             self._setups() if is_open else (),
             model_graph(self.model),
         )
-
-    def _calibration(self) -> Calibration | None:
-        return calibration_of(self.graph, self.task_name)
 
     def _question(self, space: str) -> dict[str, object]:
         worth = self.problem.judge.name

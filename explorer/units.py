@@ -39,6 +39,19 @@ _WRITTEN: dict[str, dict[str, float]] = {
     "1": {"": 1.0, "%": 0.01},
 }
 _SI_STEPS = ((1.0, ""), (MILLI, "m"), (MICRO, "µ"), (NANO, "n"), (PICO, "p"))
+_COUNTS = ((GIGA, GIGA, "G"), (MEGA, MEGA, "M"), (KILO, KILO, "k"), (0.0, 1.0, ""))
+# From which value on, how much one is, and its name; the largest first.
+_SHOWN: dict[str, tuple[tuple[float, float, str], ...]] = {
+    "byte": ((MIB, MIB, "MiB"), (KIB, KIB, "KiB"), (0.0, 1.0, "B")),
+    "s": (
+        (7200.0, 3600.0, "h"),
+        (120.0, 60.0, "min"),
+        *((scale, scale, f"{prefix}s") for scale, prefix in _SI_STEPS),
+    ),
+    "J": ((KILO, KILO, "kJ"), *((scale, scale, f"{prefix}J") for scale, prefix in _SI_STEPS)),
+    "MAC": _COUNTS,
+    "parameter": _COUNTS,
+}
 
 
 def bytes_of(elements: float, bits: int) -> float:
@@ -63,6 +76,12 @@ def parse_quantity(text: str, unit: str) -> float:
     return value
 
 
+def shown_unit(value: float, unit: str) -> tuple[float, str]:
+    """How much one of the unit is that people read a value of byte, s, J, MAC, parameter in."""
+    steps = _SHOWN[unit]
+    return next((step[1:] for step in steps if abs(value) >= step[0]), steps[-1][1:])
+
+
 def format_quantity(value: float, unit: str) -> str:
     """A value as people read it in its unit: byte, s, J, MAC, parameter or 1."""
     if unit == "1":
@@ -73,38 +92,31 @@ def format_quantity(value: float, unit: str) -> str:
 
 def format_bytes(size_bytes: float) -> str:
     """`212 KiB`: three significant digits in the largest fitting binary unit."""
-    if not np.isfinite(size_bytes):
-        return "-"
-    for scale, unit in ((MIB, "MiB"), (KIB, "KiB")):
-        if abs(size_bytes) >= scale:
-            return f"{_three_digits(size_bytes / scale)} {unit}"
-    return f"{size_bytes:.0f} B"
+    return _format_whole(size_bytes, "byte")
 
 
 def format_seconds(time_s: float) -> str:
     """`1.3 min`, `46.2 ms`: minutes and hours above two minutes."""
-    if np.isfinite(time_s) and time_s >= 7200:
-        return f"{_three_digits(time_s / 3600)} h"
-    if np.isfinite(time_s) and time_s >= 120:
-        return f"{_three_digits(time_s / 60)} min"
     return _format_si(time_s, "s")
 
 
 def format_joules(energy_j: float) -> str:
     """`3.4 mJ`; kilojoules above a thousand."""
-    if np.isfinite(energy_j) and abs(energy_j) >= KILO:
-        return f"{_three_digits(energy_j / KILO)} kJ"
     return _format_si(energy_j, "J")
 
 
 def format_count(count: float) -> str:
     """`22.5 M`: a plain count with a decimal prefix."""
-    if not np.isfinite(count):
+    return _format_whole(count, "parameter")
+
+
+def _format_whole(value: float, unit: str) -> str:
+    """What comes in wholes: no digits behind the point below the first prefix."""
+    if not np.isfinite(value):
         return "-"
-    for scale, unit in ((GIGA, "G"), (MEGA, "M"), (KILO, "k")):
-        if abs(count) >= scale:
-            return f"{_three_digits(count / scale)} {unit}"
-    return f"{count:.0f}"
+    scale, word = shown_unit(value, unit)
+    digits = f"{value:.0f}" if scale == 1 else _three_digits(value / scale)
+    return f"{digits} {word}".rstrip()
 
 
 def _format_si(value: float, unit: str) -> str:
@@ -112,10 +124,10 @@ def _format_si(value: float, unit: str) -> str:
         return "-"
     if value == 0:
         return f"0 {unit}"
-    for scale, prefix in _SI_STEPS:
-        if abs(value) >= scale:
-            return f"{_three_digits(value / scale)} {prefix}{unit}"
-    return f"{value:.2e} {unit}"
+    scale, word = shown_unit(value, unit)
+    if abs(value) < scale:
+        return f"{value:.2e} {unit}"
+    return f"{_three_digits(value / scale)} {word}"
 
 
 def _three_digits(value: float) -> str:

@@ -4,9 +4,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from explorer.accuracy.protocols import Protocol
 from explorer.accuracy.published import PERCENT, published_accuracy
 from explorer.accuracy.ranking import NULL_MODELS, Interval
-from explorer.accuracy.records import Ledger, MeasuredRun, Protocol
+from explorer.accuracy.records import Ledger, MeasuredRun
 from explorer.paths import data_cache
 from explorer.search.criteria import TRIED, Study, leave_one_out
 from explorer.search.sources import shipped_runs, studies
@@ -92,7 +93,8 @@ def calibration() -> str:
     verdict = evidence.reason_against or "earned: the axis shows accuracy"
     return (
         f"{table(('digits-cnn on digits', 'Kendall tau'), rows)}\n\n"
-        f"{evidence.run_count} runs, interval coverage {evidence.coverage:.0%}, mean error "
+        f"{evidence.run_count} runs, interval coverage {evidence.coverage:.0%} (on the "
+        f"{evidence.front_count} a search would offer {evidence.front_coverage:.0%}), mean error "
         f"{100 * evidence.mean_error:.1f} points. Verdict: {verdict}."
     )
 

@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import groupby
 
-from explorer.accuracy.course import measured_design
 from explorer.accuracy.finetune import accuracy_curves
-from explorer.accuracy.records import AnyProtocol, DesignRecord, Ledger, run_key
-from explorer.accuracy.torch_bridge import GraphModule, state_digest
+from explorer.accuracy.protocols import AnyProtocol
+from explorer.accuracy.records import Ledger
+from explorer.accuracy.torch_bridge import GraphModule
 from explorer.design import UpdatePolicy
 from explorer.graph import ModelGraph
+from explorer.search.measurer import Measurer
 
 GROUP_EPISODES = 60
 
@@ -32,14 +34,17 @@ def sweep(
     few more with those that tune. Every group is in the ledger before the next begins, so a
     stopped sweep goes on where it was.
     """
-    content, weights = ledger.read(), state_digest(module)
-    done = content.measured()
+    content = ledger.read()
     print(f"{len(content)} runs in {ledger.path}, {content.corrupt_lines} broken lines")
-    left = []
-    for policy, episodes in plan:
-        record = DesignRecord.of(measured_design(policy, protocol))
-        if run_key(graph.digest, weights, task, record, seed, episodes, protocol) not in done:
-            left.append((policy, episodes))
+    measurer = Measurer(
+        graph=graph, task=task, ledger=ledger, seed=seed, protocol=protocol, module=module
+    )
+    done = measurer.runs()
+    left = [
+        (policy, episodes)
+        for policy, episodes in plan
+        if replace(measurer, episodes=episodes).key(policy) not in done
+    ]
     print(f"{len(left)} designs to measure", flush=True)
     number = 0
     for episodes, same in groupby(left[:limit], key=lambda entry: entry[1]):

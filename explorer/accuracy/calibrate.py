@@ -14,8 +14,9 @@ import numpy as np
 
 from explorer.accuracy.ranking import MIN_RUNS, NULL_MODELS, ceiling_tau, rank
 from explorer.errors import CalibrationError
-from explorer.units import FloatArray, IntArray
+from explorer.units import BoolArray, FloatArray, IntArray
 
+COST = "backward MACs"
 FOLDS = 10
 LEVEL = 0.9
 PREDICTION = "prediction"
@@ -29,6 +30,9 @@ class Evidence:
     `reliability` and `ceiling_tau`, what a perfect predictor would reach against the noisy
     measurements, are those of `explorer.accuracy.ranking`;
     `lead_low` the lower end of the 95 % interval of tau minus the best null model's.
+    `coverage` is how often an interval held; `front_coverage` how often on the `front_count`
+    runs that a search for high predictions at few backward MACs would offer: chosen for being
+    predicted high, they are where intervals fail first.
     """
 
     run_count: int
@@ -38,6 +42,8 @@ class Evidence:
     ceiling_tau: float
     lead_low: float
     coverage: float
+    front_coverage: float
+    front_count: int
     mean_error: float
 
     @property
@@ -95,7 +101,8 @@ def fit(
         )
     names = tuple(features)
     columns = _matrix(features, names)
-    held_out, coverage = _held_out(columns, accuracy, groups)
+    held_out, is_inside = _held_out(columns, accuracy, groups)
+    on_front = _on_front(held_out, features[COST])
     residual = np.abs(accuracy - held_out)
     centre, spread, coefficients, intercept = _regress(columns, accuracy)
     ranking = rank({PREDICTION: held_out, **features}, accuracy[:, None], np.array([]))
@@ -107,7 +114,9 @@ def fit(
         reliability=reliability,
         ceiling_tau=ceiling_tau(reliability),
         lead_low=ranking.leads[PREDICTION].low,
-        coverage=coverage,
+        coverage=float(is_inside.mean()),
+        front_coverage=float(is_inside[on_front].mean()),
+        front_count=int(on_front.sum()),
         mean_error=float(residual.mean()),
     )
     return Calibration(
@@ -141,8 +150,8 @@ def _regress(
 
 def _held_out(
     columns: FloatArray, accuracy: FloatArray, groups: IntArray
-) -> tuple[FloatArray, float]:
-    """Predictions of runs whose family was left out [N], and how often an interval held."""
+) -> tuple[FloatArray, BoolArray]:
+    """Predictions of runs whose family was left out [N], and whether the interval held [N]."""
     from sklearn.model_selection import GroupKFold
 
     folds = list(GroupKFold(min(FOLDS, len(np.unique(groups)))).split(columns, accuracy, groups))
@@ -151,8 +160,19 @@ def _held_out(
         centre, spread, coefficients, intercept = _regress(columns[train], accuracy[train])
         predicted[test] = ((columns[test] - centre) / spread) @ coefficients + intercept
     residual = np.abs(accuracy - predicted)
-    inside = [residual[test] <= _conformal(residual[train]) for train, test in folds]
-    return predicted, float(np.concatenate(inside).mean())
+    is_inside = np.zeros(len(accuracy), dtype=bool)
+    for train, test in folds:
+        is_inside[test] = residual[test] <= _conformal(residual[train])
+    return predicted, is_inside
+
+
+def _on_front(predicted: FloatArray, cost: FloatArray) -> BoolArray:
+    """Which runs no cheaper or equally cheap one is predicted to reach [N]."""
+    order = np.lexsort((-predicted, cost))
+    best = np.maximum.accumulate(predicted[order])
+    on_front = np.ones(len(order), dtype=bool)
+    on_front[order[1:]] = predicted[order[1:]] > best[:-1]
+    return on_front
 
 
 def _conformal(residual: FloatArray) -> float:

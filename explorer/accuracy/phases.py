@@ -1,37 +1,31 @@
 """Training in phases on labelled signals, with or without future-guided self-distillation.
 
 For networks that end in logits of several labels, each true or not. One AdamW goes through
-all phases, and what a phase freezes has no gradient, so it stays as it is to the bit. The
-look-ahead of a distilled step (Huang et al., 2025, Algorithm 2) is taken by a copy of the
-frozen parameters with optimizer state of its own, which lasts through the run:
+all phases, and what a phase freezes has no gradient, so it stays as it is to the bit. Steps
+of a distilled phase look ahead (explorer.accuracy.look_ahead); their loss is
 
-    soft = sigmoid(f(x; look-ahead step on the true labels))
-    loss = (1 - alpha) BCE_weighted(z, y) + alpha BCE(z, soft)
-
-Its dropout masks are drawn aside, so alpha = 0 trains exactly as without the look-ahead.
+    (1 - alpha) BCE_weighted(z, y) + alpha BCE(z, sigmoid(answer of the look-ahead))
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 from torch.nn import functional
 
 from explorer.accuracy.apply import apply_to_copy
-from explorer.accuracy.torch_bridge import GraphModule, device_of, one_thread
+from explorer.accuracy.look_ahead import Batch, LookAhead
+from explorer.accuracy.torch_bridge import GraphModule, device_of, one_thread, seeded
 from explorer.design import UpdatePolicy
 from explorer.errors import SpecError
-from explorer.phases import Distillation, Procedure
+from explorer.phases import Procedure
 
 SLOW_PARAMETERS = ("log_step", "log_decay", "frequency")  # of S4D: a lower rate, no decay
 
 OnEpoch = Callable[[int, float, GraphModule], None]
-Network = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +70,7 @@ def train_phases(
     order = np.random.default_rng(rules.seed)
     losses: list[tuple[float, ...]] = []
     done = 0
-    with one_thread(), _seeded(run.student, rules.seed):
+    with one_thread(), seeded(run.student, rules.seed):
         for policy, factors in zip(policies, procedure.rate_factors(), strict=True):
             run.start(policy)
             of_phase = []
@@ -106,12 +100,10 @@ class _Run:
 
     def __init__(self, student: GraphModule, recipe: Recipe) -> None:
         self.student, self._recipe = student, recipe
-        self._named: dict[str, Tensor] = dict(student.named_parameters())
-        self._future: dict[str, Tensor] = {
-            name: nn.Parameter(value.detach().clone()) for name, value in self._named.items()
-        }
-        self._optimizers = [_optimizer(group, recipe) for group in (self._named, self._future)]
-        self._aside = np.random.default_rng([recipe.seed, 1])
+        self._optimizer = _optimizer(dict(student.named_parameters()), recipe)
+        self._look_ahead = LookAhead(
+            student, lambda named: _optimizer(named, recipe), seed=recipe.seed
+        )
         active = recipe.active
         self._active = None if active is None else torch.tensor(active, device=device_of(student))
 
@@ -124,12 +116,11 @@ class _Run:
                 raise SpecError.of(f"trained slices of {name}", taken, f"0 or all {whole}")
         apply_to_copy(self.student, self.student.graph, policy, None)
         self._distillation = policy.distillation
-        self._own = [name for name, value in self._named.items() if value.requires_grad]
-        self._ahead = [name for name in self._named if name not in self._own]
+        self._look_ahead.begin()
 
     def set_rate(self, factor: float) -> None:
         """The learning rate of an epoch, as a factor on the first one."""
-        for optimizer in self._optimizers:
+        for optimizer in (self._optimizer, self._look_ahead.optimizer):
             for group in optimizer.param_groups:
                 group["lr"] = group["first_rate"] * factor
 
@@ -143,112 +134,37 @@ class _Run:
         return total / len(order)
 
     def _step(self, inputs: Tensor, labels: Tensor) -> float:
-        optimizer = self._optimizers[0]
-        optimizer.zero_grad(set_to_none=True)
-        distillation = self._distillation
-        if distillation is None or not self._ahead:
-            loss = self._accumulate(self.student, inputs, labels)
-        elif distillation.reuse_forward:
-            loss = self._step_of_one_forward(inputs, labels, distillation)
+        self._optimizer.zero_grad(set_to_none=True)
+        batch = self._batch(inputs, labels)
+        if self._distillation is None:
+            loss = float(batch.backward(self.student))
         else:
-            soft = self._soft_labels(inputs, labels)
-            loss = self._accumulate(
-                self.student, inputs, labels, soft, distillation.soft_label_ratio
-            )
+            loss = float(self._look_ahead.backward(batch, self._distillation))
         if not np.isfinite(loss):
             rate = self._recipe.learning_rate
             raise SpecError.of("learning_rate", rate, "a lower one; the loss is not finite")
-        optimizer.step()
+        self._optimizer.step()
         return loss
 
-    def _soft_labels(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """What the network would answer if all that is frozen took a step."""
-        future = self._future_parameters()
-        self._let_train(self._own, False)
+    def _batch(self, inputs: Tensor, labels: Tensor) -> Batch:
+        """Binary cross-entropy, whose soft labels are probabilities and not weighted."""
 
-        def network(part: Tensor) -> Tensor:
-            answer = functional_call(self.student, future, (part,))
-            assert isinstance(answer, Tensor)
-            return answer
+        def loss(logits: Tensor, wanted: Tensor, weight: float) -> Tensor:
+            mean = label_loss(logits, wanted, positive_weight=weight, active=self._active)
+            return mean * (len(wanted) / len(labels))
 
-        with _seeded(self.student, int(self._aside.integers(2**31))):
-            self._accumulate(network, inputs, labels)
-            soft = self._answer_after_step(future, inputs)
-        self._let_train(self._own, True)
-        return soft
-
-    def _step_of_one_forward(
-        self, inputs: Tensor, labels: Tensor, distillation: Distillation
-    ) -> float:
-        """Both backward passes on the tensors of one forward pass."""
-        future = self._future_parameters()
-        self._let_train(self._ahead, True)
-        logits = self.student(inputs)
-        hard = self._loss(logits, labels)
-        frozen = [self._named[name] for name in self._ahead]
-        gradients = torch.autograd.grad(hard, frozen, retain_graph=True)
-        for copied, gradient in zip(future.values(), gradients, strict=True):
-            copied.grad = gradient
-        with _seeded(self.student, int(self._aside.integers(2**31))):
-            soft = self._answer_after_step(future, inputs)
-        loss = self._loss(logits, labels, soft, distillation.soft_label_ratio)
-        trained = [self._named[name] for name in self._own]
-        for parameter, gradient in zip(trained, torch.autograd.grad(loss, trained), strict=True):
-            parameter.grad = gradient
-        self._let_train(self._ahead, False)
-        return float(loss.detach())
-
-    def _future_parameters(self) -> dict[str, Tensor]:
-        """Copies of the frozen parameters as they are now."""
-        future = {name: self._future[name] for name in self._ahead}
-        with torch.no_grad():
-            for name, copied in future.items():
-                copied.copy_(self._named[name])
-        return future
-
-    def _answer_after_step(self, future: dict[str, Tensor], inputs: Tensor) -> Tensor:
-        optimizer = self._optimizers[1]
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            answer = functional_call(self.student, future, (inputs,))
-            assert isinstance(answer, Tensor)
-            return answer.sigmoid()
-
-    def _accumulate(
-        self,
-        network: Network,
-        inputs: Tensor,
-        labels: Tensor,
-        soft: Tensor | None = None,
-        soft_ratio: float = 0.0,
-    ) -> float:
-        """Gradients of a batch's mean loss, one micro-batch after the other; that loss."""
-        size, total = self._recipe.micro_batch or len(inputs), 0.0
-        for start in range(0, len(inputs), size):
-            part = slice(start, start + size)
-            given = None if soft is None else soft[part]
-            loss = self._loss(network(inputs[part]), labels[part], given, soft_ratio)
-            loss = loss * (len(labels[part]) / len(labels))
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach())
-        return total
-
-    def _loss(
-        self, logits: Tensor, labels: Tensor, soft: Tensor | None = None, soft_ratio: float = 0.0
-    ) -> Tensor:
-        weight = self._recipe.positive_weight_ratio
-        hard = label_loss(logits, labels, positive_weight=weight, active=self._active)
-        if soft is None:
-            return hard
-        return (1 - soft_ratio) * hard + soft_ratio * label_loss(logits, soft, active=self._active)
-
-    def _let_train(self, names: Sequence[str], trains: bool) -> None:
-        for name in names:
-            self._named[name].requires_grad_(trains)
+        return Batch(
+            inputs=inputs,
+            micro_batch=self._recipe.micro_batch or len(inputs),
+            loss=lambda logits, part: loss(
+                logits, labels[part], self._recipe.positive_weight_ratio
+            ),
+            soft_loss=lambda logits, soft, _: loss(logits, soft, 1.0),
+            answer=torch.sigmoid,
+        )
 
 
-def _optimizer(named: dict[str, Tensor], recipe: Recipe) -> torch.optim.AdamW:
+def _optimizer(named: Mapping[str, Tensor], recipe: Recipe) -> torch.optim.AdamW:
     slow = [value for name, value in named.items() if name.endswith(SLOW_PARAMETERS)]
     usual = [value for name, value in named.items() if not name.endswith(SLOW_PARAMETERS)]
     rate = recipe.learning_rate
@@ -258,12 +174,3 @@ def _optimizer(named: dict[str, Tensor], recipe: Recipe) -> torch.optim.AdamW:
     ]
     groups = [{**group, "first_rate": group["lr"]} for group in groups if group["params"]]
     return torch.optim.AdamW(groups)
-
-
-@contextmanager
-def _seeded(module: nn.Module, seed: int) -> Iterator[None]:
-    """Draw dropout masks from a seed, and leave torch's generators as they were."""
-    device = device_of(module)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield

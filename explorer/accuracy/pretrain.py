@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from explorer.accuracy.episodes import TEMPERATURE, Episode, prototype_logits, sample_episode
+from explorer.accuracy.pretraining import Pretraining
 from explorer.accuracy.progress import Cancelled, CancelledError, Progress, Ticker
-from explorer.accuracy.records import Pretraining
 from explorer.accuracy.tasks import SHOTS, TaskData
 from explorer.accuracy.torch_bridge import (
     GraphModule,
@@ -31,11 +31,11 @@ from explorer.accuracy.torch_bridge import (
     placed,
     software_versions,
     state_digest,
-    write_whole,
 )
 from explorer.document import Named
 from explorer.errors import MissingDataError, SpecError
 from explorer.graph import ModelGraph
+from explorer.paths import write_whole
 from explorer.units import FloatArray
 
 LEARNING_RATE = 3e-4

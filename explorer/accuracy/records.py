@@ -7,22 +7,22 @@ Reading passes over broken lines and counts them. This file knows nothing of tor
 
 import json
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
+from explorer.accuracy.protocols import AnyProtocol
 from explorer.design import Design, LayerAxes, UpdatePolicy
 from explorer.device import first_problem
 from explorer.document import (
     Adapters,
     DistillationRecord,
     Document,
-    LayerChoice,
+    LayerChoices,
     Named,
     SetupRecord,
     design_record,
@@ -36,11 +36,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RunKey = tuple[str, str, str, str, int, int, str]
-FIXED, VARYING = "fixed", "varying"
-LARGEST_SUPPORT = 500
-LESSON_SCORED = 64
-VARYING_MOST = {"ways": 50, "shots": 100, "query_count": 10}
-FEWEST_PAIRED = 4
 
 
 class DesignRecord(Document):
@@ -48,7 +43,7 @@ class DesignRecord(Document):
 
     family: str
     setup: SetupRecord
-    layers: tuple[LayerChoice, ...]
+    layers: LayerChoices
     adapters: Adapters = ()
     distillation: DistillationRecord | None = None
 
@@ -61,53 +56,6 @@ class DesignRecord(Document):
         """The policy again, for the graph it was made for."""
         axes = LayerAxes.of(graph)
         return policy_of(self.family, self.layers, axes, self.adapters, self.distillation)
-
-
-class Protocol(Document):
-    """How every run of a comparison is made: episodes and steps.
-
-    Under the sampler `varying` every episode draws its own ways, shots and queries, and the
-    fields are the most of each; `shots` is then the most a class counts for.
-    """
-
-    ways: int = Field(default=5, ge=2)
-    shots: int = Field(default=5, ge=1)
-    query_count: int = Field(default=15, ge=1)
-    steps: int = Field(default=40, ge=1)
-    sampler: Literal["fixed", "varying"] = "fixed"
-
-    @property
-    def support_count(self) -> int:
-        """Support images of an episode; the most when they vary."""
-        count = self.ways * self.shots
-        return count if self.sampler == FIXED else min(LARGEST_SUPPORT, count)
-
-    @property
-    def words(self) -> str:
-        """`5-way 5-shot, 15 queries a class`; with `up to` where they vary."""
-        most = "up to " if self.sampler == VARYING else ""
-        return f"{most}{self.ways}-way {self.shots}-shot, {self.query_count} queries a class"
-
-
-class LessonProtocol(Document):
-    """How runs on a task of signals are made: `steps` weight updates, each repeat on one split.
-
-    An episode is then one repeat. The design's setup says the batch and the optimizer.
-    """
-
-    kind: Literal["lessons"] = "lessons"
-    steps: int = Field(default=60, ge=1)
-    schedule: Literal["cosine", "constant"] = "cosine"
-
-    @property
-    def words(self) -> str:
-        """`60 steps on three quarters of the target, tested on the rest`."""
-        return f"{self.steps} steps on three quarters of the target, tested on the rest"
-
-    @property
-    def support_count(self) -> int:
-        """Signals that channel scores are taken on, at most."""
-        return LESSON_SCORED
 
 
 class Metric(Document):
@@ -140,11 +88,11 @@ class Metric(Document):
         )
 
 
-AnyProtocol = Protocol | LessonProtocol
-
-
 class Tuning(Document):
-    """The learning-rate budget: rates tried, and mean accuracy on the tuning episodes."""
+    """The learning-rate budget: rates tried, and mean accuracy on the tuning episodes.
+
+    Of a protocol that is tuned on another figure, that figure stands in `accuracies`.
+    """
 
     episodes: int = Field(ge=0)
     rates: tuple[float, ...]
@@ -190,6 +138,19 @@ class MeasuredRun(Document):
             if len(column) != self.episodes:
                 raise ValueError(f"{len(column)} accuracies for {self.episodes} episodes")
         return self
+
+    def suits(self, graph: ModelGraph) -> bool:
+        """Whether it is of this network, and its design one that the network can have."""
+        try:
+            return self.model.digest == graph.digest and bool(self.design.policy(graph))
+        except SpecError:
+            return False
+
+    @property
+    def forgotten_accuracy(self) -> float | None:
+        """Accuracy on the source that fine-tuning lost, as a share; None without a source."""
+        kept = self.source.get("accuracy")
+        return None if kept is None else kept.before - kept.after
 
     @property
     def key(self) -> RunKey:
@@ -246,39 +207,6 @@ class AccuracyCurve(Document):
         return np.array([standard_error(column) for column in columns], dtype=float)
 
 
-class Pretraining(Document):
-    """How weights were meta-trained, kept inside their file.
-
-    The prototype head of `ways`-way `shots`-shot episodes of the trained classes, from the
-    weights of `start_digest`. Held-out classes were never seen, so only they are measured.
-    `temperature` is what the head ended with; measuring has one of its own for all.
-    """
-
-    model: Named
-    start_digest: str
-    task: str
-    data_digest: str
-    trained_classes: tuple[str, ...]
-    held_out_classes: tuple[str, ...]
-    episodes: int = Field(ge=1)
-    ways: int = Field(ge=2)
-    shots: int = Field(ge=1)
-    query_count: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
-    seed: int = Field(ge=0)
-    learn_temperature: bool
-    temperature: float
-    versions: dict[str, str]
-
-    @classmethod
-    def of_json(cls, text: str, origin: str) -> "Pretraining":
-        """Read back what a weight file holds; SpecError when it is something else."""
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            raise SpecError(f"{origin}: pretraining: {first_problem(error)}") from None
-
-
 def comparable(runs: Iterable[MeasuredRun]) -> tuple[tuple[MeasuredRun, ...], ...]:
     """Runs in groups whose accuracies are of one scale, the largest group first.
 
@@ -291,29 +219,24 @@ def comparable(runs: Iterable[MeasuredRun]) -> tuple[tuple[MeasuredRun, ...], ..
     return tuple(tuple(group) for group in sorted(groups.values(), key=len, reverse=True))
 
 
-def paired_gains(runs: Sequence[MeasuredRun]) -> tuple[tuple[MeasuredRun, ...], FloatArray]:
-    """Comparable runs that share episodes, and their gains on those [N, E], as shares.
+class UnkeptError(SpecError):
+    """A ledger cannot take `run`, which is measured all the same."""
 
-    They are of the commonest seed and have at least FEWEST_PAIRED episodes; E is what all
-    of them have.
-    """
-    seeds = Counter(run.seed for run in runs if run.episodes >= FEWEST_PAIRED)
-    seed = seeds.most_common(1)[0][0] if seeds else 0
-    paired = tuple(run for run in runs if run.seed == seed and run.episodes >= FEWEST_PAIRED)
-    count = min((run.episodes for run in paired), default=0)
-    before, after = (
-        np.array([getattr(run, name)[:count] for run in paired]).reshape(len(paired), count)
-        for name in ("per_episode_accuracy_before", "per_episode_accuracy")
-    )
-    return paired, after - before
+    def __init__(self, sentence: str, run: MeasuredRun) -> None:
+        super().__init__(f"{sentence}; is the disk full")
+        self.run = run
 
 
 @dataclass(frozen=True, eq=False)
 class LedgerContent:
-    """What a ledger held: its runs, in order, and how many lines could not be read."""
+    """What a ledger held: its runs, in order, and how many lines could not be read.
+
+    `problem` says which, in one sentence; empty when all could be.
+    """
 
     runs: tuple[MeasuredRun, ...]
     corrupt_lines: int
+    problem: str = ""
 
     def __len__(self) -> int:
         return len(self.runs)
@@ -368,31 +291,48 @@ class Ledger:
     path: Path
 
     def append(self, run: MeasuredRun) -> None:
-        """Add a run durably; a broken last line of an earlier kill is closed first."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Add a run durably; a broken last line of an earlier kill is closed first.
+
+        UnkeptError, which has the run, when it cannot be written.
+        """
+        line = json.dumps(run.model_dump(mode="json"), ensure_ascii=False).encode() + b"\n"
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-        descriptor = os.open(self.path, flags, 0o644)
         try:
-            line = json.dumps(run.model_dump(mode="json"), ensure_ascii=False).encode() + b"\n"
-            size = os.fstat(descriptor).st_size
-            line = b"\n" * (size > 0 and self._last_byte(descriptor, size) != b"\n") + line
-            if os.write(descriptor, line) != len(line):
-                raise SpecError(f"{self.path}: the run was written only in part; is the disk full")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path, flags, 0o644)
+            try:
+                size = os.fstat(descriptor).st_size
+                line = b"\n" * (size > 0 and self._last_byte(descriptor, size) != b"\n") + line
+                if os.write(descriptor, line) != len(line):
+                    raise UnkeptError(f"{self.path}: the run is written only in part", run)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            sentence = f"{self.path}: the run cannot be written: {error.strerror}"
+            raise UnkeptError(sentence, run) from None
 
     def read(self) -> LedgerContent:
         """Every run that can be read; an absent file holds none."""
         if not self.path.is_file():
             return LedgerContent((), 0)
-        runs, corrupt = [], 0
-        for line in filter(bytes.strip, self.path.read_bytes().splitlines()):
+        try:
+            lines = self.path.read_bytes().split(b"\n")
+        except OSError as error:
+            raise SpecError(f"{self.path}: cannot be read: {error.strerror}") from None
+        runs, problems = [], []
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
             try:
                 runs.append(MeasuredRun.model_validate_json(line))
-            except ValidationError:
-                corrupt += 1
-        return LedgerContent(tuple(runs), corrupt)
+            except ValidationError as error:
+                problems.append(f"line {number}: {first_problem(error)}")
+        problem = ""
+        if problems:
+            many = f"{len(problems)} of {len(problems) + len(runs)} lines cannot be read"
+            problem = f"{self.path}: {many} and are left out, the first is {problems[0]}"
+        return LedgerContent(tuple(runs), len(problems), problem)
 
     @staticmethod
     def _last_byte(descriptor: int, size: int) -> bytes:

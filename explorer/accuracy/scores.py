@@ -15,6 +15,7 @@ import numpy as np
 
 from explorer.errors import MissingDataError, SpecError
 from explorer.graph import ModelGraph
+from explorer.paths import write_whole
 from explorer.units import FloatArray, IntArray
 
 CHANNEL_COLUMNS = (
@@ -81,8 +82,7 @@ class ScoreTable:
         meta = np.frombuffer(json.dumps(self.meta, sort_keys=True).encode(), dtype=np.uint8)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, meta=meta, **arrays)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(buffer.getvalue())
+        write_whole(path, buffer.getvalue())
 
     @classmethod
     def load(cls, path: Path, graph: ModelGraph) -> "ScoreTable":

@@ -12,6 +12,7 @@ which f and g are masked. The wiring is that of ncps 1.0.1, whose draws are repe
 
 from functools import lru_cache
 from math import isqrt, log, pi
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,10 +65,9 @@ class S4d(nn.Module):
 
     def convolve(self, signal: Tensor) -> Tensor:
         """Causal convolution of [B, H, L] with the kernel, by Fourier transforms of 2 L."""
-        length = signal.shape[-1]
-        product = torch.fft.rfft(signal, 2 * length) * self.spectrum(length)
-        whole: Tensor = torch.fft.irfft(product, 2 * length)
-        return whole[..., :length]
+        spectrum = self.spectrum(signal.shape[-1])
+        convolved: Tensor = _Convolution.apply(signal, spectrum)  # type: ignore[no-untyped-call]
+        return convolved
 
     def recur(self, signal: Tensor) -> Tensor:
         """The same step by step, with a state of [B, H, N/2]."""
@@ -111,6 +111,44 @@ class S4d(nn.Module):
         pole = torch.complex(-self.log_decay.exp(), self.frequency)
         factor = pole * self.log_step.exp()[:, None]
         return factor, torch.view_as_complex(self.output) * (factor.exp() - 1) / pole
+
+
+class _Convolution(torch.autograd.Function):
+    """First half of a circular convolution of padded signals [B, H, L] with a real kernel.
+
+    The kernel comes as the transform [H, L + 1] of 2 L samples. Backward is as the cost model
+    counts it: one real transform of dy, a product and one transform back for the signal, a
+    product summed over the batch for the kernel. Autograd's own takes complex transforms.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, signal: Tensor, spectrum: Tensor) -> Tensor:
+        """The signals convolved, [B, H, L]."""
+        transformed = torch.fft.rfft(signal, 2 * signal.shape[-1])
+        convolved = _back(transformed * spectrum)
+        kept = transformed.conj_physical_() if ctx.needs_input_grad[1] else None
+        ctx.save_for_backward(spectrum, kept)
+        return convolved
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Gradients of the signals and of the spectrum, whose inner bins stand for two."""
+        spectrum, conjugate = ctx.saved_tensors
+        length = gradient.shape[-1]
+        of_output = torch.fft.rfft(gradient, 2 * length)
+        of_signal = _back(of_output * spectrum.conj()) if ctx.needs_input_grad[0] else None
+        of_spectrum = None
+        if conjugate is not None:
+            of_spectrum = (of_output * conjugate).sum(0) / length
+            of_spectrum[..., [0, length]] /= 2
+        return of_signal, of_spectrum
+
+
+def _back(transformed: Tensor) -> Tensor:
+    """Bins [..., L + 1] to the first L of 2 L samples."""
+    length = transformed.shape[-1] - 1
+    whole: Tensor = torch.fft.irfft(transformed, 2 * length)
+    return whole[..., :length]
 
 
 class CfcCell(nn.Module):

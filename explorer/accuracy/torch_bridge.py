@@ -25,14 +25,14 @@ from torch import Tensor, nn
 
 from explorer.accuracy.downloads import fetched
 from explorer.accuracy.modules import OPERATORS, check_runs
-from explorer.accuracy.records import Pretraining
+from explorer.accuracy.pretraining import Pretraining
 from explorer.accuracy.tasks import SignalTask, TaskData
 from explorer.accuracy.upstream import float_weights
 from explorer.adapters import adapted, trained_parts
 from explorer.errors import MissingDataError, SpecError
 from explorer.graph import INPUT, ModelGraph
 from explorer.low_rank import Adapter
-from explorer.paths import DATA_VARIABLE, data_cache, explorer_data
+from explorer.paths import DATA_VARIABLE, data_cache, explorer_data, write_whole
 
 T = TypeVar("T", bound=TaskData | SignalTask)
 
@@ -147,14 +147,6 @@ def save_weights(module: GraphModule, path: Path) -> None:
         stamp["pretraining"] = module.pretraining.to_json()
     tensors = {name: value.cpu().contiguous() for name, value in module.state_dict().items()}
     write_whole(path, save(tensors, metadata=stamp))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write beside the file and put it in its place, so that a kill leaves the old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.part")
-    beside.write_bytes(content)
-    beside.replace(path)
 
 
 def load_weights(module: GraphModule, path: Path) -> None:
@@ -304,3 +296,12 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def seeded(module: nn.Module, seed: int) -> Iterator[None]:
+    """Draw dropout masks from a seed, and leave torch's generators as they were."""
+    device = device_of(module)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

@@ -7,6 +7,7 @@ The package is itself callable, because importing a submodule binds the name
 import sys
 from types import ModuleType
 
+from explorer.app.keeper import attend
 from explorer.app.kernel import answer_while_awaiting
 from explorer.app.main import App
 from explorer.session import Session
@@ -26,6 +27,7 @@ def get_app(session: Session | None = None) -> App:
     if _current is None:
         answer_while_awaiting()
         _current = App(wanted)
+        attend(_current)
     return _current
 
 

@@ -4,17 +4,13 @@ from html import escape
 from pathlib import Path
 
 from explorer.app.view import Selection
-from explorer.errors import SpecError
+from explorer.paths import write_whole
 
 
 def write_policy(chosen: Selection, target: Path) -> Path:
     """Write a policy document; makes the folder if it is missing, SpecError where it cannot."""
     document = chosen.session.export(chosen.table, chosen.row)
-    try:
-        target.parent.mkdir(exist_ok=True)
-        target.write_text(document.to_json(), "utf-8")
-    except OSError as error:
-        raise SpecError(f"{target}: cannot be written: {error.strerror}") from None
+    write_whole(target, document.to_json())
     return target
 
 

@@ -6,6 +6,7 @@ from the worker, asks the session, draws, and waits for the browser.
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -20,19 +21,17 @@ from explorer.app.answer import error_html, note_html
 from explorer.app.answer_pane import AnswerPane, misfit_html, same_items
 from explorer.app.bars import MeasureBar, PointBar, SearchBar, close_tree
 from explorer.app.controls import Controls
-from explorer.app.details import details_html
 from explorer.app.exporting import saved_words, write_policy
 from explorer.app.frame_clock import FrameClock
 from explorer.app.live_figure import LiveFigure
-from explorer.app.look import changed_settings, families_of, look, put
+from explorer.app.look import changed_settings, look, put, settings_of
 from explorer.app.measuring import Measuring
 from explorer.app.panes import Shown, panes
 from explorer.app.past import Past
 from explorer.app.pins import PinsPane
 from explorer.app.searching import Searching
 from explorer.app.state import Settings
-from explorer.app.static import static_html
-from explorer.app.style import STYLE
+from explorer.app.static import Standing, style_and_words
 from explorer.app.tabs import Tabs
 from explorer.app.view import (
     Found,
@@ -63,13 +62,14 @@ class App:
         self.origin = session
         self.failure: BaseException | None = None
         self._are_settings_new = False
-        self._is_closed = False
+        self.is_closed = False
+        self.on_rest: Callable[[], None] = lambda: None  # called when nothing is left to draw
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pump_task: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self._settled = asyncio.Event()
         self._drawn: tuple[object, ...] = ()
-        self.controls = Controls(session, self._settings_changed)
+        self.controls = Controls(self._settings_changed)
         self.search_bar = SearchBar()
         self.searching = Searching(self.search_bar, self._wake)
         self.point_bar = PointBar()
@@ -79,17 +79,17 @@ class App:
         self.message = widgets.HTML()
         self.answer = AnswerPane(self.measure_bar, self.advice_bar)
         self.pins = PinsPane(self._wake)
-        self.tabs = Tabs(panes(self.pins), self._wake)
+        self.tabs = Tabs(panes(self.pins, session.battery), self._wake)
         self.clock = FrameClock()
-        self.controls.adapt_device(session.device)
         self.view = View(
             session=session, cost=session.cost(), chosen=session.chosen(), known=session.compare()
         )
-        self.controls.adapt_policies(families_of(session), session.policy, self.view.known.labels)
+        put(session, self.controls, settings_of(session), self.view.known.labels)
         self.past = Past(self.controls.read())
         self.tradeoff_data = self._make_data()
         self.figure: Any = LiveFigure(tradeoff.draw(self.tradeoff_data))
         self.figure._config = {"displaylogo": False, "responsive": True}
+        self.standing = Standing(self)
         self.box = self._laid_out()
         self._bind()
         self.message.value = misfit_html(self.view)
@@ -100,11 +100,8 @@ class App:
         session = self.view.session
         return f"<explorer app: {session.model} on {session.device}, {self.run.phase}>"
 
-    def _repr_mimebundle_(self, **options: object) -> object:
-        self.figure.refresh()
-        bundle = self.box._repr_mimebundle_(**options)
-        texts = (self.answer.verdict.value, self.answer.numbers.value, details_html(self.view.cost))
-        return {**bundle, "text/html": static_html(self.figure, texts)}
+    def _ipython_display_(self) -> None:
+        self.standing.show()
 
     # What a person, or a cell, can ask for.
 
@@ -175,6 +172,12 @@ class App:
         """Ask the question that was undone."""
         self._ask(self.past.redo())
 
+    def show_question(self, settings: Settings) -> None:
+        """Ask a question at once; ExplorerError, and the last view stays, when it has no answer."""
+        put(self.origin, self.controls, settings)
+        self._look()
+        self._wake()
+
     def export(self, path: str | Path) -> Path:
         """Write the selected design as a policy document; makes the folder if it is missing."""
         return write_policy(selection_of(self.view), Path(path))
@@ -209,7 +212,7 @@ class App:
 
     def close(self) -> None:
         """Stop the search and the measurement, and close every widget, leaves first."""
-        self._is_closed = True
+        self.is_closed = True
         self.measuring.cancel()
         self.searching.close(_JOIN_TIMEOUT_S)
         self.measuring.join(_JOIN_TIMEOUT_S)
@@ -217,20 +220,14 @@ class App:
             self._pump_task.cancel()
         close_tree(self.box)
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether `close` was called."""
-        return self._is_closed
-
     def _laid_out(self) -> Any:
         """The question above, panels beside the answer where there is room, layers below."""
         panels = widgets.VBox([self.figure, self.point_bar.box])
         panels.add_class("explorer-panels")
         body = widgets.VBox([panels, self.answer.box, self.tabs.box])
         body.add_class("explorer-body")
-        style = widgets.HTML(STYLE, layout=widgets.Layout(display="none"))
-        parts = [style, self.controls.box, self.message, self.search_bar.box, body, self.clock]
-        box = widgets.VBox(parts)
+        above = [*style_and_words(), self.controls.box, self.message, self.search_bar.box]
+        box = widgets.VBox([*above, body, self.clock])
         box.add_class("explorer-app")
         return box
 
@@ -265,7 +262,7 @@ class App:
         self._settings_changed()
 
     def _change_taken(self, setting: str) -> None:
-        self._ask(changed_settings(self.controls.read(), setting))
+        self._ask(changed_settings(self.controls.read(), setting, self.view.session))
 
     def _point_clicked(self, number: int, _: object, hit: Any, __: object) -> None:
         ids = self.tradeoff_data.trace_ids[number]
@@ -310,7 +307,7 @@ class App:
             self._pump_task = loop.create_task(self._pump())
 
     async def _pump(self) -> None:
-        while not self._is_closed:
+        while not self.is_closed:
             await self._news.wait()
             self._news.clear()
             try:
@@ -354,14 +351,17 @@ class App:
             return
         self._are_settings_new = False
         try:
-            self.view, note, brought = look(self.origin, self.controls, self.view)
+            self._look()
         except ExplorerError as error:
             self.message.value = error_html(f"{error}; what is shown is the question before")
             return
-        self.past.note(self.controls.read())
-        self.message.value = error_html(note) + note_html(brought) + misfit_html(self.view)
         if self._is_search_old():
             self.stop()
+
+    def _look(self) -> None:
+        self.view, note, brought = look(self.origin, self.controls, self.view)
+        self.past.note(self.controls.read())
+        self.message.value = error_html(note) + note_html(brought) + misfit_html(self.view)
 
     # Drawing.
 
@@ -388,7 +388,7 @@ class App:
 
     def _complete(self) -> None:
         """Add what takes longer to work out than a person waits for a control."""
-        self.answer.complete()
+        self.answer.complete(self.view, self.pins.pins)
         chosen, cost = self.answer.chosen, self.answer.cost
         if chosen is not None and cost is not None:
             self.tabs.show(
@@ -396,3 +396,4 @@ class App:
             )
         if not (self.view.cost.fits_all or self.advice_bar.is_answered):
             self.advice_bar.advise()
+        self.on_rest()

@@ -12,6 +12,7 @@ from explorer.app.view import Selection
 from explorer.errors import check_whole
 from explorer.paths import check_writable
 from explorer.search.control import SearchControl
+from explorer.search.measurer import Measurer
 from explorer.search.sources import known_runs, own_ledger
 
 TUNING_EPISODES = 2
@@ -125,7 +126,6 @@ def measure_each(
 
     Raises CancelledError when stopped, MissingDataError without the data or the weights.
     """
-    from explorer.accuracy.finetune import measure
 
     def told(title: str) -> Progress:
         return lambda done, total: report(Tuned(title=title, done=done, total=total))
@@ -135,20 +135,18 @@ def measure_each(
         title = design.label
         if len(designs) > 1:
             title += f" ({number} of {len(designs)})"
-        ledger = own_ledger(session.graph, session.task_name)
-        check_writable(ledger.path)
         before = known_runs(session.graph, session.task_name)
-        run = measure(
-            session.graph,
-            session.task_name,
-            design.table.designs[design.row].policy,
+        measurer = Measurer(
+            graph=session.graph,
+            task=session.task_name,
+            ledger=own_ledger(session.graph, session.task_name),
             episodes=episodes,
             tuning_episodes=TUNING_EPISODES,
             seed=before[0].seed if before else 0,
             protocol=before[0].protocol if before else None,
-            on_episode=told(title),
-            cancelled=lambda: control.is_stopped,
         )
-        ledger.append(run)
+        check_writable(measurer.ledger.path)
+        policy = design.table.designs[design.row].policy
+        run = measurer.measured(policy, told(title), lambda: control.is_stopped)
         what = design.label.removeprefix("your choice: ")
         report(Measured(title=f"{session.model}, {what}", run=run))

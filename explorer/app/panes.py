@@ -11,14 +11,16 @@ import ipywidgets as widgets
 import numpy as np
 
 from explorer import catalog
+from explorer.app.battery_pane import BatteryPane
 from explorer.app.details import details_html
-from explorer.app.evidence import evidence_html
+from explorer.app.evidence import evidence_html, published_html
 from explorer.app.plot import Plot
 from explorer.app.searching import Searching
-from explorer.app.view import Selection, View
+from explorer.app.view import Selection, View, published_of
 from explorer.costmodel.report import Cost
 from explorer.figures import arena, history, network, parallel, spending
 from explorer.search.candidates import CandidateTable
+from explorer.search.sources import left_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +191,9 @@ def _row_in(table: CandidateTable, chosen: Selection) -> int | None:
     """The row of a selection; known policies are among the candidates of a search by name."""
     if chosen.table is table:
         return chosen.row
-    return table.labels.index(chosen.label) if chosen.label in table.labels else None
+    named = list(zip(table.labels, table.designs.row_setups, strict=True))
+    wanted = (chosen.label, chosen.setup)
+    return named.index(wanted) if wanted in named else None
 
 
 def search_words(searching: Searching) -> str:
@@ -227,16 +231,21 @@ class EvidencePane:
 
     def show(self, shown: Shown) -> None:
         """A table of kinds, intervals and sources."""
-        self.box.value = evidence_html(shown.cost, shown.chosen.worth_words)
+        chosen = shown.chosen
+        session = chosen.session
+        unused = left_out(session.graph, session.task_name)
+        words = evidence_html(shown.cost, chosen.worth_words, unused)
+        self.box.value = words + published_html(published_of(session), chosen.setup)
 
 
-def panes(pins: Pane) -> tuple[Pane, ...]:
-    """All of them in the order of their tabs; `pins` is the one that people fill."""
+def panes(pins: Pane, cell: str | None) -> tuple[Pane, ...]:
+    """All of them in the order of their tabs; people fill `pins`; `cell` is asked about."""
     return (
         LayersPane(),
         NetworkPane(),
         MemoryPane(),
         SpendingPane(),
+        BatteryPane(cell),
         SearchPane(),
         pins,
         EvidencePane(),

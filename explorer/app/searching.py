@@ -54,6 +54,10 @@ class Searching:
         self._runner.start()
         self._wake()
 
+    def recall(self, session: Session, run: state.Run, sampler: str, seed: int) -> None:
+        """Show how a search of an earlier kernel ended."""
+        self.session, self.run, self.sampler, self.seed = session, run, sampler, seed
+
     def pause_or_resume(self) -> None:
         """Pause a running search, or let a paused one go on."""
         if self._runner is None:

@@ -1,7 +1,8 @@
 """How the app's widgets and tables look, as one style sheet."""
 
-STYLE = """
-<style>
+from explorer.figures import theme
+
+_RULES = """
 .explorer-app {padding: 2px 4px 8px 0; max-width: 1720px; width: 100%;
   container-type: inline-size;}
 .explorer-app .explorer-grid {grid-gap: 4px 10px; overflow: visible;}
@@ -21,6 +22,17 @@ STYLE = """
 .explorer-app .explorer-row {align-items: center; flex-wrap: wrap; overflow: visible;}
 .explorer-app .explorer-more {align-self: end; height: 26px; line-height: 24px; width: auto;
   margin: 0; padding: 0 4px; font-size: 12px;}
+.explorer-app .explorer-brought > .widget-label {color: var(--jp-ui-font-color1);
+  font-style: italic;}
+.explorer-app .explorer-brought > .widget-label::after {content: " *";}
+.explorer-app .explorer-own {display: grid; gap: 4px 28px; padding: 6px 0; overflow: visible;
+  grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); align-items: start;}
+.explorer-app .explorer-own > .explorer-column {gap: 4px; overflow: visible; min-width: 0;
+  width: auto; margin: 0;}
+.explorer-app .explorer-own button {align-self: start; margin: 0;}
+.explorer-app .explorer-document > textarea {width: 100%; box-sizing: border-box;
+  font-family: var(--jp-code-font-family, monospace); font-size: 12px; white-space: pre;
+  resize: vertical;}
 .explorer-app .explorer-past {gap: 4px; align-self: end; overflow: visible;}
 .explorer-app .explorer-past > button {flex: 1 1 0; width: 0; min-width: 0; height: 26px;
   line-height: 24px; margin: 0; padding: 0; font-size: 12px;}
@@ -36,7 +48,7 @@ STYLE = """
 .explorer-app .explorer-below .widget-tab-contents {padding: 6px 0 0; border: 0;
   overflow: visible;}
 .explorer-app .explorer-below .lm-TabBar-tab, .explorer-app .explorer-below .p-TabBar-tab {
-  flex: 0 1 auto; min-width: 0; padding: 0 9px; font-size: 12px;}
+  flex: 0 1 auto !important; min-width: 0; padding: 0 8px; font-size: 12px;}
 .explorer-app .explorer-plot {width: 100%; overflow: visible; margin: 0;}
 .explorer-app .explorer-plot .jp-OutputArea-output {padding: 0; overflow: visible;}
 .explorer-app .explorer-plot :is(.jp-OutputArea, .jp-OutputArea-child, .js-plotly-plot) {
@@ -45,7 +57,8 @@ STYLE = """
 .explorer-app .explorer-changes .explorer-row {gap: 0 4px;}
 .explorer-app .explorer-changes button {flex: 0 0 auto; height: 24px; line-height: 22px;}
 @container (max-width: 640px) {
-  .explorer-app :is(.explorer-body, .explorer-side) {grid-template-columns: minmax(0, 1fr);}
+  .explorer-app :is(.explorer-body, .explorer-side, .explorer-own) {
+    grid-template-columns: minmax(0, 1fr);}
 }
 @container (min-width: 1150px) {
   .explorer-app .explorer-body {grid-template-columns: minmax(0, 1fr) 400px;
@@ -54,6 +67,11 @@ STYLE = """
   .explorer-app .explorer-side {grid-column: 2; grid-row: 1 / span 2;
     grid-template-columns: minmax(0, 1fr);}
 }
+.explorer-gone {display: none;}
+.explorer-gone.jupyter-widgets-disconnected {display: block; height: auto;}
+.jp-OutputArea-child:has(.explorer-app) ~ .jp-OutputArea-child:has(.explorer-standing),
+.jp-OutputArea-child:not(:has(.explorer-app)):has(+ .jp-OutputArea-child .explorer-standing) {
+  display: none;}
 .explorer-text, .explorer-text .widget-html-content {line-height: 1.4; font-size: 12px;}
 .explorer-error {color: #A33B00; font-size: 12px; line-height: 1.4; font-weight: 600;}
 .explorer-html {font-size: 11.5px; line-height: 17px;}
@@ -80,6 +98,7 @@ STYLE = """
 .explorer-html .note {color: var(--jp-ui-font-color2); padding-top: 4px;}
 .explorer-evidence td {vertical-align: top; border-top: 1px solid var(--jp-layout-color2);}
 .explorer-evidence td.source {white-space: normal; min-width: 260px;}
+.explorer-published td {white-space: normal; padding-right: 14px;}
 .explorer-evidence ul {margin: 0; padding-left: 14px;}
 .explorer-details .scroll {max-height: 268px; overflow-y: auto;}
 .explorer-details .track {display: flex; height: 9px; width: 100%; overflow: hidden;
@@ -102,25 +121,12 @@ STYLE = """
 [data-jp-theme-light="false"] .explorer-answer b.misfit,
 [data-jp-theme-light="false"] .explorer-answer .warning,
 [data-jp-theme-light="false"] .explorer-error {color: #FF9A5C;}
-[data-jp-theme-light="false"] .explorer-app .js-plotly-plot:not(:has(.parcoords)) {
-  --ink: #DCDCDC; --grid: #454545; --line: #8C8C8C; --paper: #111111;
-  .main-svg {background: transparent !important;}
-  :is(.bglayer, .legend, .cartesianlayer) .bg {fill: transparent !important;}
-  text {fill: var(--ink) !important; text-shadow: none !important;}
-  .gridlayer path {stroke: var(--grid) !important;}
-  :is(.xlines-above, .ylines-above, .xtick, .ytick, .ticks) {stroke: var(--line) !important;}
-  :is(.xaxislayer-above, .yaxislayer-above) path {stroke: var(--line) !important;}
-  :is(.point, .legendpoints path)[style*="stroke: rgb(0, 0, 0)"] {stroke: white !important;}
-  .legendpoints path[style*="stroke: rgb(51, 51, 51)"] {stroke: var(--ink) !important;}
-  :is(.point, .legendpoints path)[style*="fill: rgb(51, 51, 51)"] {fill: var(--ink) !important;}
-  .point[style*="stroke: rgb(255, 255, 255)"] {stroke: var(--paper) !important;}
-  .hovertext path {fill: #2B2B2B !important;}
-}
 .explorer-answer .warning::before {content: "⚠ ";}
 .explorer-answer .note {color: var(--jp-ui-font-color2);}
 .explorer-details .frozen td {opacity: 0.55;}
 .explorer-html small {font-weight: normal; font-size: 10.5px;}
 .explorer-details .keys {margin-left: -10px; font-size: 10.5px;}
 .explorer-details .key {display: inline-block; width: 9px; height: 9px; margin: 0 3px 0 10px;}
-</style>
 """
+_DARK_FIGURE = '[data-jp-theme-light="false"] .explorer-app .js-plotly-plot'
+STYLE = f"<style>{_RULES}{theme.dark_rules(_DARK_FIGURE)}</style>"

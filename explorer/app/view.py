@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from explorer.accuracy.published_points import PublishedTable, tables_about
 from explorer.costmodel.report import Cost
 from explorer.design import TrainingSetup
-from explorer.figures.points import Budget, Points, worth_text
+from explorer.figures.points import Budget, Mark, Points, worth_text
+from explorer.figures.published import marks_of
 from explorer.provenance import Kind
 from explorer.search.candidates import CandidateTable
 from explorer.search.picks import KNEE, choose
@@ -63,7 +65,7 @@ class Selection:
     @property
     def setup(self) -> TrainingSetup:
         """The setup it trains under."""
-        return self.table.designs.setup
+        return self.table.designs.row_setups[self.row]
 
     @property
     def worth_words(self) -> str:
@@ -74,15 +76,16 @@ class Selection:
         if self.table.worth.is_accuracy or not np.isfinite(measured):
             return words
         error = float(self.table.worth.measured_error[self.row])
+        spread = f" ± {error:.1%}" if np.isfinite(error) else ""  # one run has none
         return (
             f"{words}; accuracy on {self.session.task_name} "
-            f"{measured:.1%} ± {error:.1%} (measured, trained in {MEASURED_PRECISION})"
+            f"{measured:.1%}{spread} (measured, trained in {MEASURED_PRECISION})"
         )
 
 
 def same_space(one: Session, other: Session) -> bool:
     """Whether two sessions search the same designs at the same costs."""
-    return replace(one, policy=other.policy) == other
+    return replace(one, policy=other.policy) == other and one.setup == other.setup
 
 
 def points_of(view: View) -> Points:
@@ -102,6 +105,7 @@ def points_of(view: View) -> Points:
         known.join(parts),
         choice_id=CHOICE,
         budgets=(_budget(view),) if objective == "peak" else (),
+        marks=_marks(view),
         memory_name=MEMORY_NAMES[objective],
         memory_kind=Kind.of(view.cost.provenance["memory"].kind),
         energy_kind=Kind.of(view.cost.provenance["step.energy_j"].kind),
@@ -232,9 +236,10 @@ def _table_points(
 
 
 def _found_rows(view: View, found: Found) -> IntArray:
-    """Rows of a search that are not shown as known policies already."""
-    known = set(view.known.labels)
-    rows = np.array([row for row, label in enumerate(found.table.labels) if label not in known])
+    """Rows of a search that are not shown as known policies already, under the same setup."""
+    known = set(zip(view.known.labels, view.known.designs.row_setups, strict=True))
+    named = zip(found.table.labels, found.table.designs.row_setups, strict=True)
+    rows = np.array([row for row, one in enumerate(named) if one not in known])
     rows = rows.astype(np.int64)
     return rows[found.table.feasible[rows]] if view.fits_only else rows
 
@@ -262,6 +267,23 @@ def _budget(view: View) -> Budget:
     kind = f" ({source.kind})" if source else ""
     label = f"{level.name} {format_bytes(limit_bytes)}{kind}"
     return Budget(label=label, limit_bytes=limit_bytes)
+
+
+def _marks(view: View) -> tuple[Mark, ...]:
+    """Published points of this network, board and task whose updates are of this setup."""
+    setup, is_peak = view.chosen.designs.setup, view.session.memory_objective == "peak"
+    is_accuracy = view.known.worth.is_accuracy
+    return tuple(
+        mark
+        for table in published_of(view.session)
+        if not table.reason_against(setup.effective_batch, setup.precision)
+        for mark in marks_of(table, is_accuracy=is_accuracy, is_peak=is_peak)
+    )
+
+
+def published_of(session: Session) -> tuple[PublishedTable, ...]:
+    """What others published of a session's network on its board and task."""
+    return tables_about(session.model, session.device, session.task_name)
 
 
 def _none(count: int) -> BoolArray:

@@ -1,17 +1,29 @@
 """The terminal: `explorer` and `odx`. Every command has `--json`.
 
 Exit codes: 0 done, 2 wrong use or a bad document (one line on stderr, no traceback),
-3 does not fit (only with `--fail-if-misfit`).
+3 does not fit (only with `--fail-if-misfit`), 130 stopped by Ctrl-C: a line says what was
+done till then, and that is kept, written and printed.
 """
 
 import sys
 from itertools import pairwise
 
-import typer
 from typer.exceptions import TyperException
 
-from explorer.cli import devices, engines, fetching, files, listing, measuring, questions, tracing
-from explorer.cli.shared import WRONG_USE_EXIT, app
+from explorer.accuracy.progress import CancelledError
+from explorer.cli import (
+    devices,
+    engines,
+    fetching,
+    files,
+    listing,
+    measuring,
+    pretraining,
+    questions,
+    tracing,
+    validating,
+)
+from explorer.cli.shared import STOPPED_EXIT, WRONG_USE_EXIT, app
 from explorer.errors import ExplorerError
 
 __all__ = [
@@ -20,29 +32,27 @@ __all__ = [
     "fetching",
     "files",
     "listing",
-    "main",
     "measuring",
+    "pretraining",
     "questions",
     "run",
     "tracing",
+    "validating",
 ]
-
-
-def main() -> None:
-    """Console script: wrong use is one line on stderr and exit code 2."""
-    sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """Run a command line; returns the exit code."""
     try:
         code = app(arguments, standalone_mode=False)
+    except CancelledError as error:
+        return _complain(str(error), STOPPED_EXIT)
     except ExplorerError as error:
         return _complain(str(error))
     except TyperException as error:
         return _complain(error.format_message() + _what_came(error, arguments))
-    except (KeyboardInterrupt, typer.Abort):
-        return _complain("interrupted; a named study goes on when it is started again")
+    if code == STOPPED_EXIT:  # the parser's, of a Ctrl-C that no command expected
+        return _complain("stopped", STOPPED_EXIT)
     return code if isinstance(code, int) else 0
 
 
@@ -55,6 +65,6 @@ def _what_came(error: TyperException, arguments: list[str]) -> str:
     return ""
 
 
-def _complain(sentence: str) -> int:
+def _complain(sentence: str, code: int = WRONG_USE_EXIT) -> int:
     print(f"explorer: {' '.join(sentence.split())}", file=sys.stderr)
-    return WRONG_USE_EXIT
+    return code

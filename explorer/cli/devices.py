@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from explorer import catalog
-from explorer.cli.shared import AsJson, app, console, print_rows, write
+from explorer.cli.shared import AsJson, app, check_apart, console, out_option, print_rows
 from explorer.device_text import new_profile, profile_toml
 from explorer.errors import SpecError
 from explorer.fitting import DeviceFit, fit_device
+from explorer.paths import check_writable, write_whole
 
 device_app = typer.Typer(no_args_is_help=True, help="A board of your own: new, fit.")
 app.add_typer(device_app, name="device")
@@ -22,9 +23,9 @@ def new(
     name: Annotated[str, typer.Argument(help="what to call the board")],
     like: Annotated[
         str | None,
-        typer.Option(help="a device to start from; else the shipped one of the nearest name"),
+        typer.Option(help="a device to start from; else a shipped one with a name like this"),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="write it here; NAME.toml if not given")] = None,
+    out: Annotated[Path | None, out_option("write it here; NAME.toml if not given")] = None,
     as_json: AsJson = False,
 ) -> None:
     """A commented TOML to fill; until then every number is another board's, and assumed."""
@@ -33,7 +34,7 @@ def new(
     path = out or Path(f"{name}.toml")
     if path.exists():
         raise SpecError(f"{path}: is already there; --out takes another path")
-    write(path, text)
+    write_whole(path, text)
     if as_json:
         print(json.dumps({"file": str(path), "name": name, "like": like}, indent=2))
     else:
@@ -44,9 +45,7 @@ def new(
 def fit(
     measurements: Annotated[Path, typer.Argument(help="a CSV of timings")],
     base: Annotated[str, typer.Option(help="the device to start from, by name or TOML")],
-    out: Annotated[
-        Path | None, typer.Option(help="write it here; beside the CSV if not given")
-    ] = None,
+    out: Annotated[Path | None, out_option("write it here; beside the CSV if not given")] = None,
     as_json: AsJson = False,
 ) -> None:
     """A profile with what a CSV of your own timings tells, and the rest of another's.
@@ -55,10 +54,10 @@ def fit(
     policy, batch, micro_batch, norm, optimizer, precision, power_w or energy_j.
     """
     path = out or measurements.parent / f"{measurements.stem}.toml"
-    if path.resolve() == Path(base).resolve():
-        raise SpecError.of("out", str(path), "another file than the base")
+    check_apart(path, measurements, base)
+    check_writable(path)
     fitted = fit_device(measurements, base, path.stem)
-    write(path, profile_toml(fitted.profile))
+    write_whole(path, profile_toml(fitted.profile))
     if as_json:
         print(json.dumps({"file": str(path)} | fitted.to_dict(), indent=2))
     else:
@@ -95,5 +94,8 @@ def _nearest(name: str) -> str:
     known = catalog.names("device")
     near = difflib.get_close_matches(name, known, n=1)
     if not near:
-        raise SpecError(f"--like: no shipped device is named like {name!r}: {', '.join(known)}")
+        raise SpecError(
+            f"like: no shipped device has a name like {name!r}; say which one to start from, "
+            f"as --like {known[0]}; allowed: {', '.join(known)}, or a path to a TOML"
+        )
     return near[0]

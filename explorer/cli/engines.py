@@ -1,8 +1,5 @@
 """The terminal on training engines: which of them run a policy as it is."""
 
-import typer
-
-from explorer.cli.questions import with_policy_setup
 from explorer.cli.shared import (
     AsJson,
     Batch,
@@ -21,14 +18,13 @@ from explorer.session import Session
 
 @app.command()
 def engines(
-    context: typer.Context,
     model: Model,
     device: Device,
     policy: Policy = "full",
-    batch: Batch = 1,
+    batch: Batch = None,
     micro_batch: MicroBatch = None,
     norm: Norm = None,
-    optimizer: Optimizer = "sgd",
+    optimizer: Optimizer = None,
     precision: Precision = None,
     as_json: AsJson = False,
 ) -> None:
@@ -43,7 +39,6 @@ def engines(
         optimizer=optimizer,
         precision=precision,
     )
-    session = with_policy_setup(context, session)
     rows = [
         {"engine": verdict.engine, "runs": verdict.runs, "reason": verdict.reason}
         for verdict in session.engines()

@@ -1,20 +1,26 @@
 """Files: export, validate; and the notebook."""
 
+import importlib.util
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
-from explorer.cli.shared import WRONG_USE_EXIT, AsJson, app, console, show, write
-from explorer.device import DeviceProfile, read_text
-from explorer.document import PolicyDocument, load_policy, parse_document
-from explorer.errors import ExplorerError, SpecError, UnknownNameError
+from explorer.cli.shared import (
+    AsJson,
+    app,
+    check_apart,
+    console,
+    note,
+    out_option,
+)
+from explorer.device import read_text
+from explorer.document import PolicyDocument, load_policy
+from explorer.errors import SpecError
 from explorer.export import (
-    FrontDocument,
     load_front,
     pick,
     pick_reason,
@@ -24,12 +30,14 @@ from explorer.export import (
 from explorer.exporting.c_header import c_header
 from explorer.exporting.onnx_graph import onnx_graph
 from explorer.exporting.torch_script import torch_script
-from explorer.network import load_network
+from explorer.paths import is_checkout, shipped, write_whole
 from explorer.search.picks import PICKS
+from explorer.search.sources import score_table
 from explorer.session import Session
-from explorer.tiny_training import Exported, config_of, read_config
+from explorer.tiny_training import Exported, config_of
 
 TINY_TRAINING = "tiny-training"
+PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 FORMATS = ("policy", TINY_TRAINING, "torch", "c-header", "onnx")
 
 
@@ -38,7 +46,7 @@ def export(
     source: Annotated[
         Path, typer.Argument(metavar="FRONT", help="a front of `search --out`, or a policy")
     ],
-    out: Annotated[Path, typer.Option(help="write it here")],
+    out: Annotated[Path, out_option()],
     which: Annotated[
         str, typer.Option("--pick", help=f"{', '.join(PICKS)}, or an index in candidates")
     ] = "knee",
@@ -60,6 +68,9 @@ def export(
     """
     if form not in FORMATS:
         raise SpecError.of("format", form, ", ".join(FORMATS))
+    beside = out.with_suffix(".channels.json")
+    for written in (out, beside):
+        check_apart(written, source, model, device)
     policy = _policy_in(source, which, model)
     text = policy.to_json()
     if form in ("torch", "c-header"):
@@ -68,10 +79,10 @@ def export(
         exported = _tiny_training(policy, model)
         text = exported.config.to_yaml()
         if exported.channels:
-            write(out.with_suffix(".channels.json"), json.dumps(exported.channels, indent=2) + "\n")
-        for note in exported.notes:
-            print(f"note: {note}", file=sys.stderr)
-    write(out, _onnx(policy, model) if form == "onnx" else text)
+            write_whole(beside, json.dumps(exported.channels, indent=2) + "\n")
+        for loss in exported.notes:
+            note(loss)
+    write_whole(out, _onnx(policy, model) if form == "onnx" else text)
     if as_json:
         print(policy.to_json(), end="")
     else:
@@ -84,13 +95,10 @@ def _policy_in(source: Path, which: str, model: str | None) -> PolicyDocument:
         return load_policy(source)
     document = load_front(source)
     candidate = pick(document, which)
-    asked = Session(
-        model=model or document.model.name,
-        task=document.task or None,
-        norm=candidate.setup.norm,
-        policy="none",
-    )
-    scores = asked.scores or asked.with_norm(None).scores
+    asked = Session(model=model or document.model.name, norm=candidate.setup.norm, policy="none")
+    graphs = (asked.graph, asked.with_norm(None).graph)
+    tables = (score_table(graph, document.task or asked.task_name) for graph in graphs)
+    scores = next((table for table in tables if table is not None), None)
     policy = policy_of_candidate(document, candidate, asked.graph, scores)
     print(f"{which}: {pick_reason(document, which)}", file=sys.stderr)
     return policy
@@ -122,58 +130,34 @@ def _onnx(document: PolicyDocument, model: str | None) -> bytes:
     return onnx_graph(document, model_module(graph))
 
 
-@app.command()
-def validate(
-    files: Annotated[list[Path], typer.Argument(help="policies, devices, fronts, schemes")],
-    as_json: AsJson = False,
-) -> None:
-    """Check documents; the first problem of each is one sentence, and the exit code 2."""
-    rows = [_validate(path) for path in files]
-    show(rows, as_json)
-    if not all(row["valid"] for row in rows):
-        for row in rows:
-            if not row["valid"]:
-                print(row["problem"], file=sys.stderr)
-        raise typer.Exit(WRONG_USE_EXIT)
-
-
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(context_settings=PASSED_ON)
 def lab(context: typer.Context) -> NoReturn:
     """JupyterLab on the explorer notebook, on loopback with its token; takes its options."""
-    notebook = Path(__file__).resolve().parents[2] / "notebooks" / "01_explorer.ipynb"
-    if not notebook.is_file():
-        raise SpecError(f"{notebook.name}: not here; run explorer lab from a checkout")
     as_root = ["--allow-root"] if getattr(os, "geteuid", lambda: 1)() == 0 else []
-    command = [sys.executable, "-m", "jupyterlab", str(notebook), "--ip=127.0.0.1", *as_root]
-    os.execv(sys.executable, [*command, *context.args])
+    _serve("jupyterlab", _notebook(), "--ip=127.0.0.1", *as_root, *context.args)
 
 
-def _validate(path: Path) -> dict[str, Any]:
-    readers: dict[str, Callable[[str], object]] = {
-        "policy": lambda text: _check_adapters(parse_document(PolicyDocument, text, str(path))),
-        "front": lambda text: parse_document(FrontDocument, text, str(path)),
-        "network": lambda _: load_network(path),
-        "device": lambda text: DeviceProfile.from_toml(text, str(path)),
-        TINY_TRAINING: lambda text: read_config(text, str(path)),
-    }
-    row: dict[str, Any] = {"file": str(path), "kind": "", "valid": False, "problem": ""}
-    try:
-        text = read_text(path)
-        row["kind"] = schema_kind(path, text)
-        readers[row["kind"]](text)
-        row["valid"] = True
-    except ExplorerError as error:
-        row["problem"] = str(error)
-    return row
+@app.command(context_settings=PASSED_ON)
+def page(context: typer.Context) -> NoReturn:
+    """The explorer as a page of its own, without code: Voila on the notebook; takes its options."""
+    if importlib.util.find_spec("voila") is None:
+        raise SpecError("voila: not installed; pip install 'ondevice-explorer[page]' brings it")
+    notebook, folder = _notebook(), shipped("notebooks")
+    os.chdir(folder.parent if is_checkout() else folder)  # where Voila finds its settings
+    _serve("voila", notebook, "--Voila.ip=127.0.0.1", *context.args)
 
 
-def _check_adapters(document: PolicyDocument) -> None:
-    """SpecError when a network of the catalogue cannot have a document's adapters."""
-    if not document.adapters:
-        return
-    try:
-        graph = Session(model=document.model.name, norm=document.setup.norm, policy="none").graph
-    except UnknownNameError:
-        return
-    if graph.digest == document.model.digest:
-        document.policy(graph)
+def _serve(module: str, notebook: Path, *options: str) -> NoReturn:
+    """Become a server of the notebook."""
+    os.execv(sys.executable, [sys.executable, "-m", module, str(notebook), *options])
+
+
+def _notebook() -> Path:
+    """The explorer notebook; an installed package puts a copy into the working folder."""
+    found = shipped("notebooks") / "01_explorer.ipynb"
+    if is_checkout():
+        return found
+    own = Path("explorer.ipynb").resolve()
+    if not own.exists():
+        write_whole(own, found.read_bytes())
+    return own

@@ -1,24 +1,15 @@
 """Measuring: fisher, measure, calibrate. Torch is imported when a command runs."""
 
 import json
-import threading
 from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
-from explorer.accuracy.records import (
-    FIXED,
-    VARYING,
-    AccuracyCurve,
-    Ledger,
-    Metric,
-    standard_error,
-)
+from explorer.accuracy.protocols import FIXED, VARYING
+from explorer.accuracy.records import AccuracyCurve, Ledger, Metric, UnkeptError
 from explorer.cli.shared import (
     AsJson,
     MicroBatch,
@@ -26,22 +17,26 @@ from explorer.cli.shared import (
     Norm,
     Policy,
     app,
+    check_apart,
+    note,
+    out_option,
     print_rows,
     show,
-    stopping,
+    working,
 )
-from explorer.design import TrainingSetup
+from explorer.design import TrainingSetup, UpdatePolicy
 from explorer.errors import CalibrationError, SpecError, check_whole
 from explorer.family import policy_setup
 from explorer.graph import ModelGraph
 from explorer.paths import check_writable
 from explorer.search.loop import LARGEST_SEED
-from explorer.search.sources import score_path
+from explorer.search.measurer import Measurer
+from explorer.search.sources import beside_shipped, calibration_beside, score_path
 from explorer.session import Session
 from explorer.units import format_seconds
 
 if TYPE_CHECKING:
-    from explorer.accuracy.tasks import SignalTask, Task
+    from explorer.accuracy.tasks import Task
     from explorer.accuracy.torch_bridge import GraphModule
 
 TaskArgument = Annotated[
@@ -66,7 +61,7 @@ def fisher(
     ways: Ways = None,
     shots: Shots = None,
     sampler: Sampler = FIXED,
-    out: Annotated[Path | None, typer.Option(help="an .npz; data_cache/fisher if absent")] = None,
+    out: Annotated[Path | None, out_option("an .npz; data_cache/fisher if absent")] = None,
     weights: Weights = None,
     device: Where = "cpu",
     as_json: AsJson = False,
@@ -85,6 +80,7 @@ def fisher(
     session = Session(model=model, task=task, policy="none")
     path = out or score_path(session.graph, task)
     check_writable(path)
+    check_apart(path, weights, task, model)
     module = _network(session.graph, weights)
     data = task_for(task, session.graph.input_shape)
     data = data if module is None else unseen_task(data, module)
@@ -120,8 +116,19 @@ def measure(
     shots: Shots = None,
     queries: Annotated[int | None, typer.Option(help="query images of a class")] = None,
     steps: Annotated[int | None, typer.Option(help="weight updates")] = None,
+    full_steps: Annotated[
+        int | None, typer.Option(help="of these, so many train everything; signals only")
+    ] = None,
+    position: Annotated[
+        str | None, typer.Option(help="begin, rear or sandwich: where the policy's own steps are")
+    ] = None,
+    tuned_on: Annotated[
+        str | None, typer.Option(help="accuracy or macro_f1: what chooses the rate; signals only")
+    ] = None,
     sampler: Sampler = FIXED,
-    ledger: Annotated[Path | None, typer.Option(help="append the run to this ledger")] = None,
+    ledger: Annotated[
+        Path | None, out_option("append the run to this ledger, unless it has it")
+    ] = None,
     batch: Annotated[
         int | None, typer.Option(help="samples of a weight update; signals only")
     ] = None,
@@ -144,6 +151,7 @@ def measure(
     """
     from explorer.accuracy.course import task_protocol
     from explorer.accuracy.finetune import accuracy_curve
+    from explorer.accuracy.finetune import measure as fine_tuned
     from explorer.accuracy.fisher import task_scores
     from explorer.accuracy.tasks import task_for
     from explorer.accuracy.torch_bridge import unseen_task
@@ -152,38 +160,53 @@ def measure(
     check_whole("tuning", tuning, 1)
     check_whole("seed", seed, 0, LARGEST_SEED)
     if ledger is not None:
-        check_writable(ledger)
+        check_apart(ledger, weights, task, model, policy)
+    if curve and full_steps:
+        raise SpecError.of("full_steps", full_steps, "0 with --curve, whose steps take one time")
     session = Session(model=model, task=task, device=board, norm=norm).with_policy(policy)
     module, chosen = _network(session.graph, weights), session.chosen_policy
     data = task_for(task, session.graph.input_shape)
     data = data if module is None else unseen_task(data, module)
     protocol = task_protocol(
-        data, sampler, ways=ways, shots=shots, query_count=queries, steps=steps
+        data,
+        sampler,
+        ways=ways,
+        shots=shots,
+        query_count=queries,
+        steps=steps,
+        full_steps=full_steps,
+        position=position,
+        tuned_on=tuned_on,
     )
     if module is not None:
         scores = task_scores(session.graph, task, protocol=protocol, module=module, device=device)
         chosen = session.chosen_with(scores)
-    setup = _lesson_setup(session, data, batch, micro_batch, optimizer)
-    with Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress:
-        bar = progress.add_task("fine-tuning", total=episodes)
-        reached = accuracy_curve(
-            session.graph,
-            task,
-            chosen,
-            steps=None if curve else (),
-            episodes=episodes,
-            seed=seed,
-            protocol=protocol,
-            setup=setup,
-            tuning_episodes=tuning,
-            module=module,
-            device=device,
-            on_episode=lambda done, total: progress.update(bar, completed=done, total=total),
-        )
-    run = reached.run
+    how: dict[str, Any] = {
+        "episodes": episodes,
+        "seed": seed,
+        "protocol": protocol,
+        "setup": _lesson_setup(session, data, batch, micro_batch, optimizer),
+        "tuning_episodes": tuning,
+        "module": module,
+        "device": device,
+    }
+    measurer, unkept, points = None, None, []
     if ledger is not None:
-        Ledger(ledger).append(run)
-    points = _points(session, reached) if curve else []
+        measurer = Measurer(graph=session.graph, task=task, ledger=Ledger(ledger), **how)
+        _tell(measurer, chosen, curve)
+    with working("fine-tuning", as_json) as (told, stopped):
+        how |= {"on_episode": told, "cancelled": stopped}
+        try:
+            if curve:
+                reached = accuracy_curve(session.graph, task, chosen, **how)
+                points = _points(session, reached)
+                run = reached.run if measurer is None else measurer.keep(chosen, reached.run)
+            elif measurer is None:
+                run = fine_tuned(session.graph, task, chosen, **how)
+            else:
+                run = measurer.measured(chosen, told, stopped)
+        except UnkeptError as error:
+            run, unkept = error.run, error
     if as_json:
         extra = {"curve": points} if curve else {}
         print(json.dumps(run.model_dump(mode="json") | extra, indent=2, ensure_ascii=False))
@@ -200,137 +223,36 @@ def measure(
         if curve:
             rows = [row | {"time_s": format_seconds(row["time_s"])} for row in points]
             print_rows(rows, f"accuracy measured, time modelled on {board}")
+    if unkept is not None:
+        raise unkept
 
 
 @app.command()
-def pretrain(
+def calibrate(
     model: Model,
     task: TaskArgument,
-    out: Annotated[Path, typer.Option(help="write the weights here, as safetensors")],
-    episodes: Annotated[int, typer.Option(help="training episodes; of signals, steps")] = 300,
-    ways: Ways = None,
-    shots: Annotated[int, typer.Option(help="support images of a class")] = 5,
-    queries: Annotated[int, typer.Option(help="query images of a class")] = 10,
-    lr: Annotated[float, typer.Option(help="Adam's first rate; it falls along a cosine")] = 3e-4,
-    seed: Annotated[int, typer.Option(help="splits the classes and draws the episodes")] = 0,
-    scratch: Annotated[bool, typer.Option(help="from initial weights, not the own ones")] = False,
-    learn_temperature: Annotated[bool, typer.Option(help="of the head, while training")] = False,
-    device: Where = "cpu",
-    resume: Annotated[bool, typer.Option(help="go on from the checkpoint beside OUT")] = False,
+    ledger: Annotated[
+        list[Path] | None, typer.Option(help="count these runs beside the shipped ones; repeatable")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Meta-train a network on half of a task's classes, for `measure --weights` on the others.
+    """How well accuracy can be predicted from ledgers, beside what must be beaten.
 
-    Ctrl-C keeps a checkpoint beside OUT. On signals: train it on the task's source domain.
+    The rest of the program predicts from the shipped ledgers alone.
     """
-    from explorer.accuracy import pretrain as offline
-    from explorer.accuracy.tasks import SignalTask, task_for
-    from explorer.accuracy.torch_bridge import model_module, placed, save_weights, unseen_task
-
-    check_whole("seed", seed, 0, LARGEST_SEED)
-    checkpoint = out.with_name(f"{out.name}.checkpoint")
-    check_writable(out)
-    if checkpoint.exists() and not resume:
-        raise SpecError(f"{checkpoint}: already there; add --resume to go on, or delete it")
     graph = Session(model=model, task=task, policy="none").graph
-    data = task_for(task, graph.input_shape)
-    before = offline.seeded_module(graph, seed) if scratch else model_module(graph)
-    before = placed(before, device)
-    if isinstance(data, SignalTask):
-        _pretrain_on_signals(before, data, out, steps=episodes, lr=lr, seed=seed, as_json=as_json)
-        return
-    rules = offline.recipe(
-        before,
-        data,
-        episodes=episodes,
-        ways=ways,
-        shots=shots,
-        query_count=queries,
-        learning_rate=lr,
-        seed=seed,
-        learn_temperature=learn_temperature,
-    )
-    stop = threading.Event()
-    with (
-        stopping(stop.set),
-        Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress,
-    ):
-        bar = progress.add_task("meta-training", total=episodes)
-        trained = offline.pretrain(
-            before,
-            data,
-            rules,
-            device=device,
-            checkpoint=checkpoint,
-            resume=resume,
-            on_episode=lambda done, _: progress.update(bar, completed=done),
-            cancelled=stop.is_set,
-        )
-    save_weights(trained, out)
-    checkpoint.unlink(missing_ok=True)
-    unseen = unseen_task(data, trained)
-    rows = []
-    for name, module in (("before", before), ("after", trained)):
-        accuracies = offline.prototype_accuracies(module, unseen, seed=seed)
-        error = standard_error(accuracies)
-        rows.append({"": name, "accuracy": float(accuracies.mean()), "standard_error": error})
-    if as_json:
-        record = None if trained.pretraining is None else trained.pretraining.model_dump()
-        print(json.dumps({"file": str(out), "pretraining": record, "held_out": rows}, indent=2))
-    else:
-        unseen_count = len(rules.held_out_classes)
-        print_rows(rows, f"prototypes of {unseen_count} held-out classes, measured: {out}")
-
-
-def _pretrain_on_signals(
-    module: "GraphModule",
-    task: "SignalTask",
-    out: Path,
-    *,
-    steps: int,
-    lr: float,
-    seed: int,
-    as_json: bool,
-) -> None:
-    """Train on the source domain, keep the weights, and say how its held-out part fares."""
-    from explorer.accuracy.source import train_source
-    from explorer.accuracy.torch_bridge import save_weights
-
-    stop = threading.Event()
-    with (
-        stopping(stop.set),
-        Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress,
-    ):
-        bar = progress.add_task("training on the source", total=steps)
-        trained = train_source(
-            module,
-            task,
-            steps=steps,
-            learning_rate=lr,
-            seed=seed,
-            on_step=lambda done, _: progress.update(bar, completed=done),
-            cancelled=stop.is_set,
-        )
-    save_weights(trained.module, out)
-    rows = [
-        {"": name, **outcome.metrics}
-        for name, outcome in (("before", trained.before), ("after", trained.after))
-    ]
-    if as_json:
-        print(json.dumps({"file": str(out), "source_held_out": rows}, indent=2))
-    else:
-        print_rows(rows, f"{trained.held_out_count} held-out signals of the source: {out}")
-
-
-@app.command()
-def calibrate(model: Model, task: TaskArgument, as_json: AsJson = False) -> None:
-    """How well accuracy can be predicted from the ledger, beside what must be beaten."""
-    session = Session(model=model, task=task, policy="none")
-    evidence = session.evidence
-    if evidence is None:
+    if missing := [str(path) for path in ledger or () if not path.is_file()]:
+        raise SpecError(f"ledger: no file {missing[0]}")
+    ledgers = [Ledger(path) for path in ledger or ()]
+    for sentence in (why for one in ledgers for why in beside_shipped(graph, task, one).left_out):
+        note(sentence)
+    try:
+        evidence = calibration_beside(graph, task, ledgers).evidence
+    except CalibrationError as error:
         raise CalibrationError(
-            f"{session.graph.name} on {task}: too few measured runs; add some with measure --ledger"
-        )
+            f"{graph.name} on {task}: {error}; measure --ledger adds some, and --ledger here "
+            "counts them"
+        ) from None
     row = asdict(evidence) | {"reason_against": evidence.reason_against}
     show([row] if as_json else [{"": k, "value": v} for k, v in row.items()], as_json)
 
@@ -372,6 +294,15 @@ def _lesson_setup(
         optimizer=optimizer or usual.optimizer,
         update_timing=LESSON_SETUP.update_timing,
     )
+
+
+def _tell(measurer: Measurer, policy: UpdatePolicy, curve: bool) -> None:
+    """Lines of the ledger that cannot be read, and whether it has the run that is asked for."""
+    if problem := measurer.ledger.read().problem:
+        note(problem)
+    if measurer.known(policy) is not None:
+        again = "measured again for its curve only" if curve else "not measured again"
+        note(f"{measurer.ledger.path} has this run; {again}")
 
 
 def _change(metric: Metric) -> str:

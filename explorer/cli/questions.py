@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from explorer.accuracy.progress import CancelledError
 from explorer.cli.shared import (
     Accounting,
     AsJson,
@@ -28,46 +29,41 @@ from explorer.cli.shared import (
     Update,
     app,
     console,
+    note,
+    out_option,
     print_rows,
     stopping,
-    write,
 )
 from explorer.cli.tables import print_front, print_table, refined
 from explorer.costmodel.adaptation import SAMPLES
+from explorer.costmodel.detail import setup_dict
 from explorer.errors import SpecError, check_whole
+from explorer.paths import write_whole
 from explorer.refining import Measure
 from explorer.search.control import SearchControl
 from explorer.search.exact import ExactFront, exact_share
+from explorer.search.measured import Measuring
 from explorer.search.named import StudyPlace, exists
 from explorer.search.openings import GENES
 from explorer.search.quantities import DEFAULT_OBJECTIVES, MEMORY_OBJECTIVES, WORDS
+from explorer.search.sources import left_out, own_ledger
 from explorer.session import Session
 from explorer.units import format_seconds
 
 MISFIT_EXIT = 3
-SETUP_OPTIONS = (
-    "batch",
-    "micro_batch",
-    "norm",
-    "optimizer",
-    "update_timing",
-    "recompute",
-    "precision",
-)
 
 
 @app.command()
 def cost(
-    context: typer.Context,
     model: Model,
     device: Device,
     policy: Policy = "full",
-    batch: Batch = 1,
+    batch: Batch = None,
     micro_batch: MicroBatch = None,
     norm: Norm = None,
-    optimizer: Optimizer = "sgd",
-    update_timing: Update = "fused",
-    recompute: Recompute = "none",
+    optimizer: Optimizer = None,
+    update_timing: Update = None,
+    recompute: Recompute = None,
     precision: Precision = None,
     accounting: Accounting = "device",
     task: Task = None,
@@ -103,7 +99,6 @@ def cost(
         samples=samples,
         battery=battery,
     )
-    session = with_policy_setup(context, session)
     answer = session.cost()
     compared = None if against is None else session.against(session.with_policy(against))
     if as_json:
@@ -125,43 +120,25 @@ def cost(
                 f"faster with probability {compared.p_faster:.2f}, "
                 f"less energy with {compared.p_less_energy:.2f}"
             )
+        if session.setup_note:
+            console.print(session.setup_note)
         for warning in answer.warnings:
             console.print(warning, style="yellow")
     if fail_if_misfit and not answer.fits_all:
         raise typer.Exit(MISFIT_EXIT)
 
 
-def with_policy_setup(context: typer.Context, session: Session) -> Session:
-    """The setup a policy brings along, where the command line does not say otherwise."""
-    brought = session.with_policy(session.policy)
-    given = {
-        name: getattr(session, name)
-        for name in SETUP_OPTIONS
-        if str(context.get_parameter_source(name)).endswith("COMMANDLINE")
-    }
-    if "batch" in given and not _splits(brought, session.batch, given.get("norm", brought.norm)):
-        given.setdefault("micro_batch", None)
-    return replace(brought, **given)
-
-
-def _splits(brought: Session, batch: int, norm: str | None) -> bool:
-    """Whether a policy's own micro-batches make up another batch, by the same mathematics."""
-    own = brought.micro_batch
-    return own is not None and own < brought.batch and batch % own == 0 and norm != "bn"
-
-
 @app.command()
 def advise(
-    context: typer.Context,
     model: Model,
     device: Device,
     policy: Policy = "full",
-    batch: Batch = 1,
+    batch: Batch = None,
     micro_batch: MicroBatch = None,
     norm: Norm = None,
-    optimizer: Optimizer = "sgd",
-    update_timing: Update = "fused",
-    recompute: Recompute = "none",
+    optimizer: Optimizer = None,
+    update_timing: Update = None,
+    recompute: Recompute = None,
     precision: Precision = None,
     reserve: Reserve = 0,
     flash_reserve: FlashReserve = 0,
@@ -182,7 +159,6 @@ def advise(
         reserve_bytes=reserve,
         flash_reserve_bytes=flash_reserve,
     )
-    session = with_policy_setup(context, session)
     advice = session.advise()
     if as_json:
         print(json.dumps(advice.to_dict(), indent=2))
@@ -200,18 +176,18 @@ def compare(
     model: Model,
     device: Device,
     task: Task = None,
-    batch: Batch = 1,
+    batch: Batch = None,
     micro_batch: MicroBatch = None,
     norm: Norm = None,
-    optimizer: Optimizer = "sgd",
-    update_timing: Update = "fused",
-    recompute: Recompute = "none",
+    optimizer: Optimizer = None,
+    update_timing: Update = None,
+    recompute: Recompute = None,
     precision: Precision = None,
     reserve: Reserve = 0,
     flash_reserve: FlashReserve = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Every known policy that applies, one row each."""
+    """Every known policy that applies, one row each, under the setup it is published with."""
     session = Session(
         model=model,
         device=device,
@@ -228,15 +204,23 @@ def compare(
         flash_reserve_bytes=flash_reserve,
     )
     table = session.problem.place(session.compare())
+    for sentence in left_out(session.graph, session.task_name):
+        note(sentence)
     if as_json:
         rows = json.loads(table.to_frame().to_json(orient="records"))
-        for row, spec in zip(rows, table.labels, strict=True):
+        setups = table.designs.row_setups
+        for row, spec, setup in zip(rows, table.labels, setups, strict=True):
             row["score_name"] = table.score_name
+            row["setup"] = setup_dict(session.problem.network(setup), setup)
+            row["setup_note"] = replace(session, policy=spec).setup_note
             row["warnings"] = session.warnings(spec)
         print(json.dumps(rows, indent=2))
     else:
-        print_table(table, ", ".join(filter(None, (f"{model} on {device}", session.task_name))))
+        title = ", ".join(filter(None, (f"{model} on {device}", session.task_name)))
+        print_table(table, title, setup_fields=())
         for spec in table.labels:
+            if brought := replace(session, policy=spec).setup_note:
+                console.print(f"{spec}: {brought}")
             for warning in session.warnings(spec):
                 console.print(f"{spec}: {warning}", style="yellow")
 
@@ -270,29 +254,33 @@ def search(
     exact: Annotated[
         bool, typer.Option(help="also solve the proxy's optimum and compare, some 20 s")
     ] = False,
+    measured: Annotated[
+        bool, typer.Option(help="really fine-tune every trial on the task: accuracy is measured")
+    ] = False,
     measure: Annotated[
         int, typer.Option(help="then really fine-tune so many of the front, and search on")
     ] = 0,
     episodes: Annotated[int | None, typer.Option(help="of each of these; as in the ledger")] = None,
-    ledger: Annotated[Path | None, typer.Option(help="keep these runs here; else your own")] = None,
-    batch: Batch = 1,
+    ledger: Annotated[Path | None, out_option("keep these runs here; else your own")] = None,
+    batch: Batch = None,
     micro_batch: MicroBatch = None,
     norm: Norm = None,
-    optimizer: Optimizer = "sgd",
-    update_timing: Update = "fused",
-    recompute: Recompute = "none",
+    optimizer: Optimizer = None,
+    update_timing: Update = None,
+    recompute: Recompute = None,
     precision: Precision = None,
     reserve: Reserve = 0,
     flash_reserve: FlashReserve = 0,
-    out: Annotated[Path | None, typer.Option(help="write the front document here")] = None,
+    out: Annotated[Path | None, out_option("write the front document here")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Search what to train: several objectives at once, within the device and limits.
 
     Objectives are two to five of: score (accuracy where it may be predicted, else the proxy
     score), memory, energy, time, macs (of a sample's step), trained-parameters. accuracy or
-    proxy in place of score insists on one; peak or above-inference in place of memory too. A
-    limit is the most of a cost and the least of a score, in B, KiB, MiB, s, ms, J, mJ, k, M, %.
+    proxy in place of score insists on one; peak or above-inference in place of memory too.
+    retention, what the source domain loses, is measured or refused: give --measured. A limit
+    is the most of a cost and the least of a score, in B, KiB, MiB, s, ms, J, mJ, k, M, %.
     """
     if study is not None and not study.strip():
         raise SpecError.of("study", study, "a name")
@@ -301,6 +289,8 @@ def search(
     if join and study is not None and not exists(StudyPlace(name=study, storage=storage)):
         raise SpecError.of("study", study, "one that others began, to join it")
     check_whole("measure", measure, 0)
+    if measured and measure:
+        raise SpecError.of("measure", measure, "0 with --measured, which measures every trial")
     session = Session(
         model=model,
         device=device,
@@ -321,6 +311,8 @@ def search(
         limits=tuple(limit or ()),
         genes=tuple(word.strip() for word in genes.split(",") if word.strip()),
     )
+    for sentence in left_out(session.graph, session.task_name):
+        note(sentence)
     control = SearchControl()
     with (
         stopping(control.stop),
@@ -336,6 +328,7 @@ def search(
             space=space,
             study=study,
             storage=storage,
+            measuring=_measuring(session, episodes, ledger) if measured else None,
             on_batch=lambda done, *_: progress.update(bar, completed=done),
             control=control,
         )
@@ -346,20 +339,26 @@ def search(
             front = refined(session, front, measure, how, space, progress, control)
     if reason:
         front = replace(front, notes=(*front.notes, f"no share of an exact front: {reason}"))
-    if front.trial_count < trials:
-        again = "; the same command goes on" if study else ""
-        Console(stderr=True).print(f"stopped after {front.trial_count} of {trials} trials{again}")
-    if out is None and not as_json:
-        print_front(front)
-        return
-    text = session.front_document(front).to_json()
+    text = session.front_document(front).to_json() if out is not None or as_json else ""
     if out is not None:
-        write(out, text)
+        write_whole(out, text)
     if as_json:
         print(text, end="")
     else:
         print_front(front)
-        console.print(f"{len(front.table)} candidates written to {out}")
+        if out is not None:
+            console.print(f"{len(front.table)} candidates written to {out}")
+    if front.trial_count < trials:
+        again = "; the same command goes on" if study else ""
+        raise CancelledError(f"stopped after {front.trial_count} of {trials} trials{again}")
+    if control.is_stopped:
+        raise CancelledError("stopped while measuring; the same command goes on")
+
+
+def _measuring(session: Session, episodes: int | None, ledger: Path | None) -> Measuring:
+    """How a search measures every trial; the user's own ledger keeps runs if none is named."""
+    path = own_ledger(session.graph, session.task_name).path if ledger is None else ledger
+    return Measuring(ledger=path) if episodes is None else Measuring(ledger=path, episodes=episodes)
 
 
 def _optimum(session: Session, progress: Progress, control: SearchControl) -> ExactFront | None:

@@ -2,6 +2,8 @@
 
 import json
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,10 +11,14 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
+from explorer.accuracy.progress import Cancelled
+from explorer.accuracy.progress import Progress as OnDone
 from explorer.costmodel.conventions import ACCOUNTINGS
 from explorer.errors import SpecError
+from explorer.paths import check_writable
 
 app = typer.Typer(
     add_completion=False,
@@ -23,6 +29,20 @@ app = typer.Typer(
 console = Console(markup=False, emoji=False)  # names are anyone's text
 
 WRONG_USE_EXIT = 2
+STOPPED_EXIT = 130  # what a shell says of a program that Ctrl-C ended
+
+
+def _writable(path: Path | None) -> Path | None:
+    """Refuse a file that could not be written, before the work."""
+    if path is not None:
+        check_writable(path)
+    return path
+
+
+def out_option(meaning: str = "write it here") -> Any:
+    """An option for a file that a command writes."""
+    return typer.Option(help=meaning, callback=_writable)
+
 
 Model = Annotated[
     str, typer.Argument(help="a model's name[:key=value], or a path to a network JSON")
@@ -36,12 +56,18 @@ Task = Annotated[
 Policy = Annotated[
     str, typer.Option(help="NAME[:key=value,...], a policy JSON, or a tiny-training YAML")
 ]
-Batch = Annotated[int, typer.Option(help="samples of one weight update")]
-MicroBatch = Annotated[int | None, typer.Option(help="samples in memory at once")]
-Norm = Annotated[str | None, typer.Option(help="bn, gn, frozen-bn or none")]
-Optimizer = Annotated[str, typer.Option(help="sgd, sgd-momentum or adam")]
-Update = Annotated[str, typer.Option("--update", help="fused (each gradient at once) or deferred")]
-Recompute = Annotated[str, typer.Option(help="none, or blocks: run them again in backward")]
+# what is not given is as a policy is published, else as usual
+Batch = Annotated[int | None, typer.Option(help="samples of one weight update; usually 1")]
+MicroBatch = Annotated[int | None, typer.Option(help="samples in memory at once; usually all")]
+Norm = Annotated[str | None, typer.Option(help="bn, gn, frozen-bn or none; usually the model's")]
+Optimizer = Annotated[str | None, typer.Option(help="sgd, sgd-momentum or adam; usually sgd")]
+Update = Annotated[
+    str | None,
+    typer.Option("--update", help="fused (each gradient at once) or deferred; usually fused"),
+]
+Recompute = Annotated[
+    str | None, typer.Option(help="none, or blocks: run them again in backward; usually none")
+]
 Precision = Annotated[str | None, typer.Option(help="fp32, fp16 or int8; the device's default")]
 Accounting = Annotated[str, typer.Option(help=", ".join(ACCOUNTINGS))]
 Cell = Annotated[
@@ -49,14 +75,6 @@ Cell = Annotated[
 ]
 Reserve = Annotated[int, typer.Option(help="bytes of RAM the application keeps")]
 FlashReserve = Annotated[int, typer.Option(help="bytes of flash the application keeps")]
-
-
-def write(path: Path, content: str | bytes) -> None:
-    """Write a document; SpecError in one sentence when that fails."""
-    try:
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-    except OSError as error:
-        raise SpecError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def show(rows: list[dict[str, Any]], as_json: bool) -> None:
@@ -69,12 +87,40 @@ def show(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 @contextmanager
 def stopping(stop: Callable[[], object]) -> Iterator[None]:
-    """The first Ctrl-C asks for a stop, so that what was done is kept."""
-    before = signal.signal(signal.SIGINT, lambda *_: stop())
+    """The first Ctrl-C asks for a stop, so that what was done is kept; a second one ends it."""
+
+    def ask(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        stop()
+
+    before = signal.signal(signal.SIGINT, ask)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def working(title: str, as_json: bool) -> Iterator[tuple[OnDone, Cancelled]]:
+    """A bar for long work, and what Ctrl-C tells it: `on_done(done, total)` and `cancelled()`."""
+    stop = threading.Event()
+    with (
+        stopping(stop.set),
+        Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress,
+    ):
+        bar = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(bar, completed=done, total=total), stop.is_set
+
+
+def note(sentence: str) -> None:
+    """Something a reader should know, beside the answer."""
+    print(f"note: {sentence}", file=sys.stderr)
+
+
+def check_apart(out: Path, *read: str | Path | None) -> None:
+    """SpecError when a command would write over what it reads."""
+    if any(one is not None and Path(one).resolve() == out.resolve() for one in read):
+        raise SpecError.of("out", str(out), "another file than one that is read")
 
 
 def print_rows(rows: Iterable[dict[str, Any]], title: str | None = None) -> None:

@@ -18,7 +18,7 @@ from explorer.costmodel.report import MACS_COLUMNS, MEMORY_COLUMNS, Cost, CostRe
 from explorer.costmodel.timing import operator_times, rates_of, step_energy
 from explorer.costmodel.uncertainty import Spending, step_spending
 from explorer.costmodel.work import Factors, step_macs, work_of
-from explorer.design import DesignBatch
+from explorer.design import DesignBatch, TrainingSetup
 from explorer.device import TINY_ENGINE, DeviceProfile, Kernels, MemoryLevel
 from explorer.graph import ModelGraph
 from explorer.provenance import Kind, weakest
@@ -101,6 +101,20 @@ def report(
     return replace(own, memory=own.memory | {"runtime_arena_bytes": float(needed)})
 
 
+def setup_dict(graph: ModelGraph, setup: TrainingSetup) -> dict[str, Any]:
+    """A setup as in the JSON surface; `graph` is in its norm."""
+    return {
+        "batch": setup.effective_batch,
+        "micro_batch": setup.micro_batch,
+        "accumulation_steps": setup.accumulation_steps,
+        "norm": graph.norm,
+        "optimizer": setup.optimizer,
+        "precision": setup.precision,
+        "update_timing": setup.update_timing,
+        "recompute": setup.recompute,
+    }
+
+
 def cost_of_row(
     graph: ModelGraph,
     device: DeviceProfile,
@@ -124,16 +138,7 @@ def cost_of_row(
         model=graph.name,
         device=device.name,
         policy=designs.families[0],
-        setup={
-            "batch": setup.effective_batch,
-            "micro_batch": setup.micro_batch,
-            "accumulation_steps": setup.accumulation_steps,
-            "norm": graph.norm,
-            "optimizer": setup.optimizer,
-            "precision": setup.precision,
-            "update_timing": setup.update_timing,
-            "recompute": setup.recompute,
-        },
+        setup=setup_dict(graph, setup),
         accounting=DEVICE,
         macs=_macs_of(costs, row),
         memory=_memory_of(costs, row),

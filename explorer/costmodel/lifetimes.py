@@ -29,15 +29,18 @@ class LifeTable:
     a peak can be at; `inference_bytes` is the peak of forward alone. `saved_bytes` [F] and,
     booked on layers, `layer_saved_bytes` [F, L]: what forward keeps for backward. `needs`
     [4L, K] and `saved_sets` define the features at `need_columns` and `saved_columns`; the
-    first is always 1. `workspace_bytes` [F] is the largest scratch under each feature.
-    `again_columns` [B] are the features of blocks that run again, `again_ops` [B, O] what
-    they run.
+    first is always 1. `saved_first` are the first layers of the sets, `saved_jointly` the
+    columns and layers of those with more. `workspace_bytes` [F] is the largest scratch under
+    each feature. `again_columns` [B] are the features of blocks that run again, `again_ops`
+    [B, O] what they run.
     """
 
     schedule: Schedule
     features: tuple[Feature, ...]
     needs: FloatArray
     saved_sets: tuple[IntArray, ...]
+    saved_first: IntArray
+    saved_jointly: tuple[tuple[int, IntArray], ...]
     need_columns: IntArray
     saved_columns: IntArray
     live_bytes: FloatArray
@@ -98,17 +101,16 @@ def life_table(graph: ModelGraph, setup: TrainingSetup, workspace: str = "none")
     again_ops = np.zeros((len(again), len(graph.layers)))
     for row, (_, ops) in enumerate(again):
         again_ops[row, list(ops)] = 1.0
+    saved = {at: np.array(sorted(one.saved)) for at, one in enumerate(unit.features) if one.saved}
     return LifeTable(
         schedule=unit.schedule,
         features=unit.features,
         needs=unit.needs,
-        saved_sets=tuple(
-            np.array(sorted(feature.saved)) for feature in unit.features if feature.saved
-        ),
+        saved_sets=tuple(saved.values()),
+        saved_first=np.array([members[0] for members in saved.values()], np.int64),
+        saved_jointly=tuple((at, members) for at, members in saved.items() if len(members) > 1),
         need_columns=np.array([at for at, feature in enumerate(unit.features) if feature.trigger]),
-        saved_columns=np.array(
-            [at for at, feature in enumerate(unit.features) if feature.saved], np.int64
-        ),
+        saved_columns=np.array(list(saved), np.int64),
         again_columns=np.array([unit.features.index(need) for need, _ in again], np.int64),
         again_ops=again_ops,
         live_bytes=live,
@@ -190,11 +192,10 @@ def feature_values(life: LifeTable, designs: DesignBatch) -> FloatArray:
     sites = np.concatenate([table.active_sites(designs), designs.slices > 0], axis=1)
     values[:, life.need_columns] = sites @ life.needs > 0
     share = saved_share(table, designs)
-    first = share[:, [members[0] for members in life.saved_sets]]
+    first = share[:, life.saved_first]
     values[:, life.saved_columns] = np.maximum(values[:, life.saved_columns], first)
-    for column, members in zip(life.saved_columns, life.saved_sets, strict=True):
-        if len(members) > 1:
-            values[:, column] = np.maximum(values[:, column], share[:, members].max(axis=1))
+    for column, members in life.saved_jointly:
+        values[:, column] = np.maximum(values[:, column], share[:, members].max(axis=1))
     return values
 
 

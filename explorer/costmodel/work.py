@@ -93,7 +93,7 @@ class Work:
         for name, parts in self.terms(table).items():
             totals[name] = np.zeros(len(self.trained))
             for runs, macs, _ in parts:
-                if macs.any():
+                if len(macs):
                     whole = runs.shape[1] == len(macs)
                     totals[name] += runs @ macs if whole else runs[:, 0] * macs.sum()
         return totals

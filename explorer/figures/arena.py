@@ -29,6 +29,7 @@ FORM_WORDS = {
     "workspace": "workspace",
 }
 _FIGURE_HEIGHT = 340
+_TEXT_ROOM = 0.12  # above the peak, for its text
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -155,15 +156,9 @@ def draw(data: ArenaData) -> go.Figure:
         bargap=0,
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
     )
-    ticks = np.linspace(0.0, top, 5)
+    upward = axes.axis_from_zero("address (modelled)", top, "byte", _TEXT_ROOM)
     figure.update_xaxes(**theme.axis(), title_text="step: forward, then backward")
-    figure.update_yaxes(
-        **theme.axis(),
-        title_text="address (modelled)",
-        range=[0, 1.12 * top],
-        tickvals=ticks,
-        ticktext=[axes.short_tick(format_bytes(tick)) for tick in ticks],
-    )
+    figure.update_yaxes(**theme.axis(), **upward.options)
     return figure
 
 

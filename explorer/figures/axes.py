@@ -1,4 +1,8 @@
-"""Axis ranges and ticks in the units people read."""
+"""Axis ranges and ticks in the units people read, for every figure.
+
+A tick is written as the same value is in a text: `5 mJ`, `64 KiB`. No axis leaves a quantity
+with a unit to plotly, which would glue an SI prefix to a bare number.
+"""
 
 import math
 import re
@@ -7,17 +11,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from explorer.units import FloatArray
+from explorer.units import FloatArray, shown_unit
 
 _ONE_TWO_FIVE = (1.0, 2.0, 5.0)
 _FINE_STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
 _WANTED_TICKS = 5
 _FEWEST_TICKS = 3
+_MOST_STEPS = 5  # parts of an axis from zero
+PERCENT = "~%"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AxisData:
-    """One axis: its span in data units (not logarithms) and its ticks."""
+    """One axis: its span in data units (not logarithms) and its ticks.
+
+    Without ticks plotly chooses them, written as `tick_format` says.
+    """
 
     title: str
     low: float
@@ -25,6 +34,24 @@ class AxisData:
     is_log: bool
     ticks: tuple[float, ...] = ()
     tick_texts: tuple[str, ...] = ()
+    tick_format: str = ""
+
+    @property
+    def options(self) -> dict[str, object]:
+        """What plotly must know to draw it."""
+        ends = np.array([self.low, self.high])
+        options: dict[str, object] = {
+            "title_text": self.title,
+            "type": "log" if self.is_log else "linear",
+            "range": (np.log10(ends) if self.is_log else ends).tolist(),
+        }
+        if self.ticks:
+            return options | {
+                "tickmode": "array",
+                "tickvals": self.ticks,
+                "ticktext": self.tick_texts,
+            }
+        return options | {"tickmode": "auto", "nticks": 6, "tickformat": self.tick_format}
 
     def place(self, values: FloatArray) -> FloatArray:
         """Positions along the axis, 0 at the low end and 1 at the high end."""
@@ -63,14 +90,34 @@ def decimal_axis(title: str, values: FloatArray, text_of: Callable[[float], str]
     return _log_axis(title, low, high, ticks, text_of)
 
 
-def linear_axis(title: str, values: FloatArray) -> AxisData:
+def linear_axis(title: str, values: FloatArray, tick_format: str = "") -> AxisData:
     """A linear axis; ends are rounded so that it rarely moves while points stream in."""
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
     step = 10.0 ** math.floor(math.log10(max(high - low, abs(high) * 1e-3, 1e-12))) / 10
     margin = (high - low) * 0.07 + step / 4
     low, high = math.floor((low - margin) / step) * step, math.ceil((high + margin) / step) * step
-    return AxisData(title=title, low=low, high=high, is_log=False)
+    return AxisData(title=title, low=low, high=high, is_log=False, tick_format=tick_format)
+
+
+def axis_from_zero(title: str, most: float, unit: str, room_ratio: float = 0.04) -> AxisData:
+    """A linear axis from 0 to `most` and some room, every tick in the unit of the last.
+
+    `unit` is byte, s, J, MAC or parameter, as explorer.units has them.
+    """
+    most = most if most > 0 else 1.0
+    scale, word = shown_unit(most, unit)
+    step = _round_step(most / scale / _MOST_STEPS, is_binary=unit == "byte")
+    count = math.floor(most / scale / step * (1 + 1e-9))
+    marks = [number * step for number in range(count + 1)]
+    return AxisData(
+        title=title,
+        low=0.0,
+        high=most * (1 + room_ratio),
+        is_log=False,
+        ticks=tuple(mark * scale for mark in marks),
+        tick_texts=tuple(f"{mark:.4g} {word}".rstrip() if mark else "0" for mark in marks),
+    )
 
 
 def short_tick(text: str) -> str:
@@ -89,6 +136,14 @@ def _log_axis(
         ticks=tuple(ticks),
         tick_texts=tuple(short_tick(text_of(tick)) for tick in ticks),
     )
+
+
+def _round_step(least: float, *, is_binary: bool) -> float:
+    """The least power of two, or 1, 2 or 5 of a decade, that is no smaller."""
+    if is_binary:
+        return 2.0 ** math.ceil(math.log2(least) - 1e-9)
+    decade = 10.0 ** math.floor(math.log10(least))
+    return next(step * decade for step in (*_ONE_TWO_FIVE, 10.0) if step * decade >= least)
 
 
 def _log_span(values: FloatArray, grain: float) -> tuple[float, float]:

@@ -97,13 +97,6 @@ def draw(data: BudgetData) -> go.Figure:
     across, upward = data.memory_axis, data.score_axis
     figure.update_layout(**theme.layout(_HEIGHT), showlegend=True)
     figure.update_layout(title={"text": data.title, "font": {"size": 13}}, margin_t=36)
-    figure.update_xaxes(
-        **theme.axis(),
-        title_text=across.title,
-        type="log",
-        range=np.log10([across.low, across.high]).tolist(),
-        tickvals=across.ticks,
-        ticktext=across.tick_texts,
-    )
-    figure.update_yaxes(**theme.axis(), title_text=upward.title, range=[upward.low, upward.high])
+    figure.update_xaxes(**theme.axis(), **across.options)
+    figure.update_yaxes(**theme.axis(), **upward.options)
     return figure

@@ -8,6 +8,7 @@ from plotly.subplots import make_subplots
 
 from explorer.accuracy.scores import ScoreTable
 from explorer.figures import theme
+from explorer.figures.axes import PERCENT
 from explorer.provenance import Kind
 from explorer.units import FloatArray
 
@@ -95,5 +96,5 @@ def draw(data: ChannelsData) -> go.Figure:
     )
     figure.update_xaxes(showgrid=False, col=1)
     figure.update_yaxes(showgrid=False)
-    figure.update_xaxes(**theme.axis(), title_text="layer's share", tickformat=".0%", col=2)
+    figure.update_xaxes(**theme.axis(), title_text="layer's share", tickformat=PERCENT, col=2)
     return figure

@@ -64,17 +64,8 @@ def draw(data: ClaimData) -> go.Figure:
             showlegend=False,
         )
     )
-    axis = data.axis
-    ends = np.array([axis.low, axis.high])
     figure.update_layout(**theme.layout(_MARGIN_HEIGHT + _BAR_HEIGHT * len(data.settings)))
-    figure.update_xaxes(
-        **theme.axis(),
-        title_text=axis.title,
-        type="log" if axis.is_log else "linear",
-        range=(np.log10(ends) if axis.is_log else ends).tolist(),
-    )
-    if axis.is_log:
-        figure.update_xaxes(tickvals=axis.ticks, ticktext=axis.tick_texts)
+    figure.update_xaxes(**theme.axis(), **data.axis.options)
     figure.update_yaxes(**theme.axis(), autorange="reversed")
     if data.published is not None:
         figure.add_trace(

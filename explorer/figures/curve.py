@@ -1,7 +1,7 @@
 """Time to accuracy: query accuracy against steps, and against modelled seconds on a device."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import plotly.graph_objects as go
@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from explorer.accuracy.records import AccuracyCurve
 from explorer.figures import theme
-from explorer.figures.axes import AxisData, decimal_axis, linear_axis
+from explorer.figures.axes import PERCENT, AxisData, decimal_axis, linear_axis
 from explorer.figures.labels import short_label
 from explorer.units import FloatArray, format_seconds
 
@@ -69,7 +69,7 @@ def curves_data(
         curves=tuple(rows),
         steps_axis=linear_axis("step", steps),
         time_axis=decimal_axis(f"time on {device}, modelled", times, format_seconds),
-        accuracy_axis=linear_axis("query accuracy, measured", bounds),
+        accuracy_axis=linear_axis("query accuracy, measured", bounds, PERCENT),
     )
 
 
@@ -109,22 +109,9 @@ def draw(data: CurvesData) -> go.Figure:
                 col=column,
             )
         axis = data.steps_axis if column == 1 else data.time_axis
-        figure.update_xaxes(**theme.axis(), **_axis(axis), col=column)
-    figure.update_yaxes(**theme.axis(), range=_span(data.accuracy_axis), tickformat=".0%")
-    figure.update_yaxes(title_text=data.accuracy_axis.title, col=1)
+        figure.update_xaxes(**theme.axis(), **axis.options, col=column)
+    accuracy = data.accuracy_axis
+    figure.update_yaxes(**theme.axis(), **replace(accuracy, title="").options)
+    figure.update_yaxes(title_text=accuracy.title, col=1)
     figure.update_layout(**theme.layout(_HEIGHT), legend={"orientation": "h", "y": 1.15})
     return figure
-
-
-def _axis(axis: AxisData) -> dict[str, object]:
-    options: dict[str, object] = {"title_text": axis.title, "range": _span(axis)}
-    if axis.is_log:
-        ticks = {"tickvals": axis.ticks, "ticktext": axis.tick_texts}
-        options |= {"type": "log", **ticks}
-    return options
-
-
-def _span(axis: AxisData) -> list[float]:
-    ends = np.array([axis.low, axis.high])
-    span: list[float] = (np.log10(ends) if axis.is_log else ends).tolist()
-    return span

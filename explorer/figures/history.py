@@ -1,7 +1,7 @@
 """Hypervolume of searches as they go, beside the exact front where there is one."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import plotly.graph_objects as go
@@ -58,7 +58,7 @@ def history_data(
     return HistoryData(
         runs=tuple(rows),
         lines=lines,
-        evaluations_axis=linear_axis("designs evaluated", counts),
+        evaluations_axis=replace(linear_axis("designs evaluated", counts), low=0.0),
         hypervolume_axis=linear_axis("hypervolume of the front", volumes),
     )
 
@@ -88,6 +88,6 @@ def draw(data: HistoryData) -> go.Figure:
         )
     across, upward = data.evaluations_axis, data.hypervolume_axis
     figure.update_layout(**theme.layout(_HEIGHT), showlegend=True)
-    figure.update_xaxes(**theme.axis(), title_text=across.title, range=[0, across.high])
-    figure.update_yaxes(**theme.axis(), title_text=upward.title, range=[upward.low, upward.high])
+    figure.update_xaxes(**theme.axis(), **across.options)
+    figure.update_yaxes(**theme.axis(), **upward.options)
     return figure

@@ -86,15 +86,16 @@ def draw(data: LayersData) -> go.Figure:
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "traceorder": "normal"},
     )
     figure.update_yaxes(**theme.axis(), autorange="reversed", type="category", dtick=1)
-    figure.update_xaxes(**theme.axis(), rangemode="tozero", nticks=4)
     word = data.kind.word
+    figure.update_xaxes(**theme.axis())
     figure.update_xaxes(title_text="weight slices trained", tickformat=".0%", range=[0, 1], col=1)
-    figure.update_xaxes(title_text=f"MACs per sample ({word})", tickformat="~s", col=2)
-    figure.update_xaxes(title_text=f"kept for backward ({word})", col=3)
-    top = float(data.saved_bytes.max()) if len(data.saved_bytes) else 0.0
-    ticks = np.linspace(0.0, top, 3) if top else np.zeros(1)
-    texts = [axes.short_tick(format_bytes(tick)) for tick in ticks]
-    figure.update_xaxes(tickvals=ticks, ticktext=texts, col=3)
+    columns = (
+        (2, f"MACs per sample ({word})", data.total_macs, "MAC"),
+        (3, f"kept for backward ({word})", data.saved_bytes, "byte"),
+    )
+    for column, title, values, unit in columns:
+        across = axes.axis_from_zero(title, float(values.max(initial=0.0)), unit)
+        figure.update_xaxes(**across.options, col=column)
     return figure
 
 

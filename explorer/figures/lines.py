@@ -1,7 +1,7 @@
 """Quantities against one knob, such as memory against the batch: a line each."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import plotly.graph_objects as go
@@ -78,21 +78,9 @@ def draw(data: LinesData) -> go.Figure:
         figure.add_hline(y=data.limit, line={"color": theme.VERMILLION, "dash": "dash"})
     figure.update_layout(**theme.layout(_HEIGHT), showlegend=True)
     figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom"}, margin_t=32)
-    ends = np.log10([data.knob_axis.low, data.knob_axis.high]).tolist()
-    figure.update_xaxes(
-        **theme.axis(),
-        title_text=data.knob_axis.title,
-        type="log",
-        range=ends,
-        tickvals=data.ticks,
-        ticktext=[f"{value:g}" for value in data.ticks],
+    knob = replace(
+        data.knob_axis, ticks=data.ticks, tick_texts=tuple(f"{tick:g}" for tick in data.ticks)
     )
-    figure.update_yaxes(
-        **theme.axis(),
-        title_text=data.axis.title,
-        type="log",
-        range=np.log10([data.axis.low, data.axis.high]).tolist(),
-        tickvals=data.axis.ticks,
-        ticktext=data.axis.tick_texts,
-    )
+    figure.update_xaxes(**theme.axis(), **knob.options)
+    figure.update_yaxes(**theme.axis(), **data.axis.options)
     return figure

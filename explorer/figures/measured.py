@@ -9,6 +9,7 @@ from plotly.subplots import make_subplots
 from explorer.accuracy.ranking import NULL_MODELS, Interval
 from explorer.errors import SpecError
 from explorer.figures import theme
+from explorer.figures.axes import PERCENT
 from explorer.provenance import Kind
 from explorer.search.criteria import Study
 from explorer.units import FloatArray
@@ -104,6 +105,6 @@ def draw(data: MeasuredData) -> go.Figure:
     figure.update_layout(**theme.layout(_FIGURE_HEIGHT))
     figure.update_layout(margin={"t": 28})
     figure.update_annotations(font={"size": theme.LABEL_SIZE})
-    figure.update_yaxes(**theme.axis(), tickformat=".0%")
+    figure.update_yaxes(**theme.axis(), tickformat=PERCENT)
     figure.update_yaxes(title_text=f"gain (measured; ceiling of tau {data.ceiling_tau:.2f})", col=1)
     return figure

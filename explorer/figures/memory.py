@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import plotly.graph_objects as go
 
 from explorer.figures import axes, theme
@@ -100,14 +99,7 @@ def draw(data: MemoryData) -> go.Figure:
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom"},
     )
     far_end = max(data.scale_bytes, data.limit_bytes or 0.0)
-    step = 2.0 ** np.floor(np.log2(far_end / 3))
-    ticks = np.arange(0.0, far_end * 1.04, step)
+    title = f"bytes of one micro-batch ({data.kind.word})"
     figure.update_yaxes(**theme.axis(), autorange="reversed")
-    figure.update_xaxes(
-        **theme.axis(),
-        title_text=f"bytes of one micro-batch ({data.kind.word})",
-        range=[0.0, far_end * 1.04],
-        tickvals=ticks,
-        ticktext=[axes.short_tick(format_bytes(tick)) for tick in ticks],
-    )
+    figure.update_xaxes(**theme.axis(), **axes.axis_from_zero(title, far_end, "byte").options)
     return figure

@@ -23,7 +23,6 @@ MEASURES = {
     "energy_j": "energy",
 }
 _HEIGHT = 320
-_FROZEN = "#D5D5D5"
 _SCALE = ((0.0, "#EAF3FA"), (0.5, theme.SKY_BLUE), (1.0, theme.BLUE))
 
 
@@ -82,7 +81,7 @@ def draw(data: NetworkData, measure: str) -> go.Figure:
     )
     bars = (
         ("trained channels", data.trained, theme.GREEN),
-        ("frozen channels", data.channels - data.trained, _FROZEN),
+        ("frozen channels", data.channels - data.trained, theme.FROZEN),
     )
     for name, counts, color in bars:
         figure.add_trace(

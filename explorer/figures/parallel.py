@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 
 from explorer.design import DesignBatch
 from explorer.figures import axes, theme
+from explorer.figures.points import worth_format
 from explorer.search.candidates import CandidateTable
 from explorer.units import (
     FloatArray,
@@ -34,6 +35,7 @@ class Dimension:
     high: float
     ticks: tuple[float, ...] = ()
     tick_texts: tuple[str, ...] = ()
+    tick_format: str = ""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -75,7 +77,10 @@ def parallel_data(
     return ParallelData(
         rows=rows,
         roles=roles[rows],
-        dimensions=tuple(_dimension(*column, rows) for column in columns),
+        dimensions=tuple(
+            _dimension(*column, rows, worth_format(table.score_name) if at == 0 else "")
+            for at, column in enumerate(columns)
+        ),
     )
 
 
@@ -104,7 +109,7 @@ def draw(data: ParallelData) -> go.Figure:
                     **(
                         {"tickvals": dimension.ticks, "ticktext": dimension.tick_texts}
                         if dimension.ticks
-                        else {}
+                        else {"tickformat": dimension.tick_format}
                     ),
                 }
                 for dimension in data.dimensions
@@ -120,13 +125,19 @@ def draw(data: ParallelData) -> go.Figure:
 
 
 def _dimension(
-    title: str, column: FloatArray, text_of: Callable[[float], str] | None, rows: IntArray
+    title: str,
+    column: FloatArray,
+    text_of: Callable[[float], str] | None,
+    rows: IntArray,
+    tick_format: str,
 ) -> Dimension:
     """Quantities with a unit run along logarithms; zero has none and stands at the low end."""
     shown = column[rows]
     if text_of is None or not (shown > 0).any():
         axis = axes.linear_axis(title, shown)
-        return Dimension(title=title, places=shown, low=axis.low, high=axis.high)
+        return Dimension(
+            title=title, places=shown, low=axis.low, high=axis.high, tick_format=tick_format
+        )
     make = axes.byte_axis if text_of is format_bytes else axes.decimal_axis
     axis = make(title, shown, text_of)
     return Dimension(

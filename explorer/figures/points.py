@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from explorer.errors import SpecError
+from explorer.figures.axes import PERCENT
 from explorer.provenance import Kind
 from explorer.units import BoolArray, FloatArray
 
@@ -19,6 +20,17 @@ class Budget:
 
     label: str
     limit_bytes: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """A point someone else published: drawn beside ours, on no front, nan where nothing is."""
+
+    label: str
+    worth: float
+    memory_bytes: float
+    energy_j: float
+    hover: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +58,7 @@ class Points:
     energy_kind: Kind = Kind.MODELLED
     choice_id: str | None = None
     budgets: tuple[Budget, ...] = ()
+    marks: tuple[Mark, ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("labels", "worth_kind", *COLUMNS):
@@ -79,3 +92,8 @@ def worth_text(worth: float, name: str) -> str:
     if not np.isfinite(worth):
         return "-"
     return f"{worth:.1%}" if name == "accuracy" else f"{worth:.3g}"
+
+
+def worth_format(name: str) -> str:
+    """How ticks of the worth are written: in per cent where texts are."""
+    return PERCENT if name == "accuracy" else ""

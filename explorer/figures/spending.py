@@ -7,15 +7,15 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from explorer.figures import theme
-from explorer.units import FloatArray, format_joules, format_seconds
+from explorer.figures import axes, theme
+from explorer.units import FloatArray, format_quantity
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _ROW_HEIGHT = 17
 _FRAME_HEIGHT = 70
-_TEXT_ROOM = 1.16  # the longest bar leaves room for its text
+_TEXT_ROOM = 0.2  # the longest bar leaves room for its text
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -50,17 +50,17 @@ def draw(data: SpendingData) -> go.Figure:
     """Two bar charts that share their rows."""
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.03)
     columns = (
-        (1, data.time_s, "time of a step, s", theme.BLUE, format_seconds),
-        (2, data.energy_j, "energy of a step, J", theme.ORANGE, format_joules),
+        (1, data.time_s, "time of a step", "s", theme.BLUE),
+        (2, data.energy_j, "energy of a step", "J", theme.ORANGE),
     )
-    for column, values, title, color, text_of in columns:
+    for column, values, title, unit, color in columns:
         figure.add_trace(
             go.Bar(
                 x=values,
                 y=data.names,
                 orientation="h",
                 marker_color=color,
-                text=[text_of(value) for value in values],
+                text=[format_quantity(value, unit) for value in values],
                 textposition="outside",
                 cliponaxis=False,
                 hoverinfo="skip",
@@ -69,14 +69,9 @@ def draw(data: SpendingData) -> go.Figure:
             row=1,
             col=column,
         )
-        figure.update_xaxes(
-            **theme.axis(),
-            title_text=f"{title} ({data.kind})",
-            tickformat="~s",
-            nticks=4,
-            range=[0.0, _TEXT_ROOM * float(values.max(initial=0.0)) or 1.0],
-            col=column,
-        )
+        most = float(values.max(initial=0.0))
+        across = axes.axis_from_zero(f"{title} ({data.kind})", most, unit, _TEXT_ROOM)
+        figure.update_xaxes(**theme.axis(), **across.options, col=column)
     figure.update_layout(**theme.layout(_FRAME_HEIGHT + _ROW_HEIGHT * len(data.names)), bargap=0.2)
     figure.update_yaxes(**theme.axis(), autorange="reversed", type="category", dtick=1)
     return figure

@@ -1,38 +1,26 @@
 """A search on measured accuracy: every design asked for is really fine-tuned, once.
 
-What was measured is kept in a ledger that many workers share. A design is measured under a
-lock and looked up first, so no two workers measure it, and nor does one that comes later.
+What was measured is kept in a ledger that many workers share (explorer.search.measurer).
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from explorer.accuracy.records import (
-    AnyProtocol,
-    DesignRecord,
-    Ledger,
-    MeasuredRun,
-    RunKey,
-    run_key,
-)
-from explorer.design import DesignBatch, UpdatePolicy
+from explorer.accuracy.protocols import AnyProtocol
+from explorer.accuracy.records import Ledger, MeasuredRun
+from explorer.design import DesignBatch
 from explorer.errors import SpecError, check_whole
 from explorer.provenance import Kind
 from explorer.search.candidates import CandidateTable, Worth
 from explorer.search.front import anchored
-from explorer.search.locks import FileLocks
+from explorer.search.measurer import Measurer
 from explorer.search.problem import Problem
 from explorer.search.quantities import ACCURACY, SCORES
-
-if TYPE_CHECKING:
-    from explorer.accuracy.tasks import Task
-    from explorer.accuracy.torch_bridge import GraphModule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,55 +79,33 @@ class MeasuredProblem(Problem):
             replace(one, name=ACCURACY) if one.name in SCORES else one for one in problem.limits
         )
         same = {field.name: getattr(problem, field.name) for field in fields(Problem)}
-        return cls(
+        made = cls(
             **same | {"objectives": tuple(objectives), "limits": limits},
             task=task,
             measuring=measuring,
             cancelled=cancelled,
         )
+        if made.asks_retention and False not in getattr(made._measurer.data, "domains", ()):
+            raise SpecError(f"retention: task {task} has no source domain that could be forgotten")
+        return made
 
     def screen(self, designs: DesignBatch, labels: Sequence[str] | None = None) -> CandidateTable:
         """Measure designs that the ledger does not have, one by one."""
         policies = [designs.policy(row) for row in range(len(designs))]
-        runs = [self._measured_once(policy) for policy in policies]
+        runs = [self._measurer.measured(one, cancelled=self.cancelled) for one in policies]
         return self._candidates(designs, runs, labels)
 
     def recall(self, designs: DesignBatch) -> CandidateTable:
         """Designs of the ledger; SpecError when it lacks one."""
-        known = self._ledger_runs()
-        runs = [known.get(self._key(designs.policy(row))) for row in range(len(designs))]
-        found = [run for run in runs if run is not None]
-        if len(found) < len(runs):
+        known = self._measurer.runs()
+        keys = [self._measurer.key(designs.policy(row)) for row in range(len(designs))]
+        found = [known[key] for key in keys if key in known]
+        if len(found) < len(keys):
             raise SpecError(
-                f"ledger {self.measuring.ledger}: {len(runs) - len(found)} of {len(runs)} measured"
+                f"ledger {self.measuring.ledger}: {len(keys) - len(found)} of {len(keys)} measured"
                 " designs of the study are not in it; give the ledger the study was made with"
             )
         return self._candidates(designs, found)
-
-    def _measured_once(self, policy: UpdatePolicy) -> MeasuredRun:
-        from explorer.accuracy.finetune import measure
-
-        key = self._key(policy)
-        name = hashlib.sha256(repr(key).encode()).hexdigest()
-        ledger = Ledger(self.measuring.ledger)
-        ledger.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLocks(ledger.path).held(name[:16], once=True):
-            known = self._ledger_runs().get(key)
-            if known is not None:
-                return known
-            run = measure(
-                self.graph,
-                self.task,
-                policy,
-                episodes=self.measuring.episodes,
-                seed=self.measuring.seed,
-                protocol=self.measuring.protocol,
-                tuning_episodes=self.measuring.tuning_episodes,
-                module=self._module,
-                cancelled=self.cancelled,
-            )
-            ledger.append(run)
-        return run
 
     def _candidates(
         self, designs: DesignBatch, runs: list[MeasuredRun], labels: Sequence[str] | None = None
@@ -155,48 +121,20 @@ class MeasuredProblem(Problem):
             kind=np.full(len(runs), Kind.MEASURED, dtype=np.int64),
             measured=accuracy,
             measured_error=error,
+            forgotten=np.array([run.forgotten_accuracy for run in runs], dtype=np.float64),
         )
-        table = super().screen(designs, labels)
-        return replace(table, worth=worth, violations=self._violations(table.costs, worth))
+        table = self._table(designs, labels)
+        violations = self._violations(table.costs, worth)
+        return self._checked(replace(table, worth=worth, violations=violations))
 
-    def _ledger_runs(self) -> dict[RunKey, MeasuredRun]:
-        found = Ledger(self.measuring.ledger).read().of_data(self._data.digest)
-        return {run.key: run for run in found}
-
-    def _key(self, policy: UpdatePolicy) -> RunKey:
-        from explorer.accuracy.course import measured_design
-
-        return run_key(
-            self.graph.digest,
-            self._weights_digest,
-            self.task,
-            DesignRecord.of(measured_design(policy, self._protocol)),
-            self.measuring.seed,
-            self.measuring.episodes,
-            self._protocol,
+    @cached_property
+    def _measurer(self) -> Measurer:
+        return Measurer(
+            graph=self.graph,
+            task=self.task,
+            ledger=Ledger(self.measuring.ledger),
+            episodes=self.measuring.episodes,
+            seed=self.measuring.seed,
+            tuning_episodes=self.measuring.tuning_episodes,
+            protocol=self.measuring.protocol,
         )
-
-    @cached_property
-    def _protocol(self) -> AnyProtocol:
-        from explorer.accuracy.course import task_protocol
-
-        return self.measuring.protocol or task_protocol(self._data)
-
-    @cached_property
-    def _data(self) -> "Task":
-        from explorer.accuracy.tasks import task_for
-        from explorer.accuracy.torch_bridge import unseen_task
-
-        return unseen_task(task_for(self.task, self.graph.input_shape), self._module)
-
-    @cached_property
-    def _module(self) -> "GraphModule":
-        from explorer.accuracy.torch_bridge import model_module
-
-        return model_module(self.graph)
-
-    @cached_property
-    def _weights_digest(self) -> str:
-        from explorer.accuracy.torch_bridge import state_digest
-
-        return state_digest(self._module)

@@ -1,14 +1,17 @@
 """What a session works on: entries of the catalogue and what was measured of them, kept."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from inspect import signature
 from itertools import product
 from pathlib import Path
 
 from explorer import catalog
 from explorer.accuracy.calibrate import Calibration
-from explorer.accuracy.records import Ledger, MeasuredRun, comparable
+from explorer.accuracy.records import Ledger, LedgerContent, MeasuredRun, comparable
 from explorer.accuracy.scores import ScoreTable
+from explorer.accuracy.tasks import task_for
 from explorer.costmodel.evaluate import evaluate
 from explorer.costmodel.tables import layer_table
 from explorer.design import DesignBatch, TrainingSetup, UpdatePolicy
@@ -22,7 +25,7 @@ from explorer.search.criteria import Study, study
 from explorer.search.judge import Judge, calibrate_runs, measured_accuracies
 from explorer.units import FloatArray
 
-MEASURED_FORMS = ("", ":resolution=84")
+MEASURED_FORMS = ("", ":resolution=84", ":d_model=32,length=1024")
 
 
 def model_graph(spec: str) -> ModelGraph:
@@ -32,12 +35,12 @@ def model_graph(spec: str) -> ModelGraph:
     """
     if is_network_path(spec):
         path = Path(spec).expanduser()
-        return _network(path, path.stat().st_mtime_ns if path.is_file() else 0)
+        return _network(path, _state(path))
     return _entry(spec)
 
 
 @lru_cache(maxsize=32)
-def _network(path: Path, _changed_ns: int) -> ModelGraph:
+def _network(path: Path, _state: tuple[int, ...]) -> ModelGraph:
     return load_network(path)
 
 
@@ -60,10 +63,43 @@ def model_task(spec: str) -> str:
     return str(catalog.load("model", catalog.split_spec(spec)[0]).TASK)
 
 
-@lru_cache(maxsize=32)
+def model_options(spec: str) -> dict[str, tuple[str, str]]:
+    """Options of a parametrised network: the default and one line of help of each, by name."""
+    if is_network_path(spec):
+        return {}
+    entry = catalog.load("model", catalog.split_spec(spec)[0])
+    defaults = signature(entry.build).parameters
+    return {name: (str(defaults[name].default), words) for name, words in entry.OPTIONS.items()}
+
+
+def model_home(spec: str) -> tuple[str, tuple[tuple[str, int], ...]]:
+    """The device a network was published on and the update it was trained by there.
+
+    The device is empty, and the update none, where none is known.
+    """
+    if is_network_path(spec):
+        return "", ()
+    entry = catalog.load("model", catalog.split_spec(spec)[0])
+    return getattr(entry, "DEVICE", ""), tuple(getattr(entry, "UPDATE", {}).items())
+
+
 def device_profile(name: str) -> DeviceProfile:
-    """A device by name or by path to a TOML."""
+    """A device by name or by path to a TOML, which is read again when the file has changed."""
+    return _device(name, _state(Path(name)) if name.endswith(".toml") else ())
+
+
+@lru_cache(maxsize=32)
+def _device(name: str, _state: tuple[int, ...]) -> DeviceProfile:
     return load_device(name)
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """What changes with a file: its time and size; empty where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size
 
 
 def score_path(graph: ModelGraph, task: str) -> Path:
@@ -91,7 +127,7 @@ def measured_runs(graph: ModelGraph, task: str) -> tuple[MeasuredRun, ...]:
     one with most runs counts.
     """
     ledger = Ledger(data_cache() / "runs" / f"{kept_name(graph.name, task)}.jsonl")
-    return _commonest(_runs_of(graph, ledger))
+    return _commonest(_runs_of(graph, ledger.read()))
 
 
 def own_ledger(graph: ModelGraph, task: str) -> Ledger:
@@ -104,31 +140,81 @@ def known_runs(graph: ModelGraph, task: str) -> tuple[MeasuredRun, ...]:
 
     Own runs are of few episodes, so they say what a design reached and calibrate nothing.
     """
-    shipped, ledger = measured_runs(graph, task), own_ledger(graph, task)
-    try:
-        state = ledger.path.stat()
-    except OSError:
-        return shipped
-    own = _own_runs(graph, ledger, state.st_mtime_ns, state.st_size)
-    if not shipped:
-        return _commonest(own)
-    first = shipped[0]
-    scale = (first.weights_digest, first.protocol)
-    return (*shipped, *(run for run in own if (run.weights_digest, run.protocol) == scale))
+    return (*measured_runs(graph, task), *beside_shipped(graph, task, own_ledger(graph, task)).runs)
+
+
+def left_out(graph: ModelGraph, task: str) -> tuple[str, ...]:
+    """What the user's own ledger holds that is not among the known runs, and why; sentences."""
+    return beside_shipped(graph, task, own_ledger(graph, task)).left_out
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Runs of a ledger that can stand beside others, and sentences on those that cannot."""
+
+    runs: tuple[MeasuredRun, ...]
+    left_out: tuple[str, ...]
+
+
+def beside_shipped(graph: ModelGraph, task: str, ledger: Ledger) -> Beside:
+    """Runs of a ledger on a task, its data as it is now and of one scale with those shipped.
+
+    Without shipped ones those of its commonest protocol and weights count.
+    """
+    state = _state(ledger.path)
+    return _beside(graph, task, ledger, state) if state else Beside((), ())
 
 
 @lru_cache(maxsize=32)
-def _own_runs(graph: ModelGraph, ledger: Ledger, *_: int) -> tuple[MeasuredRun, ...]:
-    """Kept for a state of the file, by its time and size."""
-    return _runs_of(graph, ledger)
+def _beside(graph: ModelGraph, task: str, ledger: Ledger, _state: tuple[int, ...]) -> Beside:
+    shipped = measured_runs(graph, task)
+    try:
+        content = ledger.read()
+    except SpecError as error:
+        return Beside((), (str(error),))
+    reasons = [content.problem] if content.problem else []
+
+    def without(rest: Sequence[MeasuredRun], runs: Sequence[MeasuredRun], why: str) -> None:
+        if count := len(runs) - len(rest):
+            reasons.append(f"{ledger.path}: {count} of {len(runs)} runs are left out, {why}")
+
+    name = kept_name(graph.name, task)
+    named = [run for run in _runs_of(graph, content) if kept_name(graph.name, run.task) == name]
+    every = [run for run in named if run.suits(graph)]
+    without(every, named, f"{graph.name} cannot have their designs")
+    try:
+        digest = _data_digest(graph, task, shipped or tuple(every)) if every else ""
+    except ExplorerError as error:
+        without([], every, f"their data cannot be checked: {error}")
+        return Beside((), tuple(reasons))
+    same = [run for run in every if "" in (digest, run.data_digest) or run.data_digest == digest]
+    without(same, every, f"their data is not what {task} holds now")
+    if shipped:
+        scale = (shipped[0].weights_digest, shipped[0].protocol)
+        fair = tuple(run for run in same if (run.weights_digest, run.protocol) == scale)
+        without(fair, same, "their weights or protocol are not those of the shipped runs")
+    else:
+        fair = _commonest(tuple(same))
+        without(fair, same, "their weights or protocol are not those of most runs")
+    return Beside(fair, tuple(reasons))
 
 
-def _runs_of(graph: ModelGraph, ledger: Ledger) -> tuple[MeasuredRun, ...]:
+def _data_digest(graph: ModelGraph, task: str, runs: Sequence[MeasuredRun]) -> str:
+    """Digest of a task's data: a user's own is read, a named one is that of its latest run."""
+    if catalog.task_path(task) is not None:
+        return task_for(task, graph.input_shape).digest
+    return next((run.data_digest for run in reversed(runs) if run.data_digest), "")
+
+
+def _runs_of(graph: ModelGraph, content: LedgerContent) -> tuple[MeasuredRun, ...]:
+    """Of steps that are all the design's; others say nothing of it alone."""
     own = own_weights(graph)
     return tuple(
         run
-        for run in ledger.read()
-        if run.model.digest == graph.digest and own in ("", run.weights_digest)
+        for run in content
+        if run.model.digest == graph.digest
+        and own in ("", run.weights_digest)
+        and not run.protocol.phases
     )
 
 
@@ -162,6 +248,16 @@ def calibration_of(graph: ModelGraph, task: str) -> Calibration | None:
         return calibrate_runs(graph, measured_runs(graph, task), score_table(graph, task))
     except CalibrationError:
         return None
+
+
+def calibration_beside(graph: ModelGraph, task: str, ledgers: Sequence[Ledger]) -> Calibration:
+    """A calibration on the shipped runs and those of more ledgers that can stand beside them.
+
+    CalibrationError with too few runs.
+    """
+    more = (run for ledger in ledgers for run in beside_shipped(graph, task, ledger).runs)
+    runs = {run.key: run for run in (*measured_runs(graph, task), *more)}
+    return calibrate_runs(graph, _commonest(tuple(runs.values())), score_table(graph, task))
 
 
 def policy_context(

@@ -62,7 +62,8 @@ def test_known_policies_run_from_nothing_to_everything(model):
     specs = known_specs(session._context)
     assert {"none", "full", "last-layer"} <= set(specs)
     table = session.compare()
-    assert table.labels == tuple(specs)
+    assert [label for label in table.labels if label in specs] == specs
+    specs = list(table.labels)  # and those that bring another norm
     assert table.training_extra_bytes[specs.index("none")] == 0
     macs = table.costs.weight_grad_macs
     assert macs[specs.index("full")] == macs.max()

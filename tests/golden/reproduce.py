@@ -68,12 +68,10 @@ def _reproduce(name: str, row: dict, table: dict) -> Golden:
         model=row["model"],
         device=table.get("device", "gap9"),
         policy=policy,
-        batch=row.get("batch", 1),
+        batch=row.get("batch"),
         accounting=row.get("accounting", table.get("accounting", "device")),
-        update_timing=row.get("update_timing", "fused"),
+        update_timing=row.get("update_timing"),
     )
-    if table.get("setup") == "the policy's":
-        session = session.with_policy(policy)
     unit = row.get("unit", "1")
     value = _value(session, row) / UNITS[unit]
     if "against" in row:

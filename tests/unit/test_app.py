@@ -157,7 +157,6 @@ def test_control_holds_and_releases() -> None:
     thread = threading.Thread(target=lambda: (control.proceed(), passed.set()))
     thread.start()
     assert not passed.wait(0.1)
-    assert control.is_paused
     control.resume()
     assert passed.wait(2)
     thread.join()
@@ -190,7 +189,7 @@ def test_runner_reports_batches_and_the_result() -> None:
     assert isinstance(first, Batch)
     assert (second.done, second.hypervolume) == (2, 0.2)
     assert last == Ended(result="front")
-    assert len(woken) == 3
+    assert len(woken) == 4  # by each report, and by the end of the thread
     assert runner.drain() == []
 
 
@@ -238,7 +237,10 @@ def test_a_page_that_loads_again_gets_what_is_shown_now() -> None:
     async def steps(app: App) -> None:
         app.controls.device.value = "stm32f746"
         await app.wait(30)
+        sent_to_page: list[Any] = []
+        app.figure.comm.send = lambda *words, **more: sent_to_page.append((words, more))
         state_now = app.figure.get_state()
+        assert sent_to_page == []  # a page takes the first message as the answer it waits for
         shown = np.asarray(app.figure.data[KNOWN].x)
         packed = state_now["_widget_data"][KNOWN]["x"]
         sent = np.frombuffer(base64.b64decode(packed["bdata"]), dtype=packed["dtype"])
@@ -653,39 +655,17 @@ def test_a_policy_that_the_new_model_lacks_is_replaced_with_a_word() -> None:
     driven(steps)
 
 
-def test_a_policy_brings_its_setup_along_when_it_is_chosen() -> None:
-    async def steps(app: App) -> None:
-        controls = app.controls
-        controls.policy.value = "biotrain-edge"
-        await app.wait(30)
-        shown = (controls.norm.value, controls.batch.value, controls.micro_batch.value)
-        assert shown == ("gn", 8, 1)
-        assert app.view.cost.setup["accumulation_steps"] == 8
-        assert "biotrain-edge" in app.view.known.labels
-        controls.batch.value = 4
-        await app.wait(30)
-        assert app.view.session.batch == controls.batch.value == 4
-        controls.option_fields["norm_bias"].value = "1"
-        await app.wait(30)
-        assert app.view.session.policy == "biotrain-edge:norm_bias=1"
-        assert app.view.session.batch == 4
-        controls.policy.value = "full"
-        await app.wait(30)
-        assert app.view.session.batch == 4
-
-    driven(steps, Session(model="epidenet", norm="bn", policy="full"))
-
-
 def test_a_policy_from_a_file_can_be_shown(tmp_path: Path) -> None:
     path = tmp_path / "policy.json"
-    path.write_text(SESSION.export().to_json())
+    path.write_text(SESSION.with_norm("gn").export().to_json())
 
     async def steps(app: App) -> None:
         assert app.controls.policy.value == str(path)
         app.controls.batch.value = 2
         await app.wait(30)
-        assert "policy.json brings batch=1, micro_batch=1 along" in app.message.value
+        assert "policy.json is shown under its published setup: norm gn" in app.message.value
         assert app.view.session.policy == str(path)
+        assert app.view.session.batch == 2
 
     driven(steps, Session(policy=str(path)))
 
@@ -894,12 +874,16 @@ def test_an_app_made_outside_a_loop_works_once_it_is_awaited() -> None:
     app.close()
 
 
-def test_the_app_shows_itself() -> None:
-    app = App(SESSION)
-    bundle = app._repr_mimebundle_()
-    assert "application/vnd.jupyter.widget-view+json" in json.dumps(bundle)
-    static = bundle["text/html"]  # where no kernel runs
-    assert "plotly-graph-div" in static
+def test_the_app_shows_itself_and_what_stays_without_a_kernel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app, shown = App(SESSION), []
+    monkeypatch.setattr("IPython.display.display", lambda data, **how: shown.append(data))
+    app._ipython_display_()
+    live, stays = shown
+    assert live["application/vnd.jupyter.widget-view+json"]["model_id"] == app.box.model_id
+    static = stays["text/html"]
+    assert "Plotly.newPlot" in static
     assert "fits" in static
     assert "What trains" in static
     assert "mcunet-5fps on gap9" in repr(app)
@@ -1074,7 +1058,6 @@ def test_a_measuring_thread_that_dies_is_raised_by_wait(monkeypatch: pytest.Monk
     async def steps(app: App) -> None:
         monkeypatch.setattr(Worker, "_work", lambda self: None)
         app.measure()
-        app._wake()
         with pytest.raises(RuntimeError, match="the measure thread ended without a word"):
             await app.wait(30)
 

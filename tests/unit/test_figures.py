@@ -9,9 +9,10 @@ from explorer.errors import SpecError
 from explorer.figures import axes, layers, memory, theme, tradeoff
 from explorer.figures.labels import place_labels, short_label
 from explorer.figures.points import Budget, Points, worth_text
-from explorer.figures.roles import ROLES
+from explorer.figures.roles import PLAIN_HOVER, ROLES
+from explorer.figures.thinning import thinned
 from explorer.provenance import Kind
-from explorer.units import KIB, MIB, format_bytes, format_joules
+from explorer.units import KIB, MIB, format_bytes, format_joules, format_seconds, shown_unit
 
 ROLE_NAMES = [role.name for role in ROLES]
 
@@ -106,17 +107,18 @@ def test_thinning_keeps_front_known_choice_and_selection() -> None:
         known=mask(count, 5000, 5001),
         choice_id="p8999",
     )
-    rows = tradeoff.thinned(given, "p4321", cap)
+    rows = thinned(given, "p4321", cap)
     assert len(rows) == cap
     must = {*range(0, 300, 3), 5000, 5001, 8999, 4321}
     assert must <= set(rows.tolist())
     kept = np.sort(given.memory_bytes[rows])
     assert kept[0] < np.quantile(given.memory_bytes, 0.01)
     assert kept[-1] > np.quantile(given.memory_bytes, 0.99)
-    assert tradeoff.tradeoff_data(given).point_count <= tradeoff.POINT_CAP + 1
+    for panel in tradeoff.tradeoff_data(given).panels:
+        assert sum(len(trace.ids) for trace in panel.traces) <= tradeoff.POINT_CAP + 1
 
 
-def test_crowded_points_are_drawn_as_one_and_the_front_wins() -> None:
+def test_crowded_dominated_points_are_drawn_as_one_and_the_front_whole() -> None:
     count, cell = 3000, 0.05
     front = mask(count, *range(0, count, 7))
     given = points(count, on_front=front, known=mask(count, 1, 2), choice_id="p3")
@@ -135,19 +137,37 @@ def test_crowded_points_are_drawn_as_one_and_the_front_wins() -> None:
         }
         drawn = {tuple(squares[row]) for shown in rows.values() for row in shown}
         assert drawn == {tuple(square) for square in squares}
-        assert sum(map(len, rows.values())) <= len(drawn) + 4
+        assert rows["front"] == np.flatnonzero(front).tolist()
         with_front = {tuple(square) for square in squares[front]}
-        others = {tuple(squares[row]) for row in rows["candidate"] + rows["misfit"]}
-        assert len(others & with_front) <= 1  # the selected candidate
+        others = [tuple(squares[row]) for row in rows["candidate"] + rows["misfit"] if row != 4]
+        assert len(others) == len(set(others))
+        assert not set(others) & with_front
         assert trace(data, "known", panel).ids == ("p1", "p2")
         assert trace(data, "selected", panel).ids == ("p4",)
     whole = trace(tradeoff.tradeoff_data(given, "p4", count), "envelope")
     np.testing.assert_array_equal(trace(data, "envelope").x, whole.x)
 
 
+def test_while_points_stream_the_front_has_one_hover_text_and_known_policies_their_own() -> None:
+    given = points(60, on_front=mask(60, 5, 6, 7), known=mask(60, 1))
+    streamed, whole = (tradeoff.tradeoff_data(given, "p6", cell=cell) for cell in (0.03, 0.0))
+    assert trace(streamed, "front").hovers == PLAIN_HOVER.format("front")
+    assert trace(streamed, "known").hovers == trace(whole, "known").hovers
+    assert trace(streamed, "selected").hovers == trace(whole, "selected").hovers
+    assert len(trace(whole, "front").hovers) == 3
+    assert trace(streamed, "front").outline_width == 0 < trace(whole, "front").outline_width
+
+
 def test_a_front_larger_than_the_cap_is_drawn_whole() -> None:
     given = points(50, on_front=np.ones(50, dtype=bool))
-    assert len(tradeoff.thinned(given, None, 10)) == 50
+    assert len(thinned(given, None, 10)) == 50
+
+
+def test_beside_a_large_front_some_of_the_others_are_drawn() -> None:
+    given = points(500, on_front=mask(500, *range(400)))
+    rows = thinned(given, None, 80)
+    assert set(range(400)) < set(rows.tolist())
+    assert len(rows) == 400 + 20
 
 
 def test_a_point_without_worth_is_left_out_of_two_panels_only() -> None:
@@ -257,6 +277,52 @@ def test_log_ticks_lie_inside_and_read_well() -> None:
     assert len(energy.ticks) >= 3
     placed = energy.place(np.array([energy.low, energy.high, energy.value_at(0.25)]))
     np.testing.assert_allclose(placed, [0.0, 1.0, 0.25])
+
+
+@pytest.mark.parametrize(
+    ("most", "unit", "texts"),
+    [
+        (0.0266, "s", ("0", "10 ms", "20 ms")),
+        (9e-5, "s", ("0", "20 µs", "40 µs", "60 µs", "80 µs")),
+        (600.0, "s", ("0", "2 min", "4 min", "6 min", "8 min", "10 min")),
+        (1.5e-3, "J", ("0", "0.5 mJ", "1 mJ", "1.5 mJ")),
+        (1.5 * MIB, "byte", ("0", "0.5 MiB", "1 MiB", "1.5 MiB")),
+        (270.0 * KIB, "byte", ("0", "64 KiB", "128 KiB", "192 KiB", "256 KiB")),
+        (22.5e6, "MAC", ("0", "5 M", "10 M", "15 M", "20 M")),
+    ],
+)
+def test_an_axis_from_zero_has_round_ticks_of_one_unit(
+    most: float, unit: str, texts: tuple[str, ...]
+) -> None:
+    axis = axes.axis_from_zero("quantity", most, unit)
+    assert axis.tick_texts == texts
+    assert axis.low == axis.ticks[0] == 0
+    assert axis.ticks[-1] <= most * (1 + 1e-9) < axis.high
+    for tick, text in zip(axis.ticks[1:], axis.tick_texts[1:], strict=True):
+        scale, word = shown_unit(most, unit)
+        assert text.split() == [f"{tick / scale:g}", word]
+
+
+def test_an_axis_from_zero_of_nothing_draws() -> None:
+    assert axes.axis_from_zero("quantity", 0.0, "J").high > 0
+
+
+def test_ticks_of_a_quantity_are_never_left_to_plotly() -> None:
+    options = axes.decimal_axis("time", np.array([0.01, 1.0]), format_seconds).options
+    assert options["type"] == "log"
+    assert options["range"] == pytest.approx([-2.25, 0.25])
+    assert options["ticktext"] == ("10 ms", "100 ms", "1 s")
+    drawn = layers.draw(layers.layers_data(LAYERS)).layout
+    for axis in (drawn.xaxis2, drawn.xaxis3):
+        assert axis.tickmode == "array"
+        assert len(axis.tickvals) == len(axis.ticktext) > 1
+    assert theme.axis()["exponentformat"] == "none"
+
+
+def test_an_accuracy_axis_is_in_per_cent_as_its_texts_are() -> None:
+    accuracy = tradeoff.tradeoff_data(points(5, worth_name="accuracy")).panels[0].y_axis
+    assert accuracy.options["tickformat"] == axes.PERCENT
+    assert tradeoff.tradeoff_data(points(5)).panels[0].y_axis.options["tickformat"] == ""
 
 
 @pytest.mark.parametrize("values", [[], [np.nan], [0.0], [0.5], [3.0, 3.0], [-1.0, 1.0]])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from explorer.accuracy.calibrate import fit
+from explorer.accuracy.calibrate import COST, fit
 from explorer.accuracy.proxy import layer_scores, proxy_scores
 from explorer.accuracy.ranking import MIN_RUNS, NULL_MODELS
 from explorer.accuracy.scores import CHANNEL_COLUMNS, ScoreTable
@@ -105,6 +105,18 @@ def test_prediction_is_earned_when_it_knows_more_than_the_null_models():
     fresh, accuracy, _, _ = runs(400, informative=True, seed=1)
     inside = np.abs(calibration.predict(fresh) - accuracy) <= calibration.half_width
     assert 0.8 <= inside.mean() <= 0.98
+
+
+def test_intervals_of_front_points_are_judged_apart():
+    features, accuracy, reliability, families = runs(120, informative=True)
+    evidence = fit(features, accuracy, reliability, families).evidence
+    assert 1 <= evidence.front_count < 30
+    assert evidence.front_coverage >= 0.7
+    tempting = features["gradient norm"] > np.quantile(features["gradient norm"], 0.9)
+    cheap = features | {COST: np.where(tempting, features[COST] / 10, 1 + features[COST])}
+    broken = np.where(tempting, accuracy - 0.3 * (np.arange(120) % 2), accuracy)
+    evidence = fit(cheap, broken, reliability, families).evidence
+    assert evidence.front_coverage < evidence.coverage - 0.2
 
 
 def test_prediction_is_not_earned_from_noise():

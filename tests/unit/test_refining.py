@@ -1,6 +1,7 @@
 """Measuring some of a front: what is chosen, resumed, kept apart, and how the front moves."""
 
 import json
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 
 from explorer import refining
 from explorer.accuracy.progress import CancelledError
-from explorer.accuracy.records import Ledger, Protocol
+from explorer.accuracy.protocols import Protocol
+from explorer.accuracy.records import Ledger
 from explorer.cli import run
 from explorer.errors import SpecError
 from explorer.export import FrontDocument
@@ -201,14 +203,19 @@ def test_the_terminal_measures_and_says_how_the_front_moved(tmp_path, capsys, mo
 
 
 def test_ctrl_c_while_measuring_keeps_the_screened_front(tmp_path, capsys, monkeypatch):
-    def stopped(*_, **__):
+    def stopped(*_, cancelled, **__):
+        assert not cancelled()
+        signal.raise_signal(signal.SIGINT)
+        assert cancelled()
         raise CancelledError("cancelled after 3 of 9 fine-tunings")
 
     monkeypatch.setattr("explorer.accuracy.finetune.measure", stopped)
     ledger = str(tmp_path / "runs.jsonl")
     command = ["search", "digits-cnn", "gap9", "--trials", "10", "--measure", "1"]
-    assert run([*command, "--ledger", ledger, "--json"]) == 0
-    document = json.loads(capsys.readouterr().out)
+    assert run([*command, "--ledger", ledger, "--json"]) == 130
+    out, err = capsys.readouterr()
+    assert err == "explorer: stopped while measuring; the same command goes on\n"
+    document = json.loads(out)
     assert "cancelled after 3 of 9" in document["notes"][-1]
     assert document["refinement"] is None
 

@@ -50,9 +50,9 @@ def test_what_is_no_whole_number_is_refused(field, value):
     assert len(str(caught.value)) < 250
 
 
-def test_none_is_no_batch():
-    with pytest.raises(SpecError, match=r"^batch: got None"):
-        Session(batch=None)
+def test_none_is_not_chosen():
+    assert Session(batch=None, optimizer=None, update_timing=None) == Session()
+    assert (Session().batch, Session().optimizer, Session().own_setup) == (1, "sgd", {})
 
 
 @pytest.mark.parametrize("value", [3, {}, ["gap9"]])

@@ -1,9 +1,27 @@
 """What a session finds of a network on a task, and what it leaves out."""
 
-from explorer.accuracy.records import Ledger, Protocol
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from explorer import paths
+from explorer.accuracy.protocols import Protocol
+from explorer.accuracy.records import Ledger
+from explorer.accuracy.tasks import load_task
 from explorer.app.controls import Controls
+from explorer.cli import run as terminal
 from explorer.search import sources
-from explorer.search.sources import measured_runs, model_graph, score_path
+from explorer.search.sources import (
+    known_runs,
+    left_out,
+    measured_runs,
+    model_graph,
+    own_ledger,
+    score_path,
+)
 from explorer.session import Session
 
 GRAPH = model_graph("digits-cnn")
@@ -38,3 +56,112 @@ def test_the_app_offers_the_folder_it_was_given(tmp_path):
             (tmp_path / name / f"{index}.png").write_bytes(b"")
     controls = Controls(Session(model="digits-cnn", task=str(tmp_path)), lambda: None)
     assert controls.task.value == str(tmp_path)
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv(paths.CACHE_VARIABLE, str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    place = tmp_path / "mine"
+    for name in "abc":
+        (place / name).mkdir(parents=True)
+        for index in range(4):
+            paint(place / name / f"{index}.png", index)
+    return place
+
+
+def paint(path, value):
+    Image.fromarray(np.full((40, 40, 3), 50 + value, dtype=np.uint8)).save(path)
+
+
+def run_of(graph, task, **changes):
+    like = measured_runs(GRAPH, "digits")[0]
+    model = like.model.model_copy(update={"name": graph.name, "digest": graph.digest})
+    return like.model_copy(update={"model": model, "task": task, **changes})
+
+
+def test_own_runs_on_a_folder_are_of_the_images_it_holds_now(own_cache, folder):
+    graph = model_graph("mcunet-5fps")
+    weights = sources.own_weights(graph)
+    ledger, task = own_ledger(graph, str(folder)), str(folder)
+    digest = load_task(task, graph.input_shape[-1]).digest
+    ledger.append(run_of(graph, task, data_digest=digest, weights_digest=weights))
+    ledger.append(run_of(graph, task, data_digest="0" * 12, weights_digest=weights, seed=7))
+    assert [run.data_digest for run in known_runs(graph, task)] == [digest]
+    (why,) = left_out(graph, task)
+    assert why.endswith(f"1 of 2 runs are left out, their data is not what {task} holds now")
+    # the images change: what was measured on them is of other images
+    paint(folder / "a" / "0.png", 99)
+    load_task.cache_clear()
+    sources._beside.cache_clear()
+    assert known_runs(graph, task) == ()
+    assert "2 of 2 runs" in left_out(graph, task)[0]
+    # they are gone: nobody can tell
+    for path in (folder / "b").iterdir():
+        path.write_bytes(b"no image")
+    load_task.cache_clear()
+    sources._beside.cache_clear()
+    assert known_runs(graph, task) == ()
+    assert "cannot be checked" in left_out(graph, task)[0]
+
+
+def test_own_runs_stand_beside_shipped_ones_of_the_same_data_and_scale(own_cache, capsys):
+    shipped = measured_runs(GRAPH, "digits")
+    digest = next(run.data_digest for run in reversed(shipped) if run.data_digest)
+    ledger = own_ledger(GRAPH, "digits")
+    assert left_out(GRAPH, "digits") == ()
+    like = shipped[0].model_copy(update={"data_digest": digest, "seed": 5})
+    assert (like.weights_digest, like.task) == (shipped[-1].weights_digest, "digits")
+    ledger.append(like)
+    ledger.append(like.model_copy(update={"data_digest": "1" * 12}))
+    ledger.append(like.model_copy(update={"protocol": Protocol(ways=2)}))
+    ledger.append(like.model_copy(update={"task": "omniglot"}))
+    with ledger.path.open("ab") as file:
+        file.write(b'{"model": 3}\n')
+    assert known_runs(GRAPH, "digits") == (*shipped, like)
+    broken, data, scale = left_out(GRAPH, "digits")
+    assert "1 of 5 lines cannot be read and are left out, the first is line 5: " in broken
+    assert "1 of 3 runs are left out, their data" in data
+    assert "1 of 2 runs are left out, their weights or protocol" in scale
+    assert terminal(["compare", "digits-cnn", "gap9", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)
+    assert err.splitlines() == [f"note: {why}" for why in (broken, data, scale)]
+
+
+def test_a_changed_ledger_is_read_again_whatever_the_clock_says(own_cache):
+    ledger = own_ledger(GRAPH, "digits")
+    like = measured_runs(GRAPH, "digits")[0]
+    count = len(known_runs(GRAPH, "digits"))
+    for number, now_s in enumerate((4_000_000_000, 1_000, 0), 1):
+        ledger.append(like.model_copy(update={"seed": 100 + number}))
+        os.utime(ledger.path, (now_s, now_s))
+        assert len(known_runs(GRAPH, "digits")) == count + number
+
+
+def test_own_ledgers_count_in_a_calibration_when_they_are_named(own_cache, tmp_path, capsys):
+    shipped = measured_runs(GRAPH, "digits")
+    ledger = Ledger(tmp_path / "more.jsonl")
+    for seed in (1, 2, 3):
+        ledger.append(shipped[seed].model_copy(update={"seed": seed}))
+    ledger.append(shipped[0])  # there already
+    ledger.append(shipped[5].model_copy(update={"data_digest": "2" * 12}))
+
+    def asked(*more):
+        code = terminal(["calibrate", "digits-cnn", "digits", "--json", *more])
+        out, err = capsys.readouterr()
+        assert code == 0, err
+        return json.loads(out)[0], err
+
+    alone, err = asked()
+    assert (alone["run_count"], err) == (len(shipped), "")
+    more, err = asked("--ledger", str(ledger.path))
+    assert more["run_count"] == len(shipped) + 3
+    assert "1 of 5 runs are left out, their data" in err
+    assert terminal(["calibrate", "digits-cnn", "digits", "--ledger", str(tmp_path / "no")]) == 2
+    assert "ledger: no file" in capsys.readouterr().err
+    assert terminal(["calibrate", "epidenet", "digits"]) == 2
+    assert "runs of" in capsys.readouterr().err

@@ -151,9 +151,15 @@ def test_drawings_fit_networks_of_one_or_three_channels(put):
         assert (images == images[:, :1]).all()
 
 
-def test_photographs_do_not_fit_a_network_of_one_channel(own):
+def test_a_network_of_one_channel_reads_photographs_by_their_brightness(own):
+    colour, grey = (task_for(str(own), (channels, 16, 16)) for channels in (3, 1))
+    assert grey.input_shape == (1, 16, 16)
+    assert grey.digest != colour.digest
+    for image, plain in zip(colour.pixels, grey.pixels, strict=True):
+        judged = np.asarray(Image.fromarray(image.transpose(1, 2, 0)).convert("L"))
+        assert np.abs(judged.astype(int) - plain[0]).max() <= 1
     with pytest.raises(SpecError, match=r"\(3, 8, 8\)"):
-        task_for(str(own), (1, 8, 8))
+        task_for(str(own), (2, 8, 8))
 
 
 def test_an_archive_without_images_is_said(put):

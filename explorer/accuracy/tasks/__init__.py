@@ -1,5 +1,8 @@
 """Entries: one task a file, `SUMMARY` and `load() -> Task`; and a user's own data by path.
 
+`INPUT_SHAPE` says what a task can be made for without its data: channels, height and width of
+images, None where any; channels and samples of signals.
+
 A task of images is labelled images and the classes its episodes are drawn from; an entry
 whose `load` takes a `side` makes images of any size, others have their own. Images stay
 whole numbers until an episode asks for them, so a data set costs little memory. A task of
@@ -19,9 +22,10 @@ from explorer.accuracy.tasks._own_signals import check_signals, is_signals, load
 from explorer.accuracy.tasks._signals import SignalTask
 from explorer.errors import SpecError
 
-__all__ = ["SignalTask", "Task", "TaskData", "check_task", "load_task", "task_for"]
+__all__ = ["SignalTask", "Task", "TaskData", "check_task", "load_task", "suits", "task_for"]
 
 Images = NDArray[np.float32]
+LUMA = (0.299, 0.587, 0.114)  # red, green, blue; ITU-R BT.601
 MAX_WAYS = 5
 SHOTS = 5
 
@@ -107,16 +111,41 @@ def load_task(name: str, side: int | None = None) -> Task:
 def task_for(name: str, input_shape: tuple[int, ...]) -> Task:
     """A task as a network of that input reads it; SpecError when it does not fit.
 
-    Line drawings, of one channel, fit networks of any number of channels.
+    Line drawings, of one channel, fit networks of any number of channels; a network of one
+    channel reads colour images by their brightness.
     """
     task = load_task(name, input_shape[-1])
     if isinstance(task, SignalTask):
         return task.reshaped(input_shape)
     if task.pixels.shape[1] == 1:
         task = replace(task, channels=input_shape[0])
+    elif (task.pixels.shape[1], input_shape[0]) == (len(LUMA), 1):
+        task = replace(task, channels=1, pixels=_brightness(task.pixels))
     if task.input_shape != input_shape:
         raise SpecError.of(f"input of task {name}", task.input_shape, f"{input_shape}")
     return task
+
+
+def _brightness(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Colour images [N, 3, H, W] in grey [N, 1, H, W]."""
+    grey = np.tensordot(pixels, np.array(LUMA), axes=([1], [0]))[:, None]
+    return np.rint(grey).astype(np.uint8)
+
+
+def suits(name: str, input_shape: tuple[int, ...]) -> bool:
+    """Whether a network of that input can read a task; nothing is said against a path."""
+    if catalog.task_path(name) is not None:
+        return True
+    wanted = getattr(catalog.load("task", name), "INPUT_SHAPE", None)
+    if wanted is None:
+        return True
+    if len(wanted) == 2:
+        return tuple(side for side in input_shape if side > 1) == tuple(wanted)
+    if len(input_shape) != 3 or input_shape[1] != input_shape[2]:
+        return False
+    channels = 1 if (wanted[0], input_shape[0]) == (len(LUMA), 1) else wanted[0]
+    wanted = (channels, *wanted[1:])
+    return all(want in (None, side) for want, side in zip(wanted, input_shape, strict=True))
 
 
 def check_task(name: str) -> None:

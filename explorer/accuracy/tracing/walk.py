@@ -21,14 +21,13 @@ from explorer.accuracy.torch_bridge import (
     GraphModule,
     build_module,
     save_weights,
-    write_whole,
 )
 from explorer.accuracy.tracing import arithmetic, layers, shapes
 from explorer.accuracy.tracing.step import FIRST, Step, Traced, Weight
 from explorer.errors import SpecError, UnsupportedOpError, is_whole
 from explorer.graph import INPUT, LayerSpec, ModelGraph
 from explorer.network import NetworkDocument, is_network_path
-from explorer.paths import check_writable
+from explorer.paths import check_writable, write_whole
 from explorer.provenance import Kind, Source
 
 HANDLERS = {**layers.HANDLERS, **arithmetic.HANDLERS, **shapes.HANDLERS}
@@ -60,7 +59,7 @@ class Trace:
             raise SpecError.of("path of a network", str(place), "a name that ends in .json")
         check_writable(place)
         save_weights(self.module, place.with_suffix(".safetensors"))
-        write_whole(place, NetworkDocument.of(self.graph).to_json().encode())
+        write_whole(place, NetworkDocument.of(self.graph).to_json())
 
 
 def trace(
