@@ -114,9 +114,9 @@ def check_applied(
     count, forward = trained.sum(), table.sample_macs.sum()
     ops = {layer.op for layer in own.layers}
     kept = None if ops & UNKNOWN else eager_saved_bytes(own, designs)[0]
-    wanted = ((forward, forward), (input_grad[0], input_grad[0]), (weight_grad[0], whole[0]))
-    if ops & {*STATE_SPACES}:
-        wanted = tuple((needed, None) for needed, _ in wanted)
+    is_counted = not ops & {*STATE_SPACES}
+    pairs = ((forward, forward), (input_grad[0], input_grad[0]), (weight_grad[0], whole[0]))
+    wanted = [(needed, does if is_counted else None) for needed, does in pairs]
     rows: tuple[tuple[str, str, float | None, float | None, float], ...] = (
         ("trained_parameters", "values", count, count, _free_values(module)),
         *(
