@@ -19,6 +19,7 @@ from explorer.search.exact import exact_front, exact_share
 from explorer.search.judge import Judge
 from explorer.search.problem import Problem
 from explorer.search.program import Program
+from explorer.search.sources import calibration_of
 from explorer.search.space import LEVELS, SearchSpace
 from explorer.search.sweep import budget_grid, sweep, warm_start
 from explorer.session import Session
