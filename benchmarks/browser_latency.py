@@ -23,6 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "browser"
 import lab
 from playwright.sync_api import Page
 
+from explorer.figures.roles import ROLES
+
 STREAM_S = 6.0
 RESULTS = Path(__file__).parent / "results" / "browser.json"
 CHANGES = {
@@ -95,7 +97,7 @@ def streaming(page: Page, trials: int) -> dict[str, float]:
     paints = page.evaluate("window.paints.length")
     drawn = page.evaluate(
         f"Math.max(...[0, 1, 2].map(panel => {lab.PLOT}._fullData"
-        ".slice(9 * panel, 9 * panel + 9)"
+        f".slice({len(ROLES)} * panel, {len(ROLES)} * (panel + 1))"
         ".reduce((sum, trace) => sum + ((trace.x || []).length), 0)))"
     )
     start = time.perf_counter()

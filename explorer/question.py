@@ -214,16 +214,6 @@ class Question:
             if name in published and value not in (None, usual.get(name))
         }
 
-    def arguments(self) -> dict[str, Any]:
-        """What makes this question again, with lists for tuples: all that is not the default."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        values |= dict.fromkeys(SETUP_FIELDS) | self.own_setup | {"choices": None}
-        return {
-            one.name: _listed(values[one.name])
-            for one in fields(self)
-            if values[one.name] != one.default
-        }
-
     @property
     def setup_note(self) -> str:
         """`under its published setup: batch 8, norm gn`; empty where the policy brings none."""
@@ -352,10 +342,6 @@ def _words(field: str, given: Sequence[str]) -> tuple[str, ...]:
     if isinstance(given, str) or not all(isinstance(word, str) for word in given):
         raise SpecError.of(field, given, "a list of texts")
     return tuple(given)
-
-
-def _listed(value: object) -> object:
-    return [_listed(one) for one in value] if isinstance(value, tuple) else value
 
 
 def _splits(others: Mapping[str, Any], in_force: Mapping[str, Any]) -> bool:

@@ -12,12 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from explorer.accuracy.calibrate import Calibration
+from explorer.accuracy.protocols import AnyProtocol
 from explorer.accuracy.ranking import FEWEST_PAIRED, kendall_tau
-from explorer.accuracy.records import (
-    AnyProtocol,
-    Ledger,
-    MeasuredRun,
-)
+from explorer.accuracy.records import Ledger, MeasuredRun
 from explorer.design import DesignBatch
 from explorer.errors import CalibrationError, SpecError, check_whole
 from explorer.paths import check_writable

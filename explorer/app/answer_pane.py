@@ -4,11 +4,14 @@
 and is called when there is nothing else to draw.
 """
 
+from collections.abc import Sequence
+
 import ipywidgets as widgets
 
 from explorer.app.advice_bar import AdviceBar
 from explorer.app.answer import error_html, fit_line, levels_html, numbers_html, verdict_html
 from explorer.app.bars import MeasureBar
+from explorer.app.rival import decider_html, rival_of
 from explorer.app.view import CHOICE, Selection, View, nearest_misfit, selection_of
 from explorer.costmodel.report import Cost
 
@@ -17,11 +20,13 @@ class AnswerPane:
     """Widgets of the selection; `chosen` is what they describe and `cost` its cost."""
 
     def __init__(self, measure_bar: MeasureBar, advice_bar: AdviceBar) -> None:
-        self.verdict, self.numbers, self.levels = (widgets.HTML() for _ in range(3))
+        self.verdict, self.numbers, self.decider, self.levels = (widgets.HTML() for _ in range(4))
         judged = widgets.VBox([self.verdict, measure_bar.box, advice_bar.box])
-        self.box = widgets.VBox([judged, widgets.VBox([self.numbers, self.levels])])
+        counted = widgets.VBox([self.numbers, self.decider, self.levels])
+        self.box = widgets.VBox([judged, counted])
         self.box.add_class("explorer-side")
         self._shown: tuple[object, ...] = ()
+        self._duel: tuple[object, ...] = ()
         self._is_placed = True
         self.chosen: Selection | None = None
         self.cost: Cost | None = None
@@ -33,6 +38,7 @@ class AnswerPane:
         if same_items(shown, self._shown):
             return
         self._shown, self._is_placed = shown, False
+        self._duel, self.decider.value = (), ""
         cost, against = view.cost, None
         if view.selected_id != CHOICE:
             cost = chosen.session.candidate_cost(chosen.table, chosen.row)
@@ -42,13 +48,20 @@ class AnswerPane:
         self.numbers.value = numbers_html(cost, against)
         self.levels.value = ""
 
-    def complete(self) -> None:
-        """Add the memory levels of what is shown."""
-        if self._is_placed or self.chosen is None:
+    def complete(self, view: View, pins: Sequence[Selection] = ()) -> None:
+        """Add the memory levels of what is shown, and what decides against its rival."""
+        chosen = self.chosen
+        if chosen is None:
             return
-        self._is_placed = True
-        memory = self.chosen.session.memory_map(self.chosen.table, self.chosen.row)
-        self.levels.value = levels_html(memory.levels)
+        if not self._is_placed:
+            self._is_placed = True
+            memory = chosen.session.memory_map(chosen.table, chosen.row)
+            self.levels.value = levels_html(memory.levels)
+        rival = rival_of(view, chosen, pins)
+        duel = (chosen.table, chosen.row, *((rival.table, rival.row) if rival else ()))
+        if not same_items(duel, self._duel):
+            self._duel = duel
+            self.decider.value = decider_html(chosen, rival)
 
 
 def misfit_html(view: View) -> str:

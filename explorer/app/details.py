@@ -9,7 +9,7 @@ from html import escape
 
 import numpy as np
 
-from explorer.costmodel.report import Cost
+from explorer.costmodel.report import Cost, Fit
 from explorer.figures import theme
 from explorer.figures.layers import LayersData, layers_data
 from explorer.figures.memory import MemoryData, memory_data
@@ -25,14 +25,20 @@ def details_html(cost: Cost) -> str:
     return (
         '<div class="explorer-html explorer-details">'
         f"<div>{_layers(layers_data(cost.layers), cost.trained_parameters)}</div>"
-        f"<div>{_memory(memory_data(cost.memory))}</div>"
+        f"<div>{_memory(memory_data(cost.memory), cost.fits[0])}</div>"
         "</div>"
     )
 
 
-def _memory(data: MemoryData) -> str:
+def _memory(data: MemoryData, fit: Fit) -> str:
     bars = [(part.word, part.size_bytes, part.color) for part in data.parts]
-    bars.append(("peak live", data.peak_bytes, _INK))
+    limit = f"{escape(fit.level)}, {format_bytes(fit.usable_bytes)}"
+    peak = (
+        (f"peak live, in {limit}", _INK)
+        if fit.fits
+        else (f"peak live, over {limit}", theme.VERMILLION)
+    )
+    bars.append((peak[0], data.peak_bytes, peak[1]))
     rows = "".join(
         f"<tr><td>{word}</td><td style='width:60%'>{_track([(size / data.scale_bytes, color)])}"
         f'</td><td class="number">{format_bytes(size)}</td></tr>'

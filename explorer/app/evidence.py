@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from html import escape
 
+from explorer.accuracy.published_points import PublishedTable
 from explorer.costmodel.report import Cost, Estimate
+from explorer.design import TrainingSetup
+from explorer.figures.published import row_words
 from explorer.units import format_bytes, format_joules, format_seconds
 
 _FORMATS = (("_bytes", format_bytes), ("time_s", format_seconds), ("energy_j", format_joules))
@@ -24,6 +27,28 @@ def evidence_html(cost: Cost, worth_words: str, left_out: Sequence[str] = ()) ->
         f"<th>90 % interval</th><th>where from</th></tr>{rows}</table>"
         f'<div class="note">Worth: {escape(worth_words)}. A proxy score orders designs and is no '
         f"accuracy; only real fine-tuning measures one.</div>{notes}</div>"
+    )
+
+
+def published_html(tables: Sequence[PublishedTable], setup: TrainingSetup) -> str:
+    """What others printed of this network on this board, and why it is not on the panels."""
+    return "".join(_published(table, setup) for table in tables)
+
+
+def _published(table: PublishedTable, setup: TrainingSetup) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(f'{table.system} {row.method}')}</td><td>published</td>"
+        f"<td>{row_words(row)}</td><td>{escape(row.note)}</td></tr>"
+        for row in table.row
+    )
+    reason = table.reason_against(setup.effective_batch, setup.precision)
+    words = [f"{table.cite}. Measured with: {table.conditions}", f"May differ: {table.differs}"]
+    words += [f"Not on the panels, because {reason}"] if reason else []
+    return (
+        '<div class="explorer-html explorer-evidence explorer-published"><table><tr>'
+        f"<th>published by others</th><th>kind</th><th>of an update of {table.batch}</th>"
+        "<th>note</th></tr>"
+        f'{rows}</table><div class="note">{escape(". ".join(words))}.</div></div>'
     )
 
 

@@ -24,7 +24,7 @@ from explorer.app.controls import Controls
 from explorer.app.exporting import saved_words, write_policy
 from explorer.app.frame_clock import FrameClock
 from explorer.app.live_figure import LiveFigure
-from explorer.app.look import changed_settings, look, put, settings_of
+from explorer.app.look import changed_settings, look, opened, put, settings_of
 from explorer.app.measuring import Measuring
 from explorer.app.panes import Shown, panes
 from explorer.app.past import Past
@@ -59,7 +59,7 @@ class App:
     """
 
     def __init__(self, session: Session) -> None:
-        self.origin = session
+        self.origin, session = session, opened(session)
         self.failure: BaseException | None = None
         self._are_settings_new = False
         self.is_closed = False
@@ -79,12 +79,12 @@ class App:
         self.message = widgets.HTML()
         self.answer = AnswerPane(self.measure_bar, self.advice_bar)
         self.pins = PinsPane(self._wake)
-        self.tabs = Tabs(panes(self.pins), self._wake)
+        self.tabs = Tabs(panes(self.pins, session.battery), self._wake)
         self.clock = FrameClock()
         self.view = View(
             session=session, cost=session.cost(), chosen=session.chosen(), known=session.compare()
         )
-        put(session, self.controls, settings_of(session), self.view.known.labels)
+        put(self.origin, self.controls, settings_of(self.origin), self.view.known.labels)
         self.past = Past(self.controls.read())
         self.tradeoff_data = self._make_data()
         self.figure: Any = LiveFigure(tradeoff.draw(self.tradeoff_data))
@@ -101,8 +101,7 @@ class App:
         return f"<explorer app: {session.model} on {session.device}, {self.run.phase}>"
 
     def _ipython_display_(self) -> None:
-        self.figure.refresh()
-        self.standing.show(self.box)
+        self.standing.show()
 
     # What a person, or a cell, can ask for.
 
@@ -176,9 +175,7 @@ class App:
     def show_question(self, settings: Settings) -> None:
         """Ask a question at once; ExplorerError, and the last view stays, when it has no answer."""
         put(self.origin, self.controls, settings)
-        self.view, _, _ = look(self.origin, self.controls, self.view)
-        self.past.note(self.controls.read())
-        self.message.value = misfit_html(self.view)
+        self._look()
         self._wake()
 
     def export(self, path: str | Path) -> Path:
@@ -354,14 +351,17 @@ class App:
             return
         self._are_settings_new = False
         try:
-            self.view, note, brought = look(self.origin, self.controls, self.view)
+            self._look()
         except ExplorerError as error:
             self.message.value = error_html(f"{error}; what is shown is the question before")
             return
-        self.past.note(self.controls.read())
-        self.message.value = error_html(note) + note_html(brought) + misfit_html(self.view)
         if self._is_search_old():
             self.stop()
+
+    def _look(self) -> None:
+        self.view, note, brought = look(self.origin, self.controls, self.view)
+        self.past.note(self.controls.read())
+        self.message.value = error_html(note) + note_html(brought) + misfit_html(self.view)
 
     # Drawing.
 
@@ -388,7 +388,7 @@ class App:
 
     def _complete(self) -> None:
         """Add what takes longer to work out than a person waits for a control."""
-        self.answer.complete()
+        self.answer.complete(self.view, self.pins.pins)
         chosen, cost = self.answer.chosen, self.answer.cost
         if chosen is not None and cost is not None:
             self.tabs.show(

@@ -11,11 +11,12 @@ import ipywidgets as widgets
 import numpy as np
 
 from explorer import catalog
+from explorer.app.battery_pane import BatteryPane
 from explorer.app.details import details_html
-from explorer.app.evidence import evidence_html
+from explorer.app.evidence import evidence_html, published_html
 from explorer.app.plot import Plot
 from explorer.app.searching import Searching
-from explorer.app.view import Selection, View
+from explorer.app.view import Selection, View, published_of
 from explorer.costmodel.report import Cost
 from explorer.figures import arena, history, network, parallel, spending
 from explorer.search.candidates import CandidateTable
@@ -230,18 +231,21 @@ class EvidencePane:
 
     def show(self, shown: Shown) -> None:
         """A table of kinds, intervals and sources."""
-        session = shown.chosen.session
+        chosen = shown.chosen
+        session = chosen.session
         unused = left_out(session.graph, session.task_name)
-        self.box.value = evidence_html(shown.cost, shown.chosen.worth_words, unused)
+        words = evidence_html(shown.cost, chosen.worth_words, unused)
+        self.box.value = words + published_html(published_of(session), chosen.setup)
 
 
-def panes(pins: Pane) -> tuple[Pane, ...]:
-    """All of them in the order of their tabs; `pins` is the one that people fill."""
+def panes(pins: Pane, cell: str | None) -> tuple[Pane, ...]:
+    """All of them in the order of their tabs; people fill `pins`; `cell` is asked about."""
     return (
         LayersPane(),
         NetworkPane(),
         MemoryPane(),
         SpendingPane(),
+        BatteryPane(cell),
         SearchPane(),
         pins,
         EvidencePane(),

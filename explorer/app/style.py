@@ -48,7 +48,7 @@ _RULES = """
 .explorer-app .explorer-below .widget-tab-contents {padding: 6px 0 0; border: 0;
   overflow: visible;}
 .explorer-app .explorer-below .lm-TabBar-tab, .explorer-app .explorer-below .p-TabBar-tab {
-  flex: 0 1 auto; min-width: 0; padding: 0 9px; font-size: 12px;}
+  flex: 0 1 auto !important; min-width: 0; padding: 0 8px; font-size: 12px;}
 .explorer-app .explorer-plot {width: 100%; overflow: visible; margin: 0;}
 .explorer-app .explorer-plot .jp-OutputArea-output {padding: 0; overflow: visible;}
 .explorer-app .explorer-plot :is(.jp-OutputArea, .jp-OutputArea-child, .js-plotly-plot) {
@@ -98,6 +98,7 @@ _RULES = """
 .explorer-html .note {color: var(--jp-ui-font-color2); padding-top: 4px;}
 .explorer-evidence td {vertical-align: top; border-top: 1px solid var(--jp-layout-color2);}
 .explorer-evidence td.source {white-space: normal; min-width: 260px;}
+.explorer-published td {white-space: normal; padding-right: 14px;}
 .explorer-evidence ul {margin: 0; padding-left: 14px;}
 .explorer-details .scroll {max-height: 268px; overflow-y: auto;}
 .explorer-details .track {display: flex; height: 9px; width: 100%; overflow: hidden;

@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from explorer.accuracy.published_points import PublishedTable, tables_about
 from explorer.costmodel.report import Cost
 from explorer.design import TrainingSetup
-from explorer.figures.points import Budget, Points, worth_text
+from explorer.figures.points import Budget, Mark, Points, worth_text
+from explorer.figures.published import marks_of
 from explorer.provenance import Kind
 from explorer.search.candidates import CandidateTable
 from explorer.search.picks import KNEE, choose
@@ -103,6 +105,7 @@ def points_of(view: View) -> Points:
         known.join(parts),
         choice_id=CHOICE,
         budgets=(_budget(view),) if objective == "peak" else (),
+        marks=_marks(view),
         memory_name=MEMORY_NAMES[objective],
         memory_kind=Kind.of(view.cost.provenance["memory"].kind),
         energy_kind=Kind.of(view.cost.provenance["step.energy_j"].kind),
@@ -178,8 +181,9 @@ def candidate_label(table: CandidateTable, row: int) -> str:
 def choices_of(view: View) -> list[tuple[str, str]]:
     """Texts and ids for the list of points: the choice, known policies, the front by memory."""
     rows = [("your choice", CHOICE)]
+    setups = view.known.designs.row_setups
     rows += [
-        (_line(view.known, row, label), f"known:{label}")
+        (f"{_line(view.known, row, label)}{_batch_words(view, setups[row])}", f"known:{label}")
         for row, label in enumerate(view.known.labels)
     ]
     found = view.found
@@ -200,6 +204,14 @@ def _line(table: CandidateTable, row: int, label: str) -> str:
         f"{label}: {format_bytes(table.memory_bytes[row])}, "
         f"{format_joules(table.step_energy_j[row])}"
     )
+
+
+def _batch_words(view: View, setup: TrainingSetup) -> str:
+    """Where a known policy is under another batch than the choice: `, batch 8 by 1`."""
+    own = view.session.setup
+    if (setup.effective_batch, setup.micro_batch) == (own.effective_batch, own.micro_batch):
+        return ""
+    return f", batch {setup.effective_batch} by {setup.micro_batch}"
 
 
 def _known_ids(table: CandidateTable) -> tuple[str, ...]:
@@ -264,6 +276,23 @@ def _budget(view: View) -> Budget:
     kind = f" ({source.kind})" if source else ""
     label = f"{level.name} {format_bytes(limit_bytes)}{kind}"
     return Budget(label=label, limit_bytes=limit_bytes)
+
+
+def _marks(view: View) -> tuple[Mark, ...]:
+    """Published points of this network, board and task whose updates are of this setup."""
+    setup, is_peak = view.chosen.designs.setup, view.session.memory_objective == "peak"
+    is_accuracy = view.known.worth.is_accuracy
+    return tuple(
+        mark
+        for table in published_of(view.session)
+        if not table.reason_against(setup.effective_batch, setup.precision)
+        for mark in marks_of(table, is_accuracy=is_accuracy, is_peak=is_peak)
+    )
+
+
+def published_of(session: Session) -> tuple[PublishedTable, ...]:
+    """What others published of a session's network on its board and task."""
+    return tables_about(session.model, session.device, session.task_name)
 
 
 def _none(count: int) -> BoolArray:

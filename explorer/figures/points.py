@@ -23,6 +23,17 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """A point someone else published: drawn beside ours, on no front, nan where nothing is."""
+
+    label: str
+    worth: float
+    memory_bytes: float
+    energy_j: float
+    hover: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Points:
     """P designs. `worth` [P] is an accuracy or a proxy score, named by `worth_name`.
 
@@ -47,6 +58,7 @@ class Points:
     energy_kind: Kind = Kind.MODELLED
     choice_id: str | None = None
     budgets: tuple[Budget, ...] = ()
+    marks: tuple[Mark, ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("labels", "worth_kind", *COLUMNS):

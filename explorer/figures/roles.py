@@ -22,6 +22,7 @@ class Role:
     size: float
     opacity: float = 1.0
     is_text: bool = False
+    symbol: str = "circle"
 
 
 ROLES = (
@@ -32,12 +33,20 @@ ROLES = (
     Role(name="front", legend="front", color=theme.BLUE, size=8),
     Role(name="known", legend="known", color=theme.ORANGE, size=10, is_text=True),
     Role(name="choice", legend="your choice", color=theme.PURPLE, size=13),
-    Role(name="selected", legend="selected", color=theme.BLACK, size=19),
+    Role(
+        name="published",
+        legend="published elsewhere",
+        color=theme.GREEN,
+        size=13,
+        is_text=True,
+        symbol=theme.KIND_SYMBOLS[Kind.PUBLISHED],
+    ),
+    Role(name="selected", legend="selected", color=theme.BLACK, size=19, symbol="circle-open"),
     Role(name="budget", legend="limit", color=theme.VERMILLION, size=0, is_text=True),
 )
-HOVERED = frozenset({"front", "known", "choice", "selected"})
-OUTLINED = frozenset({"front", "known", "choice"})
-_PLAIN_HOVER = "{}: click for its numbers<extra></extra>"  # one text for all, so none is sent
+HOVERED = frozenset({"front", "known", "choice", "published", "selected"})
+OUTLINED = frozenset({"front", "known", "choice", "published"})
+PLAIN_HOVER = "{}: click for its numbers"  # one text for all, so none is sent for each
 
 
 def data_trace(role: Role) -> go.Scatter:
@@ -50,7 +59,7 @@ def data_trace(role: Role) -> go.Scatter:
         legendgroup=role.name,
         showlegend=False,
         hoverinfo="text" if role.name in HOVERED else "skip" if not role.size else None,
-        hovertemplate=_PLAIN_HOVER.format(role.legend) if is_plain else None,
+        hovertemplate=f"{PLAIN_HOVER.format(role.legend)}<extra></extra>" if is_plain else None,
         opacity=role.opacity,
         marker=_marker(role) if role.size else None,
         line=_line(role) if not role.size else None,
@@ -68,7 +77,7 @@ def legend_trace(role: Role) -> go.Scatter:
     trace = data_trace(role)
     trace.update(x=[None], y=[None], mode="markers" if role.size else "lines", showlegend=True)
     if role.size:
-        trace.marker.update(symbol="circle-open" if role.name == "selected" else "square")
+        trace.marker.update(symbol="square" if role.symbol == "circle" else role.symbol)
         trace.marker.update(size=min(role.size, 12), opacity=1)
     return trace
 
@@ -92,7 +101,7 @@ def _marker(role: Role) -> dict[str, object]:
     return {
         "size": role.size,
         "color": role.color,
-        "symbol": "circle-open" if ring else "circle",
+        "symbol": role.symbol,
         "line": {"width": 2 if ring else 0, "color": role.color},
     }
 

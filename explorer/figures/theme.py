@@ -27,7 +27,7 @@ HALO = ", ".join(f"{x}px {y}px 1px white" for x in (-1, 1) for y in (-1, 1))
 
 KIND_SYMBOLS = {
     Kind.MEASURED: "circle",
-    Kind.PUBLISHED: "circle-open",
+    Kind.PUBLISHED: "star",
     Kind.MODELLED: "cross",
     Kind.ASSUMED: "circle-open-dot",
 }
@@ -97,7 +97,7 @@ _DARK_RULES = """
   path:is(.xlines-above, .ylines-above, .xtick, .ytick, .ticks) {stroke: var(--line) !important;}
   :is(.xaxislayer-above, .yaxislayer-above) path {stroke: var(--line) !important;}
   :is(.point, .legendpoints path)[style*="stroke: rgb(0, 0, 0)"] {stroke: white !important;}
-  .legendpoints path[style*="stroke: rgb(51, 51, 51)"] {stroke: var(--ink) !important;}
+  path[style*="stroke: rgb(51, 51, 51)"] {stroke: var(--ink) !important;}
   :is(.point, .legendpoints path)[style*="fill: rgb(51, 51, 51)"] {fill: var(--ink) !important;}
   .point[style*="stroke: rgb(255, 255, 255)"] {stroke: var(--paper) !important;}
   :is(.point, .legendpoints) path[style*="fill: rgb(213, 213, 213)"] {fill: #4D4D4D !important;}

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from explorer.figures import axes, theme
+from explorer.figures.hovers import hover_texts, texts_of
 from explorer.figures.labels import place_labels, short_label
-from explorer.figures.points import Budget, Points, worth_format, worth_text
+from explorer.figures.points import Budget, Mark, Points, worth_format
 from explorer.figures.roles import (
     HOVERED,
     OUTLINED,
@@ -26,6 +27,7 @@ from explorer.figures.roles import (
     kind_trace,
     legend_trace,
 )
+from explorer.figures.thinning import apart, thinned
 from explorer.provenance import Kind
 from explorer.units import BoolArray, FloatArray, IntArray, format_bytes, format_joules
 
@@ -46,9 +48,10 @@ class TraceData:
     ids: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
     text_places: tuple[str, ...] = ()
-    hovers: tuple[str, ...] = ()
+    hovers: str | tuple[str, ...] = ()
     symbols: str | tuple[str, ...] = "circle"
     outlines: str | tuple[str, ...] = "white"
+    outline_width: float = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,55 +91,49 @@ def tradeoff_data(
 ) -> TradeoffData:
     """Choose what is drawn: at most `cap` points a panel, front, known and selected always.
 
-    With `cell`, a share of a panel's sides, points that crowd in one square of that size are
-    drawn as one, a member of the front where there is one.
+    With `cell`, a share of a panel's sides, for as long as points stream in: dominated points
+    that crowd in one square of that size are drawn as one, those beside a member of the front
+    not at all, and the front has one hover text for all and no outlines, which are dear to draw.
     """
     drawn = thinned(points, selected_id, cap)
     memory, energy = points.memory_bytes, points.energy_j
     fresh = drawn[~points.stale[drawn]]
     fresh = fresh if len(fresh) else drawn
     near = [b.limit_bytes for b in points.budgets if _is_near(b.limit_bytes, memory[fresh])]
+    marks = [np.array(column) for column in zip(*map(_columns, points.marks), strict=True)]
+    mark_memory, mark_energy, mark_worth = marks or [np.zeros(0)] * 3
     memory_axis = axes.byte_axis(
         f"{points.memory_name} ({points.memory_kind.word})",
-        np.append(memory[fresh], near),
+        np.concatenate([memory[fresh], near, mark_memory]),
         format_bytes,
     )
     energy_axis = axes.decimal_axis(
-        f"energy of a step ({points.energy_kind.word})", energy[fresh], format_joules
+        f"energy of a step ({points.energy_kind.word})",
+        np.append(energy[fresh], mark_energy),
+        format_joules,
     )
     worth_axis = axes.linear_axis(
-        _worth_title(points), points.worth[fresh], worth_format(points.worth_name)
+        _worth_title(points),
+        np.append(points.worth[fresh], mark_worth),
+        worth_format(points.worth_name),
     )
     cost_kind = max(points.memory_kind, points.energy_kind)
+    across_memory = _Side(memory, mark_memory, memory_axis)
+    across_energy = _Side(energy, mark_energy, energy_axis)
+    worth = _Side(points.worth, mark_worth, worth_axis)
     views = (
-        (memory, points.worth, memory_axis, worth_axis, points.worth_kind),
-        (energy, points.worth, energy_axis, worth_axis, points.worth_kind),
-        (energy, memory, energy_axis, memory_axis, (cost_kind,) * len(points)),
+        (across_memory, worth, points.worth_kind),
+        (across_energy, worth, points.worth_kind),
+        (across_energy, across_memory, (cost_kind,) * len(points)),
     )
-    hovers = _hovers(points, selected_id)
+    hovers = hover_texts(points, selected_id, has_front=not cell)
     panels = tuple(
-        _panel(points, drawn, selected_id, hovers, x, y, x_axis, y_axis, kinds, cell)
-        for x, y, x_axis, y_axis, kinds in views
+        _panel(points, drawn, selected_id, hovers, x, y, kinds, cell) for x, y, kinds in views
     )
     return TradeoffData(
         panels=panels,
         kinds=frozenset({points.worth_kind[row] for row in drawn} | {cost_kind}),
     )
-
-
-def thinned(points: Points, selected_id: str | None, cap: int) -> IntArray:
-    """Rows to draw: those that must stay, then an even share of the others by memory."""
-    ids = np.array(points.ids, dtype=object)
-    keep = points.on_front & ~points.stale | points.known
-    keep = keep | (ids == selected_id) | (ids == points.choice_id)
-    others = np.flatnonzero(~keep)
-    room = max(0, cap - int(keep.sum()))
-    if len(others) > room:
-        ordered = others[np.argsort(points.memory_bytes[others], kind="stable")]
-        picks = np.linspace(0, len(ordered) - 1, room).round().astype(np.int64)
-        others = ordered[picks]
-    rows: IntArray = np.sort(np.concatenate([np.flatnonzero(keep), others]))
-    return rows
 
 
 def draw(data: TradeoffData) -> go.Figure:
@@ -184,8 +181,8 @@ def update(figure: Any, data: TradeoffData) -> None:
             target.visible = is_shown
         for column, panel in enumerate(data.panels, start=1):
             suffix = "" if column == 1 else str(column)
-            figure.layout[f"xaxis{suffix}"].update(panel.x_axis.options)
-            figure.layout[f"yaxis{suffix}"].update(panel.y_axis.options)
+            _set_axis(figure.layout[f"xaxis{suffix}"], panel.x_axis)
+            _set_axis(figure.layout[f"yaxis{suffix}"], panel.y_axis)
 
 
 def _fill(target: Any, trace: TraceData, role: Role) -> None:
@@ -197,7 +194,26 @@ def _fill(target: Any, trace: TraceData, role: Role) -> None:
     if role.size and role.name != "selected":
         target.marker.symbol = trace.symbols
     if role.name in OUTLINED:
-        target.marker.line.color, target.marker.line.width = trace.outlines, 1.5
+        target.marker.line.color = trace.outlines
+        target.marker.line.width = trace.outline_width
+
+
+def _set_axis(target: Any, axis: axes.AxisData) -> None:
+    for name, value in axis.options.items():  # several times faster than one update of all
+        target[name] = value
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Side:
+    """A quantity of the points [P] and of what others published, and its axis."""
+
+    values: FloatArray
+    marks: FloatArray
+    axis: axes.AxisData
+
+
+def _columns(mark: Mark) -> tuple[float, float, float]:
+    return mark.memory_bytes, mark.energy_j, mark.worth
 
 
 def _panel(
@@ -205,18 +221,20 @@ def _panel(
     drawn: IntArray,
     selected_id: str | None,
     hovers: dict[int, str],
-    x: FloatArray,
-    y: FloatArray,
-    x_axis: axes.AxisData,
-    y_axis: axes.AxisData,
+    right: _Side,
+    up: _Side,
     kinds: Sequence[Kind],
     cell: float,
 ) -> PanelData:
+    x, y, x_axis, y_axis = right.values, up.values, right.axis, up.axis
     shown = drawn[np.isfinite(x[drawn]) & np.isfinite(y[drawn])]
     across, upward = x_axis.place(x), y_axis.place(y)
     spread = shown
     if cell:
-        spread = shown[_apart(points, shown, selected_id, across[shown], upward[shown], cell)]
+        spread = shown[apart(points, shown, selected_id, across[shown], upward[shown], cell)]
+    large = [row for row in shown if points.ids[row] in (selected_id, points.choice_id)]
+    big = [(float(across[row]), float(upward[row])) for row in large]
+    stars = list(zip(x_axis.place(right.marks), y_axis.place(up.marks), strict=True))
     traces = []
     for role in ROLES:
         if role.name == "budget":
@@ -225,14 +243,15 @@ def _panel(
         if role.name == "envelope":
             traces.append(_envelope(points, shown, x, y, higher_is_better=y is points.worth))
             continue
+        if role.name == "published":
+            traces.append(_published(points, right, up, big))
+            continue
         rows = spread[_members(points, spread, role.name, selected_id)]
         texts: tuple[str, ...] = ()
         places: tuple[str, ...] = ()
         if role.name == "known":
             labels = [short_label(points.labels[row]) for row in rows]
-            large = [row for row in shown if points.ids[row] in (selected_id, points.choice_id)]
-            marks = [(float(across[row]), float(upward[row])) for row in large]
-            texts, places = place_labels(labels, across[rows], upward[rows], marks)
+            texts, places = place_labels(labels, across[rows], upward[rows], [*big, *stars])
         traces.append(
             TraceData(
                 x=x[rows].astype(np.float32),
@@ -240,32 +259,33 @@ def _panel(
                 ids=tuple(points.ids[row] for row in rows),
                 texts=texts,
                 text_places=places,
-                hovers=tuple(hovers[row] for row in rows) if role.name in HOVERED else (),
+                hovers=texts_of(role, rows, hovers),
                 symbols=_one_or_all([theme.KIND_SYMBOLS[kinds[row]] for row in rows]),
                 outlines=_one_or_all(
                     ["white" if fits else theme.VERMILLION for fits in points.feasible[rows]]
                 ),
+                outline_width=0.0 if cell and role.name == "front" else 1.5,
             )
         )
     return PanelData(x_axis=x_axis, y_axis=y_axis, traces=tuple(traces))
 
 
-def _apart(
-    points: Points,
-    rows: IntArray,
-    selected_id: str | None,
-    across: FloatArray,
-    upward: FloatArray,
-    cell: float,
-) -> BoolArray:
-    """Which rows [P] to draw when one point stands for all of a square; marked ones stay."""
-    keep: BoolArray = points.known[rows]
-    keep = keep | [points.ids[row] in (selected_id, points.choice_id) for row in rows]
-    front_first = np.argsort(~points.on_front[rows], kind="stable")
-    squares = np.floor(np.column_stack([across, upward])[front_first] / cell)
-    _, picks = np.unique(squares, axis=0, return_index=True)
-    keep[front_first[picks]] = True
-    return keep
+def _published(
+    points: Points, right: _Side, up: _Side, big: Sequence[tuple[float, float]]
+) -> TraceData:
+    """What others published and both axes can show; no click selects it."""
+    rows = np.flatnonzero(np.isfinite(right.marks) & np.isfinite(up.marks))
+    x, y = right.marks[rows], up.marks[rows]
+    labels = [points.marks[row].label for row in rows]
+    texts, places = place_labels(labels, right.axis.place(x), up.axis.place(y), big)
+    return TraceData(
+        x=x.astype(np.float32),
+        y=y.astype(np.float32),
+        texts=texts,
+        text_places=places,
+        hovers=tuple(points.marks[row].hover for row in rows),
+        symbols=theme.KIND_SYMBOLS[Kind.PUBLISHED],
+    )
 
 
 def _members(points: Points, rows: IntArray, role: str, selected_id: str | None) -> BoolArray:
@@ -349,22 +369,6 @@ def _limit_across(
         return [(axis.value_at(0.1), high, "", _ABOVE), (axis.value_at(0.001), high, label, _RIGHT)]
     side = _LEFT if float(axis.place(np.array([limit]))[0]) > 0.5 else _RIGHT
     return [(limit, low, "", _ABOVE), (limit, high, label, side)]
-
-
-def _hovers(points: Points, selected_id: str | None) -> dict[int, str]:
-    """Hover texts of the few rows that have one."""
-    named = points.on_front | points.known
-    rows = {int(row) for row in np.flatnonzero(named)}
-    rows |= {row for row, name in enumerate(points.ids) if name in (selected_id, points.choice_id)}
-    return {
-        row: f"{points.labels[row]}<br>"
-        f"{points.worth_name} {worth_text(points.worth[row], points.worth_name)} "
-        f"({points.worth_kind[row].word})<br>"
-        f"{format_bytes(points.memory_bytes[row])} ({points.memory_kind.word})<br>"
-        f"{format_joules(points.energy_j[row])} ({points.energy_kind.word})<br>"
-        f"{'fits' if points.feasible[row] else 'does not fit'}"
-        for row in rows
-    }
 
 
 def _worth_title(points: Points) -> str:

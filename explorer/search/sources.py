@@ -25,7 +25,7 @@ from explorer.search.criteria import Study, study
 from explorer.search.judge import Judge, calibrate_runs, measured_accuracies
 from explorer.units import FloatArray
 
-MEASURED_FORMS = ("", ":resolution=84")
+MEASURED_FORMS = ("", ":resolution=84", ":d_model=32,length=1024")
 
 
 def model_graph(spec: str) -> ModelGraph:
@@ -207,11 +207,14 @@ def _data_digest(graph: ModelGraph, task: str, runs: Sequence[MeasuredRun]) -> s
 
 
 def _runs_of(graph: ModelGraph, content: LedgerContent) -> tuple[MeasuredRun, ...]:
+    """Of steps that are all the design's; others say nothing of it alone."""
     own = own_weights(graph)
     return tuple(
         run
         for run in content
-        if run.model.digest == graph.digest and own in ("", run.weights_digest)
+        if run.model.digest == graph.digest
+        and own in ("", run.weights_digest)
+        and not run.protocol.phases
     )
 
 

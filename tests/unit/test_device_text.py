@@ -7,7 +7,7 @@ import pytest
 
 from explorer import catalog
 from explorer.cli import run
-from explorer.device import DeviceProfile, Kernels, MemoryLevel, load_device
+from explorer.device import DeviceProfile, Kernels, MemoryLevel, SourceBlock, load_device
 from explorer.device_text import (
     BOARD_MEANINGS,
     COPIED_SPREAD_RATIO,
@@ -15,6 +15,7 @@ from explorer.device_text import (
     LEVEL_MEANINGS,
     changed_numbers,
     duplicate,
+    kept_sources,
     new_profile,
     profile_toml,
     with_changes_assumed,
@@ -210,15 +211,17 @@ def test_only_what_was_changed_becomes_assumed(name):
 
 
 def test_a_changed_number_with_a_source_of_its_own_keeps_it():
-    base = load_device("gap9")
-    listed = {field for block in base.source for field in block.fields}
-    path = next(p for p in base.numbers() if p.startswith("kernels.fp32.") and p not in listed)
-    before, table, after = profile_toml(duplicate("mine", "gap9")).partition("[kernels.fp32]")
-    name = path.rpartition(".")[2]
-    after = re.sub(rf"^{name} = \S+", f"{name} = 0.5", after, count=1, flags=re.MULTILINE)
-    own = f'\n[[source]]\nkind = "measured"\ncite = "my bench"\nfields = ["{path}"]\n'
-    edited = DeviceProfile.from_toml(before + table + after + own)
-    saved = with_changes_assumed(edited, base)
-    assert list(changed_numbers(saved, base)) == [path]
-    assert saved.find_block(path).kind == "measured"
+    base, path = load_device("gap9"), "kernels.fp32.conv_macs_per_cycle"
+    copy = duplicate("mine", "gap9")
+    own = SourceBlock(kind="measured", cite="my bench", fields=(path,))
+    faster = copy.kernels["fp32"].model_copy(update={"conv_macs_per_cycle": 9.5})
+    edited = copy.model_copy(
+        update={
+            "kernels": dict(copy.kernels) | {"fp32": faster},
+            "source": (*kept_sources(copy, {path}), own),
+        }
+    )
+    saved = DeviceProfile.from_toml(profile_toml(with_changes_assumed(edited, base)))
+    assert changed_numbers(saved, base) == {path: "9.5, not 2.3"}
+    assert saved.find_block(path) == own
     assert saved.untested == base.untested

@@ -9,7 +9,8 @@ from explorer.errors import SpecError
 from explorer.figures import axes, layers, memory, theme, tradeoff
 from explorer.figures.labels import place_labels, short_label
 from explorer.figures.points import Budget, Points, worth_text
-from explorer.figures.roles import ROLES
+from explorer.figures.roles import PLAIN_HOVER, ROLES
+from explorer.figures.thinning import thinned
 from explorer.provenance import Kind
 from explorer.units import KIB, MIB, format_bytes, format_joules, format_seconds, shown_unit
 
@@ -106,7 +107,7 @@ def test_thinning_keeps_front_known_choice_and_selection() -> None:
         known=mask(count, 5000, 5001),
         choice_id="p8999",
     )
-    rows = tradeoff.thinned(given, "p4321", cap)
+    rows = thinned(given, "p4321", cap)
     assert len(rows) == cap
     must = {*range(0, 300, 3), 5000, 5001, 8999, 4321}
     assert must <= set(rows.tolist())
@@ -117,7 +118,7 @@ def test_thinning_keeps_front_known_choice_and_selection() -> None:
         assert sum(len(trace.ids) for trace in panel.traces) <= tradeoff.POINT_CAP + 1
 
 
-def test_crowded_points_are_drawn_as_one_and_the_front_wins() -> None:
+def test_crowded_dominated_points_are_drawn_as_one_and_the_front_whole() -> None:
     count, cell = 3000, 0.05
     front = mask(count, *range(0, count, 7))
     given = points(count, on_front=front, known=mask(count, 1, 2), choice_id="p3")
@@ -136,19 +137,37 @@ def test_crowded_points_are_drawn_as_one_and_the_front_wins() -> None:
         }
         drawn = {tuple(squares[row]) for shown in rows.values() for row in shown}
         assert drawn == {tuple(square) for square in squares}
-        assert sum(map(len, rows.values())) <= len(drawn) + 4
+        assert rows["front"] == np.flatnonzero(front).tolist()
         with_front = {tuple(square) for square in squares[front]}
-        others = {tuple(squares[row]) for row in rows["candidate"] + rows["misfit"]}
-        assert len(others & with_front) <= 1  # the selected candidate
+        others = [tuple(squares[row]) for row in rows["candidate"] + rows["misfit"] if row != 4]
+        assert len(others) == len(set(others))
+        assert not set(others) & with_front
         assert trace(data, "known", panel).ids == ("p1", "p2")
         assert trace(data, "selected", panel).ids == ("p4",)
     whole = trace(tradeoff.tradeoff_data(given, "p4", count), "envelope")
     np.testing.assert_array_equal(trace(data, "envelope").x, whole.x)
 
 
+def test_while_points_stream_the_front_has_one_hover_text_and_known_policies_their_own() -> None:
+    given = points(60, on_front=mask(60, 5, 6, 7), known=mask(60, 1))
+    streamed, whole = (tradeoff.tradeoff_data(given, "p6", cell=cell) for cell in (0.03, 0.0))
+    assert trace(streamed, "front").hovers == PLAIN_HOVER.format("front")
+    assert trace(streamed, "known").hovers == trace(whole, "known").hovers
+    assert trace(streamed, "selected").hovers == trace(whole, "selected").hovers
+    assert len(trace(whole, "front").hovers) == 3
+    assert trace(streamed, "front").outline_width == 0 < trace(whole, "front").outline_width
+
+
 def test_a_front_larger_than_the_cap_is_drawn_whole() -> None:
     given = points(50, on_front=np.ones(50, dtype=bool))
-    assert len(tradeoff.thinned(given, None, 10)) == 50
+    assert len(thinned(given, None, 10)) == 50
+
+
+def test_beside_a_large_front_some_of_the_others_are_drawn() -> None:
+    given = points(500, on_front=mask(500, *range(400)))
+    rows = thinned(given, None, 80)
+    assert set(range(400)) < set(rows.tolist())
+    assert len(rows) == 400 + 20
 
 
 def test_a_point_without_worth_is_left_out_of_two_panels_only() -> None:
