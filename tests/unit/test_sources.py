@@ -12,6 +12,7 @@ from explorer.accuracy.protocols import Protocol
 from explorer.accuracy.records import Ledger
 from explorer.accuracy.tasks import load_task
 from explorer.app.controls import Controls
+from explorer.app.look import settings_of
 from explorer.cli import run as terminal
 from explorer.search import sources
 from explorer.search.sources import (
@@ -54,7 +55,10 @@ def test_the_app_offers_the_folder_it_was_given(tmp_path):
         (tmp_path / name).mkdir()
         for index in range(2):
             (tmp_path / name / f"{index}.png").write_bytes(b"")
-    controls = Controls(Session(model="digits-cnn", task=str(tmp_path)), lambda: None)
+    session, controls = Session(model="mcunet-5fps", task=str(tmp_path)), Controls(lambda: None)
+    with controls.writing():
+        controls.write(settings_of(session), session)
+        controls.show(session)
     assert controls.task.value == str(tmp_path)
 
 
