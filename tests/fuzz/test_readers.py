@@ -5,6 +5,7 @@ Inputs are damaged valid documents and random bytes, EXPLORER_FUZZ_INPUTS of the
 much memory, or long.
 """
 
+import codecs
 import json
 import os
 import pickle
@@ -44,6 +45,9 @@ MOST_BYTES = 1 << 30
 SESSION = Session(model="digits-cnn", policy="last-k:k=2")
 MCUNET = Session(policy="none").graph
 FORBIDDEN = ("exec", "compile", "import", "subprocess", "os.", "socket", "shutil", "ctypes", "pty")
+
+for known in ("ascii", "latin-1", "utf-8", "raw_unicode_escape", "unicode_escape"):
+    codecs.lookup(known)  # those a pickle's own operations name
 
 _watched: list[str] = []
 _allowed: list[str] = []
