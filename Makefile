@@ -7,7 +7,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 STAMP := $(VENV)/.installed
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
-.PHONY: lab test lint unit docs notebooks browser chromium postgresql evidence bench clean
+.PHONY: lab test lint unit package fuzz docs notebooks browser chromium postgresql evidence bench clean
 
 lab: $(STAMP)
 	$(BIN)/explorer lab $(LAB_OPTIONS)
@@ -35,6 +35,15 @@ unit: $(STAMP) postgresql
 docs: $(STAMP)
 	$(BIN)/python scripts/write_reference.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir build/site
+
+# The wheel and the source, and whether a clean environment without the repository can use it.
+package: $(STAMP)
+	$(BIN)/python -m build --outdir build/dist
+	$(BIN)/python scripts/check_package.py build/dist
+
+# The readers of documents under far more hostile input than `unit` has; about half an hour.
+fuzz: $(STAMP)
+	EXPLORER_FUZZ_INPUTS=13000 $(BIN)/pytest -m fuzz -rP tests/fuzz
 
 notebooks: $(STAMP)
 	$(BIN)/pytest --nbmake --nbmake-timeout=300 -p no:cacheprovider notebooks

@@ -19,7 +19,7 @@ from explorer.accuracy.episodes import Prefix, protocol_episode
 from explorer.accuracy.fisher import score_table
 from explorer.accuracy.group import train_all, trainees_of
 from explorer.accuracy.progress import Ticker
-from explorer.accuracy.records import Protocol
+from explorer.accuracy.protocols import Protocol
 from explorer.accuracy.tasks import task_for
 from explorer.accuracy.torch_bridge import model_module
 from explorer.accuracy.trainer import finetune, first_trained_position, train_copy

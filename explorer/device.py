@@ -6,9 +6,9 @@ and power. A number that no `[[source]]` covers does not load.
 """
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -44,6 +44,7 @@ Precision = Literal["fp32", "fp16", "int8"]
 Quantity = Literal["inference time", "training time", "energy"]
 Workspace = Literal["none", "tiny-engine"]
 TINY_ENGINE = "tiny-engine"
+M = TypeVar("M", bound=BaseModel)
 
 
 class _Document(BaseModel):
@@ -194,20 +195,16 @@ class DeviceProfile(_Document):
     @classmethod
     def from_toml(cls, text: str, origin: str = "device TOML") -> "DeviceProfile":
         """Parse and check; SpecError names line and field, what came and what is allowed."""
-        try:
-            return cls.model_validate(tomllib.loads(text))
-        except ValidationError as error:
-            problem = first_problem(error)
-            line = line_of(text, _place(error, tomllib.loads(text)))
-            where = origin if line is None else f"{origin}, line {line}"
-            raise SpecError(f"{where}: {problem}") from None
-        except (ValueError, RecursionError) as error:
-            raise SpecError(f"{origin}: not TOML: {error}") from None
+        return parse_toml(cls, text, origin, _place)
 
     def numbers(self) -> Iterator[str]:
         """Dotted paths of every number that was given."""
+        return (path for path, _ in self.values())
+
+    def values(self) -> Iterator[tuple[str, float]]:
+        """The same, each with its value."""
         given = self.model_dump(exclude={"source"}, exclude_unset=True)
-        yield from _numeric_paths(given, "")
+        yield from _numbers_in(given, "")
 
     def find_source(self, path: str) -> Source | None:
         """The source covering a number."""
@@ -268,6 +265,30 @@ def load_device(name_or_path: str) -> DeviceProfile:
     return DeviceProfile.from_toml(catalog.read("device", name_or_path), origin=name_or_path)
 
 
+def parse_toml(
+    kind: type[M],
+    text: str,
+    origin: str,
+    place: Callable[[str, dict[str, Any]], Sequence[str | int]],
+) -> M:
+    """TOML text to a document; SpecError names line and field, what came and what is allowed.
+
+    `place(sentence, document)` has the keys and indices of what a check of the whole is about.
+    """
+    try:
+        return kind.model_validate(tomllib.loads(text))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        at: Sequence[str | int] = problem["loc"]
+        if not at and problem["type"] == "value_error":
+            at = place(problem["msg"].removeprefix("Value error, "), tomllib.loads(text))
+        line = line_of(text, at)
+        where = origin if line is None else f"{origin}, line {line}"
+        raise SpecError(f"{where}: {first_problem(error)}") from None
+    except (ValueError, RecursionError) as error:
+        raise SpecError(f"{origin}: not TOML: {' '.join(str(error).split())}") from None
+
+
 def read_text(path: Path) -> str:
     """The text of a file; SpecError in one sentence when it cannot be read."""
     try:
@@ -278,16 +299,11 @@ def read_text(path: Path) -> str:
         raise SpecError(f"{path}: not UTF-8 text") from None
 
 
-def _place(error: ValidationError, document: dict[str, Any]) -> tuple[str | int, ...]:
-    """Keys and indices of the value that the first problem is about.
+def _place(sentence: str, document: dict[str, Any]) -> tuple[str | int, ...]:
+    """Keys and indices of what a check of the whole profile is about.
 
-    A check of the whole names it in its sentence: a number by its dotted path, a field of a
-    source in quotes.
+    Its sentence names a number by its dotted path, a field of a source in quotes.
     """
-    problem = error.errors()[0]
-    if problem["loc"] or problem["type"] != "value_error":
-        return problem["loc"]
-    sentence = problem["msg"].removeprefix("Value error, ")
     for index, block in enumerate(document.get("source", ())):
         if any(f"the field {field!r} " in sentence for field in block["fields"]):
             return ("source", index, "fields")
@@ -319,13 +335,13 @@ def _covers(field: str, path: str) -> bool:
     return path == field or path.startswith(f"{field}.")
 
 
-def _numeric_paths(value: object, path: str) -> Iterator[str]:
+def _numbers_in(value: object, path: str) -> Iterator[tuple[str, float]]:
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from _numeric_paths(item, f"{path}.{key}" if path else str(key))
+            yield from _numbers_in(item, f"{path}.{key}" if path else str(key))
     elif isinstance(value, list | tuple):
         for item in value:
             label = item["name"] if isinstance(item, dict) and "name" in item else "?"
-            yield from _numeric_paths(item, f"{path}.{label}")
+            yield from _numbers_in(item, f"{path}.{label}")
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield path
+        yield path, value

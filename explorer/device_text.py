@@ -60,8 +60,7 @@ UNTESTED_HELP = "# What no measurement of this board can test yet."
 
 def new_profile(name: str, like: str) -> DeviceProfile:
     """A profile to fill: another's numbers, all of them assumed of this board."""
-    if not NAME.fullmatch(name):
-        raise SpecError.of("name", name, "letters, digits, '.', '_' and '-'")
+    _check_name(name)
     base = load_device(like)
     cite = f"copied from {base.name}; replace"
     return base.model_copy(
@@ -73,6 +72,71 @@ def new_profile(name: str, like: str) -> DeviceProfile:
             "source": tuple(_copied(block, cite) for block in base.source),
         }
     )
+
+
+def duplicate(name: str, like: str) -> DeviceProfile:
+    """Another's numbers with their sources under a name of its own, to try other ones."""
+    _check_name(name)
+    base = load_device(like)
+    summary = f"{base.name} with other numbers; those are assumed."
+    return base.model_copy(update={"name": name, "summary": summary})
+
+
+def changed_numbers(profile: DeviceProfile, base: DeviceProfile) -> dict[str, str]:
+    """Numbers that are not the base's, by path, as `2e8, not 3.7e8`."""
+    before = dict(base.values())
+    return {
+        path: f"{value:g}, not {before[path]:g}" if path in before else f"{value:g}, new"
+        for path, value in profile.values()
+        if before.get(path) != value
+    }
+
+
+def with_changes_assumed(profile: DeviceProfile, base: DeviceProfile) -> DeviceProfile:
+    """The profile with each changed number assumed, unless someone gave it another source.
+
+    Nothing of a precision with such a number counts as tested.
+    """
+    moved: dict[float, list[str]] = {}
+    for path in changed_numbers(profile, base):
+        block, known = profile.find_block(path), base.find_block(path)
+        if block is not None and known is not None and block.source == known.source:
+            least = COPIED_SPREAD_RATIO if path.startswith("kernels") else 0.0
+            moved.setdefault(max(block.plus_minus_ratio, least), []).append(path)
+    paths = {path for group in moved.values() for path in group}
+    cite = f"changed by hand from {base.name}; replace"
+    made = [
+        SourceBlock(kind="assumed", cite=cite, fields=tuple(group), plus_minus_ratio=spread)
+        for spread, group in moved.items()
+    ]
+    general = any(not path.startswith(("kernels.", "memory.")) for path in paths)
+    touched = {
+        one: QUANTITIES
+        for one in profile.kernels
+        if general or any(path.startswith(f"kernels.{one}.") for path in paths)
+    }
+    source = (*kept_sources(profile, paths), *made)
+    return profile.model_copy(
+        update={"source": source, "untested": dict(profile.untested) | touched}
+    )
+
+
+def kept_sources(base: DeviceProfile, without: set[str]) -> list[SourceBlock]:
+    """The sources of all numbers but some; as they are where there are none of those."""
+    if not without:
+        return list(base.source)
+    owners = {path: base.find_block(path) for path in base.numbers() if path not in without}
+    kept = []
+    for block in base.source:
+        fields = tuple(path for path, owner in owners.items() if owner is block)
+        if fields:
+            kept.append(block.model_copy(update={"fields": fields}))
+    return kept
+
+
+def _check_name(name: str) -> None:
+    if not NAME.fullmatch(name):
+        raise SpecError.of("name", name, "letters, digits, '.', '_' and '-'")
 
 
 def _copied(block: SourceBlock, cite: str) -> SourceBlock:

@@ -76,8 +76,8 @@ D = TypeVar("D", bound=Document)
 class Named(Document):
     """A catalogue entry and the digest of its content."""
 
-    name: Annotated[str, Field(min_length=1)]
-    digest: Annotated[str, Field(min_length=1)]
+    name: Annotated[str, Field(min_length=1, max_length=500)]
+    digest: Annotated[str, Field(min_length=1, max_length=100)]
 
 
 class LayerChoice(Document):
@@ -119,6 +119,17 @@ class LayerChoice(Document):
             return self.channels
         is_known = self.channels == "first" or self.slices in (0, self.slice_count)
         return tuple(range(self.slices)) if is_known else None
+
+
+def _of_one_axis(layers: tuple[LayerChoice, ...]) -> tuple[LayerChoice, ...]:
+    if len({layer.name for layer in layers}) != len(layers):
+        raise ValueError("each layer only once")
+    if len({layer.channel_axis for layer in layers}) > 1:
+        raise ValueError("one channel_axis for all layers")
+    return layers
+
+
+LayerChoices = Annotated[tuple[LayerChoice, ...], AfterValidator(_of_one_axis)]
 
 
 class DistillationRecord(Document):
@@ -197,20 +208,11 @@ class PolicyDocument(Document):
     family: str
     procedure: Annotated[str, Field(min_length=1)] | None = None
     setup: SetupRecord
-    layers: tuple[LayerChoice, ...]
+    layers: LayerChoices
     adapters: Adapters = ()
     distillation: DistillationRecord | None = None
     predicted: dict[str, Quantity] = Field(default_factory=dict)
     made_with: MadeWith
-
-    @model_validator(mode="after")
-    def _one_axis(self) -> "PolicyDocument":
-        names = [layer.name for layer in self.layers]
-        if len(set(names)) != len(names):
-            raise ValueError("layers: each layer only once")
-        if len({layer.channel_axis for layer in self.layers}) > 1:
-            raise ValueError("layers: one channel_axis for all layers")
-        return self
 
     def policy(self, graph: ModelGraph) -> UpdatePolicy:
         """The policy for a graph; SpecError when the document is for another network.

@@ -3,22 +3,20 @@
 An engine is a TOML file in `engines/`; every fact in it has a source.
 """
 
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from explorer import catalog
 from explorer.adapters import with_adapters
 from explorer.costmodel.tables import LayerTable, layer_table
 from explorer.design import Design, DesignBatch, LayerAxes
-from explorer.device import Precision, SourceBlock, first_problem
+from explorer.device import Precision, SourceBlock, parse_toml
 from explorer.document import Document
-from explorer.errors import SpecError
 from explorer.graph import ModelGraph
 from explorer.units import BoolArray
 
@@ -69,10 +67,15 @@ class Engine(Document):
         covered = {name for block in self.source for name in block.fields}
         stated = {name for name in FACTS if name in self.model_fields_set}
         if missing := sorted(stated - covered):
-            raise ValueError(f"no source covers {', '.join(missing)}")
+            raise ValueError(f"{missing[0]}: no source covers {', '.join(missing)}")
         if unknown := sorted(covered - stated):
-            raise ValueError(f"sources cover what is not stated: {', '.join(unknown)}")
+            raise ValueError(f"source: {unknown[0]!r} is covered and not stated")
         return self
+
+    @classmethod
+    def from_toml(cls, text: str, origin: str) -> "Engine":
+        """Parse and check; SpecError names line and field, what came and what is allowed."""
+        return parse_toml(cls, text, origin, _place)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,13 +92,18 @@ class Verdict:
         return not self.reason
 
 
+def _place(sentence: str, document: dict[str, Any]) -> tuple[str | int, ...]:
+    """Keys and indices of what a check of the whole engine is about: a fact, or a source of one."""
+    for index, block in enumerate(document.get("source", ())):
+        if any(sentence.startswith(f"source: {field!r} ") for field in block["fields"]):
+            return ("source", index, "fields")
+    return (sentence.partition(":")[0],)
+
+
 @cache
 def load_engine(name: str) -> Engine:
-    """An engine of the catalogue by name; SpecError names the field that is wrong."""
-    try:
-        return Engine.model_validate(tomllib.loads(catalog.read("engine", name)))
-    except ValidationError as error:
-        raise SpecError(f"{name}: {first_problem(error)}") from None
+    """An engine of the catalogue by name; SpecError names line and field that are wrong."""
+    return Engine.from_toml(catalog.read("engine", name), name)
 
 
 def verdicts(graph: ModelGraph, design: Design) -> tuple[Verdict, ...]:

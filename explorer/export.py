@@ -21,6 +21,7 @@ from explorer.document import (
     DistillationRecord,
     Document,
     LayerChoice,
+    LayerChoices,
     MadeWith,
     Named,
     PolicyDocument,
@@ -30,7 +31,7 @@ from explorer.document import (
     parse_document,
 )
 from explorer.errors import SpecError
-from explorer.front_parts import LimitRecord, RefinementRecord, finite_or_none
+from explorer.front_parts import LimitRecord, ReadCost, RefinementRecord, finite_or_none
 from explorer.graph import ModelGraph
 from explorer.provenance import Kind
 from explorer.search.candidates import CandidateTable, ParetoFront, Worth
@@ -42,11 +43,14 @@ from explorer.search.quantities import ACCURACY, ENERGY, PEAK, PROXY_SCORE
 PREDICTED_BYTES = ("peak_live_bytes", "arena_bytes", "training_extra_bytes")
 
 
+Bounded = Annotated[float, Field(ge=-1e100, le=1e100)]  # what follows from it stays finite
+
+
 class PolicyRecord(Document):
     """What a candidate trains."""
 
     family: str
-    layers: tuple[LayerChoice, ...]
+    layers: LayerChoices
     adapters: Adapters = ()
     distillation: DistillationRecord | None = None
 
@@ -67,8 +71,8 @@ class ObjectiveRecord(Document):
     name: str
     unit: str
     sense: Literal["min", "max"]
-    reference: float
-    scale: Annotated[float, Field(gt=0)]
+    reference: Bounded
+    scale: Annotated[float, Field(ge=1e-100, le=1e100)]
 
 
 class CandidateRecord(Document):
@@ -80,9 +84,9 @@ class CandidateRecord(Document):
 
     policy: PolicyRecord
     setup: SetupRecord
-    cost: dict[str, Any]
+    cost: ReadCost
     accuracy: AccuracyRecord
-    objectives: dict[str, float]
+    objectives: dict[str, Bounded]
     on_front: bool
     feasible: bool | None = None
     model: Named | None = None
@@ -119,6 +123,10 @@ class FrontDocument(Document):
         for index, candidate in enumerate(self.candidates):
             if set(candidate.objectives) != names:
                 raise ValueError(f"candidates.{index}.objectives must be {sorted(names)}")
+        if not any(candidate.on_front for candidate in self.candidates):
+            raise ValueError("candidates: none is on_front, and at least one must be")
+        if not self.versions.get("cost_model", "0").isdecimal():
+            raise ValueError(f"versions.cost_model: got {self.versions['cost_model']!r}, no number")
         return self
 
 
@@ -290,10 +298,12 @@ def policy_of_candidate(
 def schema_kind(path: Path, text: str) -> str:
     """Which document a file claims to be.
 
-    device (TOML), tiny-training (YAML), or in JSON network, front or policy.
+    device (TOML), tiny-training (YAML), ledger (JSON lines), or in JSON network, front or policy.
     """
     if path.suffix == ".toml":
         return "device"
+    if path.suffix == ".jsonl":
+        return "ledger"
     if path.suffix in (".yaml", ".yml"):
         return "tiny-training"
     if '"input_shape"' in text:

@@ -21,7 +21,7 @@ from explorer.costmodel.fitting import (
 from explorer.costmodel.levels import overflow_joules
 from explorer.costmodel.timing import Rates, rates_of
 from explorer.device import DeviceProfile, Quantity, SourceBlock, load_device
-from explorer.device_text import profile_toml
+from explorer.device_text import kept_sources, profile_toml
 from explorer.errors import CalibrationError, SpecError
 from explorer.measurements import Measured, grouped, read_measurements
 from explorer.units import BoolArray, FloatArray
@@ -314,21 +314,10 @@ def _profile(
             "summary": f"{base.name} with what {measured} tell of {name}.",
             "kernels": kernels,
             "untested": {precision: words for precision, words in untested.items() if words},
-            "source": (*_kept_sources(base, {number.path for number in numbers}), *_made(numbers)),
+            "source": (*kept_sources(base, {number.path for number in numbers}), *_made(numbers)),
         }
     )
     return DeviceProfile.from_toml(profile_toml(profile), f"the fitted profile of {name}")
-
-
-def _kept_sources(base: DeviceProfile, fitted: set[str]) -> list[SourceBlock]:
-    """The base's sources of what was not fitted."""
-    owners = {path: base.find_block(path) for path in base.numbers() if path not in fitted}
-    kept = []
-    for block in base.source:
-        fields = tuple(path for path, owner in owners.items() if owner is block)
-        if fields:
-            kept.append(block.model_copy(update={"fields": fields}))
-    return kept
 
 
 def _made(numbers: Sequence[FittedNumber]) -> list[SourceBlock]:

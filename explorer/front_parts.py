@@ -1,13 +1,62 @@
-"""Parts of a front document: the user's limits, and what measuring some of it taught."""
+"""Parts of a front document: costs, the user's limits, and what measuring some of it taught."""
 
 from dataclasses import asdict
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from explorer.device import first_problem
 from explorer.document import Document
 from explorer.search.refinement import Refinement
+
+
+class _Part(BaseModel):
+    """What is read back of a cost; the rest of it is for people."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Memory(_Part):
+    peak_live_bytes: float
+    arena_bytes: float | None
+    training_extra_bytes: float
+
+
+class _Step(_Part):
+    time_s: float
+    energy_j: float
+
+
+class _Level(_Part):
+    fits: bool
+
+
+class _Estimate(_Part):
+    kind: Literal["measured", "published", "modelled", "assumed"]
+    low: float | None
+    high: float | None
+
+
+class _Cost(_Part):
+    memory: _Memory
+    step: _Step
+    fits: list[_Level]
+    provenance: dict[str, _Estimate]
+
+
+def _readable(cost: dict[str, Any]) -> dict[str, Any]:
+    """A cost as it came; ValueError names what would be missed or be no number in it."""
+    try:
+        read = _Cost.model_validate(cost)
+    except ValidationError as error:
+        raise ValueError(first_problem(error)) from None
+    if absent := {"memory", "step.time_s", "step.energy_j"} - read.provenance.keys():
+        raise ValueError(f"provenance.{min(absent)} is missing")
+    return cost
+
+
+ReadCost = Annotated[dict[str, Any], AfterValidator(_readable)]
 
 
 class LimitRecord(Document):

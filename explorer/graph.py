@@ -19,6 +19,7 @@ from explorer.layer import (
     RECURRENT_GATES,
     SOURCES,
     STATE_SPACES,
+    VIEWS,
     WEIGHTED_OPS,
     WHOLE_OPS,
     LayerSpec,
@@ -124,6 +125,12 @@ class ModelGraph:
         """Shape of one sample of a tensor, named by its producer."""
         return self.input_shape if tensor == INPUT else self[tensor].out_shape
 
+    def parameter_of(self, tensor: str) -> str:
+        """The parameter that a tensor is or is a view of; else no name."""
+        while tensor != INPUT and self[tensor].op in VIEWS:
+            (tensor,) = self.producers(self[tensor])
+        return tensor if tensor != INPUT and self[tensor].op == "parameter" else ""
+
     def in_channels(self, layer: LayerSpec) -> int:
         """Channels (or features) of the first input of a layer."""
         return self.shape(self.producers(layer)[0])[layer.axis]
@@ -183,6 +190,16 @@ class ModelGraph:
             return "none"
         most_common = ops.most_common(1)[0][0]
         return next(norm for norm, op in NORM_OP_OF.items() if op == most_common)
+
+    @cached_property
+    def index_count(self) -> int:
+        """Rows that an input of indices chooses from; 0 where the input is numbers."""
+        for layer in self.layers:
+            if layer.op == "embedding" and self.producers(layer) == (INPUT,):
+                return layer.whole(0)
+            if layer.op == "lookup" and layer.inputs[0] == INPUT:
+                return self.shape(layer.inputs[1])[0]
+        return 0
 
     @cached_property
     def parameter_count(self) -> int:

@@ -38,7 +38,8 @@ INPUT = "input"
 class LayerSpec:
     """One operator.
 
-    `inputs` names the producers, `()` means the network input. `padding` is (height, width)
+    `inputs` names the producers, `()` means the network input. `stride` is one number where
+    rows and columns share it. `padding` is (height, width)
     or, where the two ends of a side differ, (top, bottom, left, right). `groups` of a
     groupnorm is its number of groups; windows of an avgpool or window_max lie side by side and
     `kernel` is their size; an upsample is bilinear to any size. `axis` is where the channels
@@ -52,7 +53,7 @@ class LayerSpec:
     out_shape: Shape
     inputs: tuple[str, ...] = ()
     kernel: tuple[int, int] = (1, 1)
-    stride: int = 1
+    stride: int | tuple[int, int] = 1
     padding: tuple[int, int] | tuple[int, int, int, int] = (0, 0)
     groups: int = 1
     has_bias: bool = False
@@ -68,7 +69,10 @@ class LayerSpec:
             raise SpecError.of("layer.name", self.name, f"a name other than {INPUT!r}")
         if not self.out_shape or min(self.out_shape) < 1:
             raise SpecError.of(f"{self.name}.out_shape", self.out_shape, "positive sizes")
-        if min(self.stride, self.groups, *self.kernel, *self.dilation) < 1 or min(self.padding) < 0:
+        if len(set(self.strides)) == 1:
+            object.__setattr__(self, "stride", self.strides[0])
+        sizes = (*self.strides, self.groups, *self.kernel, *self.dilation)
+        if min(sizes) < 1 or min(self.padding) < 0:
             allowed = "stride, groups, kernel, dilation >= 1, padding >= 0"
             raise SpecError.of(f"{self.name}", self, allowed)
         if len(self.padding) == 4 and self.padding[::2] == self.padding[1::2]:
@@ -81,6 +85,11 @@ class LayerSpec:
             raise SpecError.of(f"{self.name}.args", self.args, ARGUMENTS[self.op][1])
         if self.op in WHOLE_OPS and self.has_bias:
             raise SpecError.of(f"{self.name}.has_bias", True, f"false for a {self.op}")
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """Steps of a window along rows and columns."""
+        return (self.stride, self.stride) if isinstance(self.stride, int) else self.stride
 
     @property
     def pads(self) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -117,7 +126,7 @@ ANY_COUNT = range(1, 9)
 INPUT_COUNTS = {
     **dict.fromkeys(SOURCES, range(1)),
     **dict.fromkeys(("add", "shift", "concat"), range(1, 10_000)),
-    **dict.fromkeys(("mul", "matmul"), range(2, 3)),
+    **dict.fromkeys(("mul", "matmul", "lookup"), range(2, 3)),
     "attention": range(3, 5),
 }
 ARGUMENTS = {
@@ -166,10 +175,10 @@ def _conv(layer: LayerSpec, inputs: Sequence[Shape]) -> Shape:
     if len(inputs[0]) != 3:
         return inputs[0]
     _check_groups(layer, inputs)
-    sides = zip(inputs[0][1:], _spans(layer), layer.pads, strict=True)
+    sides = zip(inputs[0][1:], _spans(layer), layer.pads, layer.strides, strict=True)
     return (
         layer.out_shape[0],
-        *((size + sum(pad) - span - 1) // layer.stride + 1 for size, span, pad in sides),
+        *((size + sum(pad) - span - 1) // stride + 1 for size, span, pad, stride in sides),
     )
 
 
@@ -177,12 +186,12 @@ def _conv_transpose(layer: LayerSpec, inputs: Sequence[Shape]) -> Shape:
     if len(inputs[0]) != 3:
         return inputs[0]
     _check_groups(layer, inputs)
-    sides = zip(inputs[0][1:], _spans(layer), layer.padding, layer.args, strict=True)
+    sides = zip(inputs[0][1:], _spans(layer), layer.padding, layer.args, layer.strides, strict=True)
     return (
         layer.out_shape[0],
         *(
-            (size - 1) * layer.stride - 2 * pad + span + int(more) + 1
-            for size, span, pad, more in sides
+            (size - 1) * stride - 2 * pad + span + int(more) + 1
+            for size, span, pad, more, stride in sides
         ),
     )
 
@@ -331,6 +340,7 @@ _RULES: dict[str, Callable[[LayerSpec, Sequence[Shape]], Shape]] = {
     "conv_transpose2d": _conv_transpose,
     "linear": _linear,
     "embedding": _embedding,
+    "lookup": lambda _, inputs: (*inputs[0], inputs[1][-1]),
     **dict.fromkeys(SOURCES, lambda layer, _: layer.out_shape),
     **dict.fromkeys(RECURRENT_GATES, _recurrent),
     "cfc": _cell,

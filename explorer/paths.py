@@ -13,11 +13,21 @@ CACHE_VARIABLE = "EXPLORER_CACHE"
 CACHE_NAME = "ondevice-explorer"
 
 
-def data_cache() -> Path:
-    """The shipped `data_cache`: inside an installed package, beside it in a checkout."""
+def shipped(folder: str) -> Path:
+    """A folder that ships: inside an installed package, beside it in a checkout."""
     package = Path(__file__).resolve().parent
-    inside = package / "data_cache"
-    return inside if inside.is_dir() else package.parent / "data_cache"
+    inside = package / folder
+    return inside if inside.is_dir() else package.parent / folder
+
+
+def data_cache() -> Path:
+    """The shipped `data_cache`."""
+    return shipped("data_cache")
+
+
+def is_checkout() -> bool:
+    """Whether this package runs from its repository."""
+    return not (Path(__file__).resolve().parent / "data_cache").is_dir()
 
 
 def explorer_data() -> Path | None:

@@ -13,6 +13,7 @@ from math import cos, pi
 from explorer.errors import SpecError, check_whole
 
 FULL, MU, DISTILLED = "full", "mu-train", "mu-distilled"
+OWN = "own"  # the policy of a measured design, among phases of full training
 SOURCE_EPOCHS, MU_EPOCHS, TUNING_EPOCHS = 300, 100, 50
 DISTILLED_EPOCHS = 75
 
@@ -108,6 +109,13 @@ def rear(epochs: int, mu_epochs: int, policy: str = MU) -> Procedure:
 def sandwich(epochs: int, mu_epochs: int, policy: str = MU) -> Procedure:
     """The middle alone before and after everything, half of its epochs each."""
     return _of((policy, mu_epochs // 2), (FULL, epochs), (policy, mu_epochs - mu_epochs // 2))
+
+
+POSITIONS: Mapping[str, Callable[[int, int, str], Procedure]] = {
+    "begin": begin,
+    "rear": rear,
+    "sandwich": sandwich,
+}
 
 
 def integrated(epochs: int, distilled_epochs: int = DISTILLED_EPOCHS) -> Procedure:

@@ -58,9 +58,9 @@ class Question:
 
     A field of the setup that is None is not chosen: it is what the policy is published with (a
     family may bring a setup, a policy document always does), or else a batch of 1 at once, the
-    network's own norm, sgd, the device's precision, fused, and no recompute. Fields tell what is
-    in force; `own_setup` and `brought_setup` tell why. Another policy gives back what
-    one brought.
+    network's own norm, sgd, the device's precision, fused, and no recompute; `usual` has other
+    (field, value) pairs for that. Fields tell what is in force; `own_setup` and `brought_setup`
+    tell why. Another policy gives back what one brought.
 
     `reserve_bytes` of RAM and
     `flash_reserve_bytes` of flash belong to the application. An adaptation is `steps` weight
@@ -93,6 +93,7 @@ class Question:
     objectives: tuple[str, ...] = DEFAULT_OBJECTIVES
     limits: tuple[str, ...] = ()
     genes: tuple[str, ...] = ()
+    usual: tuple[tuple[str, Any], ...] = ()
     choices: Choices | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -191,6 +192,11 @@ class Question:
         )
 
     @property
+    def setup(self) -> TrainingSetup:
+        """The setup in force."""
+        return self._setup()
+
+    @property
     def own_setup(self) -> dict[str, Any]:
         """Fields of the setup that were chosen, by name."""
         return {} if self.choices is None else dict(self.choices.own)
@@ -198,9 +204,15 @@ class Question:
     @property
     def brought_setup(self) -> dict[str, Any]:
         """Fields of the setup that the policy brought and that are not as usual, by name."""
-        own = self.own_setup
-        every = {name: getattr(self, name) for name in SETUP_FIELDS if name not in own}
-        return {name: value for name, value in every.items() if value != USUAL.get(name)}
+        known = self.own_setup.keys()
+        usual = USUAL | dict(self.usual)
+        every = {name: getattr(self, name) for name in SETUP_FIELDS if name not in known}
+        published = self._published()
+        return {
+            name: value
+            for name, value in every.items()
+            if name in published and value not in (None, usual.get(name))
+        }
 
     @property
     def setup_note(self) -> str:
@@ -245,15 +257,16 @@ class Question:
         choices = self.choices or Choices(own=(), in_force=())
         own, before = dict(choices.own), dict(choices.in_force)
         given = {name: getattr(self, name) for name in SETUP_FIELDS}
+        object.__setattr__(self, "usual", tuple((name, value) for name, value in self.usual))
         own |= {
             name: value
             for name, value in given.items()
             if name not in before or value != before[name]
         }
         own = {name: value for name, value in own.items() if value is not None}
-        published = self._published()
-        in_force = dict.fromkeys(SETUP_FIELDS) | USUAL | published | own
-        if "micro_batch" not in own and not _splits(published, in_force):
+        others = USUAL | dict(self.usual) | self._published()
+        in_force = dict.fromkeys(SETUP_FIELDS) | others | own
+        if "micro_batch" not in own and not _splits(others, in_force):
             in_force["micro_batch"] = None
         for name, value in in_force.items():
             object.__setattr__(self, name, value)
@@ -331,12 +344,12 @@ def _words(field: str, given: Sequence[str]) -> tuple[str, ...]:
     return tuple(given)
 
 
-def _splits(published: Mapping[str, Any], in_force: Mapping[str, Any]) -> bool:
-    """Whether published micro-batches make up the batch in force, by the same mathematics."""
-    micro, batch = published.get("micro_batch"), in_force["batch"]
+def _splits(others: Mapping[str, Any], in_force: Mapping[str, Any]) -> bool:
+    """Whether micro-batches of another batch make up the one in force, as they did that."""
+    micro, batch = others.get("micro_batch"), in_force["batch"]
     if micro is None or not is_whole(batch):
         return False
-    is_split = micro < published["batch"] and batch % micro == 0 and in_force["norm"] != "bn"
+    is_split = micro < others["batch"] and batch % micro == 0 and in_force["norm"] != "bn"
     return bool(is_split or micro == batch)
 
 

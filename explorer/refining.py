@@ -12,13 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from explorer.accuracy.calibrate import Calibration
-from explorer.accuracy.ranking import kendall_tau
-from explorer.accuracy.records import (
-    FEWEST_PAIRED,
-    AnyProtocol,
-    Ledger,
-    MeasuredRun,
-)
+from explorer.accuracy.protocols import AnyProtocol
+from explorer.accuracy.ranking import FEWEST_PAIRED, kendall_tau
+from explorer.accuracy.records import Ledger, MeasuredRun
 from explorer.design import DesignBatch
 from explorer.errors import CalibrationError, SpecError, check_whole
 from explorer.paths import check_writable
@@ -210,6 +206,7 @@ class _Plan:
                 run
                 for run in kept
                 if (run.model.digest, run.weights_digest, run.task, run.protocol, run.seed) == scale
+                and run.suits(graph)
             ),
         )
 

@@ -16,6 +16,7 @@ from explorer.accuracy.proxy import layer_scores
 from explorer.accuracy.records import AccuracyCurve
 from explorer.accuracy.scores import ScoreTable
 from explorer.advice import Advice, advise
+from explorer.backward_config import read_config
 from explorer.costmodel.adaptation import Plan
 from explorer.costmodel.battery import Battery
 from explorer.costmodel.detail import report
@@ -53,7 +54,7 @@ from explorer.search.problem import Problem
 from explorer.search.quantities import check_sampler
 from explorer.search.sources import calibration_of, judge_of, model_graph
 from explorer.search.space import SearchSpace
-from explorer.tiny_training import read_config, spec_of
+from explorer.tiny_training import spec_of
 from explorer.units import FloatArray
 
 if TYPE_CHECKING:
@@ -66,10 +67,7 @@ GREEDY_MACS = (0.05, 0.5, 0.8)  # beside those known as policies
 
 @dataclass(frozen=True)
 class Session(Question):
-    """A question and its answers; the fields are those of Question.
-
-    The policy `default` becomes a published scheme where there is one.
-    """
+    """A question and its answers; the fields are those of Question."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -148,8 +146,8 @@ class Session(Question):
     def compare(self) -> CandidateTable:
         """Every known policy that applies, one row each, labelled by its spec.
 
-        Each is under the setup that it would be asked about with: what was chosen, and what
-        its family is published with.
+        Each is under what was chosen and what its family is published with. Where retention is
+        asked, those of which it was measured; SpecError where of none.
         """
         own = replace(self, policy="none")
         asked = [
@@ -158,7 +156,7 @@ class Session(Question):
         ]
         rows = [(spec, one) for name, one in asked for spec in known_of(one._context, name)]
         designs = [one._batch([build_policy(one._context, spec)]) for spec, one in rows]
-        return self.problem.screen(DesignBatch.joined(designs), [spec for spec, _ in rows])
+        return self.problem.screen_known(DesignBatch.joined(designs), [spec for spec, _ in rows])
 
     def chosen(self) -> CandidateTable:
         """The chosen policy as a candidate."""

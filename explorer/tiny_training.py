@@ -9,16 +9,15 @@ Lists are text with dashes, because that repository splits text.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-import yaml
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
+from explorer.backward_config import SPLIT, BackwardConfig
 from explorer.catalog import split_spec
 from explorer.design import LayerAxes, UpdatePolicy
 from explorer.device import first_problem
-from explorer.document import Document
 from explorer.errors import SpecError
 from explorer.family import whole_number
 from explorer.graph import ModelGraph
@@ -50,36 +49,8 @@ SCHEMES: dict[str, dict[str, tuple[int, str, str]]] = {
         "148kb": (45, "36-39-42-45-48-51-54-57", "1-1-1-1-1-1-1-1"),
     },
 }
-KEY = "backward_config"
-SPLIT = "-"
 EIGHTHS = tuple(count / 8 for count in range(9))
 CRITERIA = {"magnitude": "magnitude+", "random": "random"}
-
-
-class BackwardConfig(Document):
-    """The keys that repository reads; unknown ones of newer files are an error.
-
-    So are values of its own that no policy here can mean. `freeze_fc` has no effect there
-    either, and nothing else has one unless `enable_backward_config` is 1.
-    """
-
-    model_config = ConfigDict(strict=True)
-
-    enable_backward_config: Literal[0, 1] = 1
-    n_bias_update: Annotated[int, Field(ge=0)] | Literal["all"]
-    n_weight_update: Annotated[int, Field(ge=0)] | Literal["all"] | None = 0
-    manual_weight_idx: str | int | None = None
-    weight_update_ratio: str | float | None = None
-    weight_select_criteria: Literal["magnitude+", "random"] = "magnitude+"
-    pw1_weight_only: Literal[0, 1] = 0
-    quantize_gradient: Literal[0] = 0
-    freeze_fc: Literal[0, 1] = 0
-    train_scale: Literal[0] = 0
-
-    def to_yaml(self) -> str:
-        """The text that repository reads."""
-        text: str = yaml.safe_dump({KEY: self.model_dump()}, sort_keys=False)
-        return text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,24 +64,6 @@ class Exported:
     config: BackwardConfig
     channels: Mapping[str, Mapping[str, Any]]
     notes: tuple[str, ...]
-
-
-def read_config(text: str, origin: str) -> BackwardConfig:
-    """A configuration from YAML, alone or inside a whole training file.
-
-    SpecError names the key, what came and what is allowed.
-    """
-    try:
-        data = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SpecError(f"{origin}: not YAML: {' '.join(str(error).split())}") from None
-    found = data.get(KEY, data) if isinstance(data, dict) else data
-    if not isinstance(found, dict):
-        raise SpecError.of(f"{origin}: {KEY}", found, "a mapping")
-    try:
-        return BackwardConfig.model_validate(found)
-    except ValidationError as error:
-        raise SpecError(f"{origin}: {first_problem(error)}") from None
 
 
 def published_name(graph: ModelGraph) -> str:
@@ -148,7 +101,10 @@ def config_from(options: Mapping[str, str], graph: ModelGraph) -> BackwardConfig
         "weight_update_ratio": options.get("shares"),
         "weight_select_criteria": CRITERIA[criterion],
     }
-    return BackwardConfig.model_validate(fields)
+    try:
+        return BackwardConfig.model_validate(fields)
+    except ValidationError as error:
+        raise SpecError(first_problem(error)) from None
 
 
 def spec_of(config: BackwardConfig, graph: ModelGraph) -> str:
@@ -157,7 +113,7 @@ def spec_of(config: BackwardConfig, graph: ModelGraph) -> str:
     convs = _convolutions(graph)
     bias_count = _bias_count(config, len(convs))
     listed = _listed(config, graph, convs, bias_count)
-    texts = [np.format_float_positional(share, trim="-") for share in _ratios(config, len(listed))]
+    texts = [np.format_float_positional(share, trim="-") for share in config.shares(len(listed))]
     parts = [f"biases={bias_count}"]
     if len(listed):
         parts += [f"layers={SPLIT.join(map(str, listed))}", f"shares={SPLIT.join(texts)}"]
@@ -174,7 +130,7 @@ def policy_from(config: BackwardConfig, graph: ModelGraph, family: str) -> Updat
     bias_count = _bias_count(config, len(convs))
     listed = _listed(config, graph, convs, bias_count)
     ratios = np.zeros(len(axes.names))
-    ratios[convs[listed]] = _ratios(config, len(listed))
+    ratios[convs[listed]] = config.shares(len(listed))
     taken = np.floor(ratios * axes.in_channels + 1e-9).astype(np.int64)
     biases = np.zeros(len(axes.names), dtype=bool)
     biases[convs[len(convs) - bias_count :]] = True
@@ -320,7 +276,7 @@ def _listed(
     config: BackwardConfig, graph: ModelGraph, convs: IntArray, bias_count: int
 ) -> IntArray:
     """Indices among the convolutions whose weights train, ascending."""
-    if config.manual_weight_idx is None:
+    if (indices := config.indices) is None:
         last = bias_count if config.n_weight_update == "all" else config.n_weight_update or 0
         if last > bias_count:
             raise SpecError.of(
@@ -328,7 +284,7 @@ def _listed(
             )
         index = np.arange(len(convs) - last, len(convs))
     else:
-        index = np.array(_numbers("manual_weight_idx", config.manual_weight_idx, int))
+        index = np.array(indices)
     low = len(convs) - bias_count
     if len(index) and (np.any(np.diff(index) <= 0) or index[0] < low or index[-1] >= len(convs)):
         raise SpecError.of(
@@ -344,27 +300,6 @@ def _listed(
 def _expands(graph: ModelGraph, position: int) -> bool:
     layer = graph[graph.weighted[position]]
     return layer.kernel == (1, 1) and layer.out_shape[0] > graph.in_channels(layer)
-
-
-def _ratios(config: BackwardConfig, count: int) -> FloatArray:
-    if config.weight_update_ratio is None:
-        return np.ones(count)
-    if isinstance(config.weight_update_ratio, float):
-        shares = np.full(count, config.weight_update_ratio)
-    else:
-        shares = np.array(_numbers("weight_update_ratio", config.weight_update_ratio, float))
-    if len(shares) != count or not np.all((shares >= 0) & (shares <= 1)):
-        raise SpecError.of(
-            "weight_update_ratio", config.weight_update_ratio, f"{count} shares from 0 to 1"
-        )
-    return shares
-
-
-def _numbers(key: str, value: str | int, kind: type) -> list[Any]:
-    try:
-        return [kind(part) for part in str(value).split(SPLIT)]
-    except ValueError:
-        raise SpecError.of(key, value, "numbers with dashes between") from None
 
 
 def _share_texts(taken: IntArray, whole: IntArray, in_channels: IntArray) -> list[str]:

@@ -4,9 +4,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from explorer.accuracy.protocols import Protocol
 from explorer.accuracy.published import PERCENT, published_accuracy
 from explorer.accuracy.ranking import NULL_MODELS, Interval
-from explorer.accuracy.records import Ledger, MeasuredRun, Protocol
+from explorer.accuracy.records import Ledger, MeasuredRun
 from explorer.paths import data_cache
 from explorer.search.criteria import TRIED, Study, leave_one_out
 from explorer.search.sources import shipped_runs, studies

@@ -6,7 +6,8 @@ from dataclasses import replace
 from itertools import groupby
 
 from explorer.accuracy.finetune import accuracy_curves
-from explorer.accuracy.records import AnyProtocol, Ledger
+from explorer.accuracy.protocols import AnyProtocol
+from explorer.accuracy.records import Ledger
 from explorer.accuracy.torch_bridge import GraphModule
 from explorer.design import UpdatePolicy
 from explorer.graph import ModelGraph

@@ -3,8 +3,11 @@
     EXPLORER_DATA=... python scripts/run_signals_ledger.py mi-bminet --episodes 4
 
 Every row is what `explorer measure MODEL TASK --policy ... --ledger ...` prints. Policies
-published for another norm are measured from the weights of that norm. Runs that the ledger
-holds are skipped, so a stopped sweep goes on where it was.
+published for another norm are measured from the weights of that norm; a network without
+batch or group norm has one form. With `--full-steps` so many of the steps train everything,
+before, after or around those of the policy (`--position`). With `--lr` all run
+at that rate, and none is tuned. Runs that the ledger holds are skipped, so a stopped sweep
+goes on where it was.
 """
 
 import argparse
@@ -14,11 +17,17 @@ import time
 from pathlib import Path
 
 from explorer import Session
+from explorer.accuracy.protocols import LessonProtocol
 from explorer.accuracy.records import Ledger
 from explorer.cli import run
 from explorer.paths import data_cache, kept_name
 
 POLICIES = ("none", "biotrain-last-layer", "biotrain-edge", "full", "last-k:k=2", "bias-only")
+SEGMENT_POLICIES = (
+    *("none", "decoder-only", "last-layer", "mu-finetune", "mu-train", "full", "mu-distilled"),
+    *("bias-only", "last-k:k=2", "last-k:k=4", "mu-distilled:trains=ends"),
+)
+OPTIONS = {"full_steps": "--full-steps", "position": "--position", "learning_rate": "--lr"}
 BN_POLICIES = ("none", "biotrain-last-layer", "biotrain-full-bn")
 
 
@@ -31,7 +40,11 @@ def main() -> None:
     parser.add_argument("--tuning", type=int, default=2)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--policy", nargs="*", default=POLICIES)
+    parser.add_argument("--optimizer", help="the policy's or the usual one if absent")
+    parser.add_argument("--full-steps", type=int)
+    parser.add_argument("--position", choices=("begin", "rear", "sandwich"))
+    parser.add_argument("--lr", dest="learning_rate", type=float, help="tuned if absent")
+    parser.add_argument("--policy", nargs="*")
     parser.add_argument("--bn-policy", nargs="*", default=BN_POLICIES)
     parser.add_argument("--ledger", type=Path)
     options = parser.parse_args()
@@ -39,18 +52,28 @@ def main() -> None:
     task = session.task_name
     name = f"{kept_name(session.graph.name, task)}.jsonl"
     ledger = Ledger(options.ledger or data_cache() / "runs" / name)
-    for norm, policies in (("gn", options.policy), ("bn", options.bn_policy)):
+    forms = {"gn": options.policy or POLICIES, "bn": options.bn_policy}
+    if session.graph.norm not in forms:
+        forms = {None: options.policy or SEGMENT_POLICIES}
+    changed = {name: getattr(options, name) for name in ("full_steps", "position", "learning_rate")}
+    changed = {name: value for name, value in changed.items() if value is not None}
+    for norm, policies in forms.items():
         for policy in policies:
             asked = Session(model=options.model, task=task, norm=norm).with_policy(policy)
-            rules = (options.seed, options.episodes, options.steps)
-            key = (asked.graph.digest, asked.chosen_policy.family, *rules)
+            rules = LessonProtocol(steps=options.steps, **changed)
             done = {
-                (r.model.digest, r.design.family, r.seed, r.episodes, r.protocol.steps)
+                (r.model.digest, r.design.family, r.protocol)
                 for r in ledger.read()
+                if (r.seed, r.episodes) == (options.seed, options.episodes)
+                and options.optimizer in (None, r.design.setup.optimizer)
             }
-            if key in done:
+            if (asked.graph.digest, asked.chosen_policy.family, rules) in done:
                 continue
-            command = ["measure", options.model, task, "--policy", policy, "--norm", norm]
+            command = ["measure", options.model, task, "--policy", policy]
+            command += ["--norm", norm] if norm else []
+            command += ["--optimizer", options.optimizer] if options.optimizer else []
+            for name, value in changed.items():
+                command += [OPTIONS[name], str(value)]
             command += ["--episodes", str(options.episodes), "--tuning", str(options.tuning)]
             command += ["--steps", str(options.steps), "--seed", str(options.seed)]
             command += ["--ledger", str(ledger.path), "--json"]
@@ -61,7 +84,8 @@ def main() -> None:
             new = ledger.read().runs[-1]
             forgotten = new.source.get("accuracy")
             print(
-                f"{time.strftime('%H:%M:%S')} {norm} {policy:20s} rate {new.learning_rate:.1e} "
+                f"{time.strftime('%H:%M:%S')} {norm or ''} {policy:22s} "
+                f"rate {new.learning_rate:.1e} "
                 f"{new.accuracy_before:.3f} -> {new.accuracy:.3f} +- {new.standard_error:.3f}, "
                 f"source {'' if forgotten is None else f'{forgotten.before:.3f} -> '}"
                 f"{'' if forgotten is None else f'{forgotten.after:.3f}'}, {new.wall_time_s:.0f} s",

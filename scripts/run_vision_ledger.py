@@ -20,7 +20,8 @@ from ledger_sweep import sweep
 
 from explorer import Session
 from explorer.accuracy.episodes import SHOTS
-from explorer.accuracy.records import Ledger, Protocol
+from explorer.accuracy.protocols import Protocol
+from explorer.accuracy.records import Ledger
 from explorer.accuracy.torch_bridge import loaded_module, model_module
 from explorer.design import LayerAxes, UpdatePolicy
 from explorer.paths import data_cache

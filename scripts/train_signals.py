@@ -27,6 +27,7 @@ from explorer.accuracy.torch_bridge import GraphModule, save_weights, state_dige
 from explorer.paths import data_cache
 from explorer.search.sources import model_graph
 
+SAID_EVERY = 50
 CARD = """# {name}
 
 {parameters} parameters, norm {norm}, trained by us on the source domain of `{task}`.
@@ -38,7 +39,7 @@ Graph digest `{graph}`, weight digest `{weights}`, data digest `{data}`.
 
   Trained on {trained} signals of the source; {held_out} of other groups are held out for good.
 - **Training**: {steps} steps of Adam at {rate:g} falling to 0 (cosine), batch {batch},
-  cross-entropy with classes weighted alike, no augmentation.
+  cross-entropy with classes weighted alike, {augmentation}.
 - **Licence of the weights**: that of this project; the data keep their own.
 
 | tested on | classifier, trained on the source | accuracy | macro F1 | macro AUROC |
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=SOURCE_STEPS)
     parser.add_argument("--batch", type=int, default=SOURCE_BATCH)
     parser.add_argument("--lr", type=float, default=LEARNING_RATE)
+    parser.add_argument("--views", type=int, default=0, help="altered views of each signal")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=data_cache() / "models")
     options = parser.parse_args()
@@ -74,7 +76,9 @@ def main() -> None:
         steps=options.steps,
         batch=options.batch,
         learning_rate=options.lr,
+        views=options.views,
         seed=options.seed,
+        on_step=_say,
     )
     seconds = time.perf_counter() - began
     own_form = graph.digest == model_graph(graph.name).digest
@@ -100,11 +104,21 @@ def main() -> None:
         steps=options.steps,
         rate=options.lr,
         batch=options.batch,
+        augmentation=(
+            f"{options.views} views of each signal (explorer.accuracy.source.altered)"
+            if options.views
+            else "no augmentation"
+        ),
         rows="\n".join(_rows(trained.module, task)),
         classes=", ".join(task.class_names),
     )
     (options.out / f"{stem}.md").write_text(card, "utf-8")
     print(card)
+
+
+def _say(done: int, steps: int) -> None:
+    if done % SAID_EVERY == 0:
+        print(f"{time.strftime('%H:%M:%S')} step {done} of {steps}", flush=True)
 
 
 def _rows(module: GraphModule, task: SignalTask) -> list[str]:
@@ -142,9 +156,10 @@ def _about(task_name: str) -> str:
 
 def _command(options: argparse.Namespace) -> str:
     usual = {"batch": SOURCE_BATCH, "lr": LEARNING_RATE, "seed": 0, "task": None, "norm": None}
+    usual["views"] = 0
     given = {"steps": options.steps} | {
         name: getattr(options, name)
-        for name in ("norm", "task", "batch", "lr", "seed")
+        for name in ("norm", "task", "batch", "lr", "views", "seed")
         if getattr(options, name) != usual[name]
     }
     return " ".join([options.model, *(f"--{name} {value}" for name, value in given.items())])

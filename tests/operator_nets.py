@@ -151,6 +151,18 @@ def token_net() -> ModelGraph:
     return net.graph("tokens")
 
 
+def tied_net() -> ModelGraph:
+    """Words in and words out by one table."""
+    net = WideNet(5)
+    table = net.op("parameter", "table", shape=(11, 8))
+    end = net.op("lookup", "words", INPUT, table, shape=(5, 8))
+    end = net.act(net.dense(end, "inner", 8), "curve", "gelu")
+    turned = net.transpose(table, "turned", 1, 0)
+    end = net.op("matmul", "back", end, turned, shape=(5, 11))
+    net.mean(end, "mean", 0)
+    return net.graph("tied")
+
+
 def product_net() -> ModelGraph:
     """Attention written out: one projection cut in three, products, a softmax."""
     net = WideNet(4, 6)
@@ -195,7 +207,7 @@ def state_space_net(op: str) -> ModelGraph:
 def wide_graphs() -> tuple[ModelGraph, ...]:
     """All of them, those torch's own bytes are known for first."""
     recurrent = [recurrent_net(op) for op in ("gru", "lstm")]
-    return (gated_net(), squeeze_net(), token_net(), product_net(), *recurrent)
+    return (gated_net(), squeeze_net(), token_net(), product_net(), tied_net(), *recurrent)
 
 
 def state_space_nets() -> tuple[ModelGraph, ...]:

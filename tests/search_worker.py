@@ -10,7 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
-from explorer.accuracy.records import Protocol
+from explorer.accuracy.protocols import Protocol
 from explorer.search.measured import Measuring
 from explorer.session import Session
 

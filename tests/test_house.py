@@ -39,7 +39,7 @@ PURE_NUMBERS = {
     # whole numbers that count what their name says
     "batch", "micro_batch", "episodes", "seed", "stride", "groups", "ways", "shots", "steps",
     "samples", "passes", "slices", "slice_counts", "active_cores", "trained_parameters", "birth",
-    "death", "views", "tuning_episodes", "axis", "batch_axis",
+    "death", "views", "tuning_episodes", "axis", "batch_axis", "lead", "rank", "alpha",
     "schema_version", "cost_model_version", "low", "high", "layer", "row", "label_index",
     # pure numbers of statistics, and natural values whose unit stands beside them
     "accuracy", "accuracy_before", "accuracies", "standard_error", "standard_error_gain", "nll",

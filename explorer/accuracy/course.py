@@ -6,18 +6,16 @@ from pydantic import ValidationError
 
 from explorer.accuracy.episodes import MEASURED_STREAM, Episode, protocol_episode
 from explorer.accuracy.lessons import LESSON_SETUP, Lesson, check_outputs, sample_lesson
-from explorer.accuracy.records import (
-    FIXED,
-    VARYING_MOST,
-    AnyProtocol,
-    LessonProtocol,
-    Protocol,
-)
+from explorer.accuracy.protocols import FIXED, VARYING_MOST, AnyProtocol, LessonProtocol, Protocol
 from explorer.accuracy.tasks import SHOTS, SignalTask, Task
 from explorer.accuracy.torch_bridge import GraphModule
 from explorer.design import Design, TrainingSetup, UpdatePolicy
 from explorer.device import first_problem
+from explorer.document import choices_of
 from explorer.errors import SpecError
+from explorer.phases import Phase
+
+LESSON_CHANGES = {"steps", "full_steps", "position", "learning_rate"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +47,16 @@ class Course:
         """How the rate goes: constant or cosine."""
         return self.rules.schedule if isinstance(self.rules, LessonProtocol) else "constant"
 
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """How the steps are split between a policy and full training; none where they are not."""
+        return self.rules.phases
+
+    @property
+    def learning_rate(self) -> float | None:
+        """The one rate of all designs; None where each has its own, tuned."""
+        return self.rules.learning_rate if isinstance(self.rules, LessonProtocol) else None
+
     def draw(self, index: int, stream: int = MEASURED_STREAM) -> Episode | Lesson:
         """Episode or lesson `index`; streams never share a draw."""
         if isinstance(self.task, SignalTask):
@@ -60,19 +68,20 @@ class Course:
         return protocol_episode(self.task, self.rules, seed=self.seed, index=index, stream=stream)
 
 
-def task_protocol(task: Task, sampler: str = FIXED, **changes: int | None) -> AnyProtocol:
+def task_protocol(task: Task, sampler: str = FIXED, **changes: float | str | None) -> AnyProtocol:
     """What runs on a task use unless told otherwise, so that they can be paired.
 
-    `changes` replaces steps, and of images ways, shots or query_count, where it is not None.
+    `changes` replaces, where it is not None, steps; of images ways, shots or query_count; of
+    signals full_steps, position and learning_rate.
     """
     given = {name: value for name, value in changes.items() if value is not None}
     try:
         if isinstance(task, SignalTask):
-            if given.keys() - {"steps"} or sampler != FIXED:
+            if given.keys() - LESSON_CHANGES or sampler != FIXED:
                 raise SpecError.of(
                     f"protocol of task {task.name}",
                     given or sampler,
-                    "steps; ways, shots, queries and a sampler are for images",
+                    "steps, full_steps; ways, shots, queries and a sampler are for images",
                 )
             return LessonProtocol.model_validate(given)
         usual = {"ways": task.ways, "shots": SHOTS, "query_count": task.query_count}
@@ -87,12 +96,15 @@ def measured_design(
 ) -> Design:
     """A policy with the setup that a measurement of it runs under.
 
-    SpecError when its steps look ahead: those are trained by explorer.accuracy.phases.
+    SpecError where its steps look ahead on images, whose head has no logits of its own, or
+    where nothing trains in a protocol that splits steps with full training.
     """
-    if policy.distillation is not None:
+    if isinstance(protocol, LessonProtocol):
+        if protocol.full_steps and not (choices_of(policy) or policy.adapters):
+            raise SpecError.of("full_steps", protocol.full_steps, f"0 with {policy.family}")
+    elif policy.distillation is not None:
         raise SpecError(
-            f"policy {policy.family}: its steps look ahead, which is not measured; "
-            "explorer.accuracy.phases trains it"
+            f"policy {policy.family}: its steps look ahead, which needs a task of signals"
         )
     return Design(policy=policy, setup=measured_setup(protocol, setup))
 

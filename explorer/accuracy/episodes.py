@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from explorer.accuracy.records import VARYING, Protocol
+from explorer.accuracy.protocols import VARYING, Protocol
 from explorer.accuracy.tasks import SHOTS, Images, TaskData
 from explorer.accuracy.torch_bridge import GraphModule, device_of
 from explorer.errors import SpecError

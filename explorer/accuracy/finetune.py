@@ -15,9 +15,9 @@ from explorer.accuracy.course import Course, measured_design, measured_setup, ta
 from explorer.accuracy.episodes import TUNING_STREAM, Outcome
 from explorer.accuracy.group import RATE_FACTORS, best_rate, train_all, trainees_of, tune_all
 from explorer.accuracy.progress import Cancelled, Progress, Ticker
+from explorer.accuracy.protocols import AnyProtocol
 from explorer.accuracy.records import (
     AccuracyCurve,
-    AnyProtocol,
     DesignRecord,
     MeasuredRun,
     Metric,
@@ -153,8 +153,10 @@ def accuracy_curves(
         raise SpecError.of("steps of the curve", wanted, f"0 to {rules.steps}")
     designs = [DesignRecord.of(measured_design(policy, rules, setup)) for policy in policies]
     course = Course(network, task, rules, measured_setup(rules, setup), seed)
-    trainees = trainees_of(network, graph, policies)
-    tuned = tuning_episodes * len(RATE_FACTORS) * sum(trainee.trains for trainee in trainees)
+    trainees = trainees_of(network, graph, policies, course.phases)
+    rate = course.learning_rate
+    tuned = 0 if rate else sum(trainee.trains for trainee in trainees)
+    tuned *= tuning_episodes * len(RATE_FACTORS)
     tick = Ticker("fine-tunings", episodes * len(trainees) + tuned, on_episode, cancelled)
     with one_thread():
         count = tuning_episodes if tuned else 0
@@ -162,6 +164,8 @@ def accuracy_curves(
         tunings = tune_all(trainees, drawn, course, tick)
         drawn.clear()
         rates = [_chosen_rate(tuning) for tuning in tunings]
+        if rate:
+            rates = [rate if trainee.trains else 0.0 for trainee in trainees]
         single = [(rate,) for rate in rates]
         reached = [
             train_all(
@@ -173,6 +177,7 @@ def accuracy_curves(
                 test_at=wanted,
                 optimizer=course.setup.optimizer,
                 schedule=course.schedule,
+                phases=course.phases,
             )
             for index in range(episodes)
         ]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from explorer.accuracy.course import Course, task_protocol
 from explorer.accuracy.episodes import SCORE_STREAM, Episode
 from explorer.accuracy.lessons import LESSON_SETUP, Lesson
-from explorer.accuracy.records import AnyProtocol, Protocol
+from explorer.accuracy.protocols import AnyProtocol, Protocol
 from explorer.accuracy.scores import CHANNEL_COLUMNS, ScoreTable
 from explorer.accuracy.slices import LayerWeights, layer_weights
 from explorer.accuracy.tasks import task_for

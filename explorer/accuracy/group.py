@@ -23,12 +23,13 @@ from explorer.accuracy.torch_bridge import GraphModule, adapted_module
 from explorer.accuracy.trainer import (
     EpisodeResult,
     finetune,
-    first_trained_position,
+    first_position,
     loss_slope,
 )
 from explorer.adapters import policy_with_adapters
 from explorer.design import UpdatePolicy
 from explorer.graph import ModelGraph
+from explorer.phases import Phase
 
 FIRST_STEP_LOSS = 0.3
 RATE_FACTORS = (1 / 3, 1.0, 3.0)
@@ -53,7 +54,10 @@ class Trainee:
 
 
 def trainees_of(
-    module: GraphModule, graph: ModelGraph, policies: Sequence[UpdatePolicy]
+    module: GraphModule,
+    graph: ModelGraph,
+    policies: Sequence[UpdatePolicy],
+    phases: Sequence[Phase] = (),
 ) -> list[Trainee]:
     """One for each policy; those with the same adapters share a network."""
     networks = {
@@ -63,7 +67,7 @@ def trainees_of(
     trainees = []
     for policy in policies:
         wide_graph, wide = policy_with_adapters(graph, policy)
-        start = first_trained_position(wide_graph, wide)
+        start = first_position(wide_graph, wide, phases)
         trainees.append(Trainee(networks[policy.adapters], wide_graph, wide, start))
     return trainees
 
@@ -78,6 +82,7 @@ def train_all(
     test_at: Collection[int] = (),
     optimizer: str = "adam",
     schedule: str = "constant",
+    phases: Sequence[Phase] = (),
 ) -> list[list[EpisodeResult]]:
     """What each trainee reaches on an episode or lesson at each of its rates."""
     results: list[list[EpisodeResult]] = [[] for _ in trainees]
@@ -99,6 +104,7 @@ def train_all(
                 test_at=test_at,
                 optimizer=optimizer,
                 schedule=schedule,
+                phases=phases,
                 prefix=prefix,
                 before=before.get(trainee.module),
             )
@@ -144,6 +150,7 @@ def tune_all(
                 steps=course.rules.steps,
                 optimizer=optimizer,
                 schedule=course.schedule,
+                phases=course.phases,
             )
             for episode in episodes
         ]

@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from explorer.accuracy.episodes import MEASURED_STREAM, Outcome, run_between
+from explorer.accuracy.look_ahead import Batch
 from explorer.accuracy.metrics import scores
-from explorer.accuracy.records import LESSON_SCORED, LessonProtocol
+from explorer.accuracy.protocols import LESSON_SCORED, LessonProtocol
 from explorer.accuracy.tasks import SignalTask
 from explorer.accuracy.torch_bridge import GraphModule, device_of
 from explorer.design import TrainingSetup
@@ -97,14 +98,18 @@ class LessonPrefix:
         return cls(lesson, 0, *({INPUT: part} for part in parts)).moved_to(module, start)
 
     def moved_to(self, module: GraphModule, start: int) -> "LessonPrefix":
-        """The same lesson further up; nothing to train on where nothing is left to train."""
+        """The same lesson further up; nothing to train on where nothing is left to train.
+
+        Nor is anything run of a source that has no signals, which some operators refuse.
+        """
         trains = start < len(module.graph.layers)
+        has_source = len(self.lesson.source_signals) > 0
         return LessonPrefix(
             self.lesson,
             start,
             run_between(module, self.signals, self.start, start) if trains else {},
             run_between(module, self.tests, self.start, start),
-            run_between(module, self.source, self.start, start),
+            run_between(module, self.source, self.start, start) if has_source else {},
         )
 
     def backward(self, module: GraphModule, step: int) -> Tensor:
@@ -120,6 +125,25 @@ class LessonPrefix:
             loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
         return torch.stack(losses).sum()
+
+    def batch(self, step: int) -> Batch:
+        """One step's signals for a step that looks ahead; soft labels are not weighted."""
+        lesson = self.lesson
+        chosen = lesson.batches[step]
+        labels = lesson.labels[chosen]
+        whole, classes = lesson.class_weights[labels].sum(), len(lesson.class_weights)
+
+        def soft_loss(logits: Tensor, soft: Tensor, _: slice) -> Tensor:
+            total = functional.cross_entropy(logits[:, :classes], soft, reduction="sum")
+            return total / len(labels)
+
+        return Batch(
+            inputs=lesson.signals[chosen],
+            micro_batch=lesson.micro_batch,
+            loss=lambda logits, part: lesson.loss(logits, labels[part]) / whole,
+            soft_loss=soft_loss,
+            answer=lambda logits: logits[:, :classes].softmax(1),
+        )
 
     def test(self, module: GraphModule) -> Outcome:
         """How the held-out signals of both domains are classified.

@@ -20,7 +20,7 @@ from explorer.accuracy.torch_bridge import GraphModule, seeded
 from explorer.phases import Distillation
 
 Network = Callable[[Tensor], Tensor]
-Rule = Callable[[Mapping[str, Tensor]], torch.optim.Optimizer]
+Rule = Callable[[Mapping[str, nn.Parameter]], torch.optim.Optimizer]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -64,7 +64,7 @@ class LookAhead:
     def __init__(self, student: GraphModule, rule: Rule, seed: int = 0) -> None:
         self._student = student
         self._named: dict[str, Tensor] = dict(student.named_parameters())
-        self._copies: dict[str, Tensor] = {
+        self._copies = {
             name: nn.Parameter(value.detach().clone()) for name, value in self._named.items()
         }
         self.optimizer = rule(self._copies)
@@ -117,7 +117,7 @@ class LookAhead:
         self._let_train(self._ahead, False)
         return loss.detach()
 
-    def _future(self) -> dict[str, Tensor]:
+    def _future(self) -> dict[str, nn.Parameter]:
         """Copies of the frozen parameters as they are now."""
         future = {name: self._copies[name] for name in self._ahead}
         with torch.no_grad():
@@ -125,14 +125,14 @@ class LookAhead:
                 copied.copy_(self._named[name])
         return future
 
-    def _answer_after_step(self, future: dict[str, Tensor], batch: Batch) -> Tensor:
+    def _answer_after_step(self, future: dict[str, nn.Parameter], batch: Batch) -> Tensor:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
             return batch.answer(self._run(future, batch.inputs))
 
-    def _run(self, future: dict[str, Tensor], inputs: Tensor) -> Tensor:
-        answer = functional_call(self._student, future, (inputs,))
+    def _run(self, future: dict[str, nn.Parameter], inputs: Tensor) -> Tensor:
+        answer = functional_call(self._student, dict[str, Tensor](future), (inputs,))
         assert isinstance(answer, Tensor)
         return answer
 

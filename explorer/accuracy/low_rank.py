@@ -15,6 +15,7 @@ from explorer.errors import SpecError
 from explorer.low_rank import LowRank
 
 ADAPTER_SEED = 0
+PASSED_ON = "NonDynamicallyQuantizableLinear"  # attention of torch reads its weight, calls it never
 
 
 def attach(module: nn.Module, adapter: LowRank) -> None:
@@ -25,11 +26,15 @@ def attach(module: nn.Module, adapter: LowRank) -> None:
     """
     layer = layer_weights(module, adapter.layer)
     weight, owner = layer.tensors[0], layer.owner
+    kind = type(owner).__name__
     rows, columns = weight.shape[:2] if weight.ndim > 1 else (0, 0)
-    if owner is None or layer.groups != 1 or weight.numel() != rows * columns or rows == 0:
+    is_called = kind == "Conv1D" or isinstance(owner, nn.Linear | nn.Conv1d | nn.Conv2d)
+    is_called &= kind != PASSED_ON
+    is_matrix = layer.groups == 1 and weight.numel() == rows * columns
+    if owner is None or not is_called or not is_matrix:
         raise SpecError.of(
             f"adapter of {adapter.layer}",
-            type(owner).__name__,
+            kind,
             "a linear layer or an ungrouped convolution of kernel 1",
         )
     down, up = (name.rpartition(".")[2] for name in adapter.parts)

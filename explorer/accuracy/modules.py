@@ -191,6 +191,13 @@ def _mul(first: Tensor, second: Tensor) -> Tensor:
     return left * right
 
 
+def _matmul(graph: ModelGraph, layer: LayerSpec) -> nn.Module:
+    """A matrix of parameters serves every sample as it is."""
+    if graph.parameter_of(layer.inputs[1]):
+        return Apply(lambda left, right: torch.matmul(left, right[0]))
+    return Apply(torch.matmul)
+
+
 def _shift(first: Tensor, *others: Tensor) -> Tensor:
     for other in _aligned(first, *others)[1:]:
         first = first + other
@@ -258,6 +265,7 @@ OPERATORS: dict[str, Maker] = {
         graph.in_channels(layer), layer.channels, bias=layer.has_bias
     ),
     "embedding": lambda _, layer: nn.Embedding(layer.whole(0), layer.out_shape[-1]),
+    "lookup": lambda *_: Apply(lambda indices, table: functional.embedding(indices, table[0])),
     "parameter": lambda _, layer: Parameter(layer.out_shape),
     "constant": lambda _, layer: Constant(layer.out_shape),
     **dict.fromkeys(STATE_SPACES, s4d_of),
@@ -291,7 +299,7 @@ OPERATORS: dict[str, Maker] = {
     "shift": lambda *_: Apply(_shift),
     "scale": _function(lambda layer: lambda values: values * layer.args[0] + layer.args[1]),
     "mul": lambda *_: Apply(_mul),
-    "matmul": lambda *_: Apply(torch.matmul),
+    "matmul": _matmul,
     "attention": _function(_attention),
     "concat": _function(_concat),
     "slice": _function(_slice),

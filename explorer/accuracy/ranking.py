@@ -6,12 +6,14 @@ Cronbach's alpha over episodes, the mean of all split-half correlations after th
 Spearman-Brown correction; it is a closed form, so no split is drawn.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from explorer.accuracy.records import MeasuredRun
 from explorer.units import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 NULL_MODELS = ("depth", "trained parameters", "backward MACs")
 MIN_RUNS = 19
+FEWEST_PAIRED = 4
 MIN_RELIABILITY = 0.5
 CLEAR_GAIN_ERRORS = 2.0
 BOOTSTRAPS = 400
@@ -194,3 +197,20 @@ def _interval(values: FloatArray) -> Interval:
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(known, (tail, 1 - tail)) if len(known) else (np.nan, np.nan)
     return Interval(value=float(values[0]), low=float(low), high=float(high))
+
+
+def paired_gains(runs: Sequence[MeasuredRun]) -> tuple[tuple[MeasuredRun, ...], FloatArray]:
+    """Comparable runs that share episodes, and their gains on those [N, E], as shares.
+
+    They are of the commonest seed and have at least FEWEST_PAIRED episodes; E is what all
+    of them have.
+    """
+    seeds = Counter(run.seed for run in runs if run.episodes >= FEWEST_PAIRED)
+    seed = seeds.most_common(1)[0][0] if seeds else 0
+    paired = tuple(run for run in runs if run.seed == seed and run.episodes >= FEWEST_PAIRED)
+    count = min((run.episodes for run in paired), default=0)
+    before, after = (
+        np.array([getattr(run, name)[:count] for run in paired]).reshape(len(paired), count)
+        for name in ("per_episode_accuracy_before", "per_episode_accuracy")
+    )
+    return paired, after - before

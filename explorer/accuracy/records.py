@@ -7,22 +7,22 @@ Reading passes over broken lines and counts them. This file knows nothing of tor
 
 import json
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
+from explorer.accuracy.protocols import AnyProtocol
 from explorer.design import Design, LayerAxes, UpdatePolicy
 from explorer.device import first_problem
 from explorer.document import (
     Adapters,
     DistillationRecord,
     Document,
-    LayerChoice,
+    LayerChoices,
     Named,
     SetupRecord,
     design_record,
@@ -36,11 +36,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RunKey = tuple[str, str, str, str, int, int, str]
-FIXED, VARYING = "fixed", "varying"
-LARGEST_SUPPORT = 500
-LESSON_SCORED = 64
-VARYING_MOST = {"ways": 50, "shots": 100, "query_count": 10}
-FEWEST_PAIRED = 4
 
 
 class DesignRecord(Document):
@@ -48,7 +43,7 @@ class DesignRecord(Document):
 
     family: str
     setup: SetupRecord
-    layers: tuple[LayerChoice, ...]
+    layers: LayerChoices
     adapters: Adapters = ()
     distillation: DistillationRecord | None = None
 
@@ -61,53 +56,6 @@ class DesignRecord(Document):
         """The policy again, for the graph it was made for."""
         axes = LayerAxes.of(graph)
         return policy_of(self.family, self.layers, axes, self.adapters, self.distillation)
-
-
-class Protocol(Document):
-    """How every run of a comparison is made: episodes and steps.
-
-    Under the sampler `varying` every episode draws its own ways, shots and queries, and the
-    fields are the most of each; `shots` is then the most a class counts for.
-    """
-
-    ways: int = Field(default=5, ge=2)
-    shots: int = Field(default=5, ge=1)
-    query_count: int = Field(default=15, ge=1)
-    steps: int = Field(default=40, ge=1)
-    sampler: Literal["fixed", "varying"] = "fixed"
-
-    @property
-    def support_count(self) -> int:
-        """Support images of an episode; the most when they vary."""
-        count = self.ways * self.shots
-        return count if self.sampler == FIXED else min(LARGEST_SUPPORT, count)
-
-    @property
-    def words(self) -> str:
-        """`5-way 5-shot, 15 queries a class`; with `up to` where they vary."""
-        most = "up to " if self.sampler == VARYING else ""
-        return f"{most}{self.ways}-way {self.shots}-shot, {self.query_count} queries a class"
-
-
-class LessonProtocol(Document):
-    """How runs on a task of signals are made: `steps` weight updates, each repeat on one split.
-
-    An episode is then one repeat. The design's setup says the batch and the optimizer.
-    """
-
-    kind: Literal["lessons"] = "lessons"
-    steps: int = Field(default=60, ge=1)
-    schedule: Literal["cosine", "constant"] = "cosine"
-
-    @property
-    def words(self) -> str:
-        """`60 steps on three quarters of the target, tested on the rest`."""
-        return f"{self.steps} steps on three quarters of the target, tested on the rest"
-
-    @property
-    def support_count(self) -> int:
-        """Signals that channel scores are taken on, at most."""
-        return LESSON_SCORED
 
 
 class Metric(Document):
@@ -138,9 +86,6 @@ class Metric(Document):
             per_episode_before=tuple(before),
             per_episode_after=tuple(after),
         )
-
-
-AnyProtocol = Protocol | LessonProtocol
 
 
 class Tuning(Document):
@@ -190,6 +135,19 @@ class MeasuredRun(Document):
             if len(column) != self.episodes:
                 raise ValueError(f"{len(column)} accuracies for {self.episodes} episodes")
         return self
+
+    def suits(self, graph: ModelGraph) -> bool:
+        """Whether it is of this network, and its design one that the network can have."""
+        try:
+            return self.model.digest == graph.digest and bool(self.design.policy(graph))
+        except SpecError:
+            return False
+
+    @property
+    def forgotten_accuracy(self) -> float | None:
+        """Accuracy on the source that fine-tuning lost, as a share; None without a source."""
+        kept = self.source.get("accuracy")
+        return None if kept is None else kept.before - kept.after
 
     @property
     def key(self) -> RunKey:
@@ -256,23 +214,6 @@ def comparable(runs: Iterable[MeasuredRun]) -> tuple[tuple[MeasuredRun, ...], ..
         key = (run.model.digest, run.weights_digest, run.task, run.protocol)
         groups.setdefault(key, []).append(run)
     return tuple(tuple(group) for group in sorted(groups.values(), key=len, reverse=True))
-
-
-def paired_gains(runs: Sequence[MeasuredRun]) -> tuple[tuple[MeasuredRun, ...], FloatArray]:
-    """Comparable runs that share episodes, and their gains on those [N, E], as shares.
-
-    They are of the commonest seed and have at least FEWEST_PAIRED episodes; E is what all
-    of them have.
-    """
-    seeds = Counter(run.seed for run in runs if run.episodes >= FEWEST_PAIRED)
-    seed = seeds.most_common(1)[0][0] if seeds else 0
-    paired = tuple(run for run in runs if run.seed == seed and run.episodes >= FEWEST_PAIRED)
-    count = min((run.episodes for run in paired), default=0)
-    before, after = (
-        np.array([getattr(run, name)[:count] for run in paired]).reshape(len(paired), count)
-        for name in ("per_episode_accuracy_before", "per_episode_accuracy")
-    )
-    return paired, after - before
 
 
 class UnkeptError(SpecError):

@@ -61,7 +61,8 @@ def layer_weights(module: nn.Module, name: str) -> LayerWeights:
     kind = type(layer).__name__
     if kind in WHOLE:
         return LayerWeights(tensors=tuple(layer.parameters()), bias=None, is_whole=True)
-    weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
+    front = "in_proj_" if kind == "MultiheadAttention" else ""
+    weight, bias = (getattr(layer, f"{front}{part}", None) for part in ("weight", "bias"))
     if not isinstance(weight, nn.Parameter):
         raise SpecError.of(f"{name}.weight", weight, "a parameter of the module")
     return LayerWeights(

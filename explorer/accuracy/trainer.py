@@ -8,25 +8,28 @@ once. Everything runs where the module is.
 """
 
 import copy
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from math import cos, pi
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from explorer.accuracy.apply import apply_to_copy, needs_scores
 from explorer.accuracy.episodes import Episode, Outcome, Prefix
 from explorer.accuracy.fisher import score_table
 from explorer.accuracy.lessons import Lesson, LessonPrefix
+from explorer.accuracy.look_ahead import LookAhead
 from explorer.accuracy.scores import ScoreTable
-from explorer.accuracy.torch_bridge import GraphModule, adapted_module
+from explorer.accuracy.torch_bridge import GraphModule, adapted_module, seeded
 from explorer.adapters import policy_with_adapters
-from explorer.design import UpdatePolicy
+from explorer.design import LayerAxes, UpdatePolicy, everything
 from explorer.graph import ModelGraph
+from explorer.phases import OWN, Phase
 
 AfterStep = Callable[[int, GraphModule], None]
 MOMENTUM = 0.9
+DROPOUT_SEED = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,7 @@ def finetune(
     test_at: Collection[int] = (),
     optimizer: str = "adam",
     schedule: str = "constant",
+    phases: Sequence[Phase] = (),
     prefix: Prefix | LessonPrefix | None = None,
     before: Outcome | None = None,
 ) -> EpisodeResult:
@@ -86,7 +90,7 @@ def finetune(
     test of the module before, gives them as `prefix` and `before`.
     """
     module, graph, policy = adapted_to(module, graph, policy)
-    start = first_trained_position(graph, policy)
+    start = first_position(graph, policy, phases)
     prefix = episode.cut(module, start) if prefix is None else prefix
     before = prefix.test(module) if before is None else before
     reached = dict.fromkeys(test_at, before.accuracy)
@@ -109,6 +113,7 @@ def finetune(
         after_step=test,
         optimizer=optimizer,
         schedule=schedule,
+        phases=phases,
     )
     return EpisodeResult(
         before=before,
@@ -131,29 +136,52 @@ def train_copy(
     after_step: AfterStep | None = None,
     optimizer: str = "adam",
     schedule: str = "constant",
+    phases: Sequence[Phase] = (),
 ) -> tuple[GraphModule, tuple[float, ...]]:
     """A trained copy of `module`, in evaluation mode, and the loss of each step.
 
     Without `prefix` every step starts from the images; the losses are the same.
     `after_step(number, student)` follows every step, from 1. `optimizer` is one of
-    explorer.design.OPTIMIZERS, `schedule` constant or cosine.
+    explorer.design.OPTIMIZERS, `schedule` constant or cosine. `phases` split the steps between
+    the policy (`own`) and full training; one optimizer goes through all of them, and what a
+    phase freezes has no gradient. A policy that distils looks ahead in its steps, on lessons.
     """
     module, graph, policy = adapted_to(module, graph, policy)
-    student, parameters = _student(module, graph, policy, episode, scores)
-    if not parameters:
-        return student, ()
+    start = first_position(graph, policy, phases)
+    if start == len(graph.layers):
+        return copy.deepcopy(module), ()
     cut = episode.cut(module, 0) if prefix is None else prefix
-    rule = make_optimizer(optimizer, parameters, learning_rate)
-    losses = []
-    _set_mode(student, graph, first_trained_position(graph, policy), training=True)
-    for step in range(steps):
-        if schedule == "cosine":
-            set_rate(rule, learning_rate * (1 + cos(pi * step / steps)) / 2)
-        rule.zero_grad(set_to_none=True)
-        losses.append(cut.backward(student, step))
-        rule.step()
-        if after_step is not None:
-            after_step(step + 1, student)
+    student = copy.deepcopy(module)
+    rules = [make_optimizer(optimizer, list(student.parameters()), learning_rate)]
+    look_ahead = None
+    if policy.distillation is not None:
+        look_ahead = LookAhead(
+            student, lambda copies: make_optimizer(optimizer, list(copies.values()), learning_rate)
+        )
+        rules.append(look_ahead.optimizer)
+    if scores is None and needs_scores(policy):
+        scores = score_table(module, graph, [episode])
+    losses: list[Tensor] = []
+    _set_mode(student, graph, start, training=True)
+    with seeded(student, DROPOUT_SEED):
+        for phase in phases or (Phase(policy=OWN, epoch_count=steps),):
+            trained = policy if phase.policy == OWN else everything(LayerAxes.of(graph))
+            apply_to_copy(student, graph, trained, scores)
+            if look_ahead is not None:
+                look_ahead.begin()
+            for step in range(len(losses), len(losses) + phase.epoch_count):
+                if schedule == "cosine":
+                    for rule in rules:
+                        set_rate(rule, learning_rate * (1 + cos(pi * step / steps)) / 2)
+                rules[0].zero_grad(set_to_none=True)
+                if look_ahead is None or trained.distillation is None:
+                    losses.append(cut.backward(student, step))
+                else:
+                    assert isinstance(cut, LessonPrefix)
+                    losses.append(look_ahead.backward(cut.batch(step), trained.distillation))
+                rules[0].step()
+                if after_step is not None:
+                    after_step(step + 1, student)
     _set_mode(student, graph, 0, training=False)
     return student, tuple(torch.stack(losses).tolist())
 
@@ -218,6 +246,14 @@ def first_trained_position(graph: ModelGraph, policy: UpdatePolicy) -> int:
         if norm is not None and (policy.update_bias[index] or policy.update_norm[index]):
             trained.append(position[norm])
     return min(trained, default=len(graph.layers))
+
+
+def first_position(graph: ModelGraph, policy: UpdatePolicy, phases: Sequence[Phase] = ()) -> int:
+    """The same over phases, for a run; a step that looks ahead trains a copy of the rest."""
+    ahead = policy.distillation is not None
+    if ahead or any(phase.policy != OWN for phase in phases):
+        return 0
+    return first_trained_position(graph, policy)
 
 
 def adapted_to(

@@ -20,12 +20,15 @@ class SearchBar:
         self.start = _button("Search", "Search designs with Optuna", "primary", "66px")
         self.pause = _button("Pause", "Pause after this batch, or go on", width="78px")
         self.stop = _button("Stop", "Stop after this batch", width="52px")
-        self.trials = _number("Trials", 400, 20, _MOST_TRIALS, "100px")
-        self.seed = _number("Seed", 0, 0, 2**31 - 1, "84px")
+        self.trials = _number(
+            "Trials", "Designs that Optuna asks for in total", 400, 20, _MOST_TRIALS, "100px"
+        )
+        self.seed = _number("Seed", "The same seed asks the same", 0, 0, 2**31 - 1, "84px")
         samplers = catalog.names("sampler") or ["nsga2"]
         first = "nsga2" if "nsga2" in samplers else samplers[0]
         self.sampler = widgets.Dropdown(
             description="Sampler",
+            tooltip="How Optuna chooses what to try next; the Search tab says more of each",
             options=samplers,
             value=first,
             layout=widgets.Layout(width="150px"),
@@ -105,6 +108,7 @@ class PointBar:
         self.path = widgets.Text(
             value="exports/policy.json",
             description="File",
+            tooltip="Where Export policy writes; a missing folder is made",
             layout=widgets.Layout(width="166px"),
             style={"description_width": "28px"},
         )
@@ -146,7 +150,15 @@ class MeasureBar:
             "Really fine-tune three of the front: knee, best, cheapest near the best",
             width="120px",
         )
-        self.episodes = _number("Episodes", 5, 1, _MOST_EPISODES, "112px", "64px")
+        self.episodes = _number(
+            "Episodes",
+            "Times the policy is fine-tuned and tested; more make the interval narrower",
+            5,
+            1,
+            _MOST_EPISODES,
+            "112px",
+            "64px",
+        )
         self.cancel = _button("Cancel", "Stop measuring after this fine-tuning", width="68px")
         self.status = widgets.HTML(layout=widgets.Layout(margin="0"))
         self.status.add_class("explorer-text")
@@ -169,10 +181,17 @@ def close_tree(widget: Any) -> None:
 
 
 def _number(
-    description: str, value: int, low: int, high: int, width: str, words_width: str = "36px"
+    description: str,
+    tooltip: str,
+    value: int,
+    low: int,
+    high: int,
+    width: str,
+    words_width: str = "36px",
 ) -> Any:
     return widgets.BoundedIntText(
         description=description,
+        tooltip=tooltip,
         value=value,
         min=low,
         max=high,

@@ -3,96 +3,111 @@
 What people rarely change stands in a second grid that a button opens; the button says
 how many of those are set.
 
-Widgets hold no state of ours: `read` turns them into Settings; `adapt_device`
-and `adapt_policies` offer what follows from the choice (the precisions of a
-device, the options of a policy).
+Of the device and of the setup the controls show what is in force, and remember which of it a
+person chose: `read` tells these choices as Settings, `show` puts what is in force there, and
+`adapt_policies` offers what follows from the choice (the options of a policy).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from html import escape
 from typing import Any
 
 import ipywidgets as widgets
 
 from explorer import catalog
+from explorer.accuracy.tasks import suits
+from explorer.app import fields
+from explorer.app.own_parts import OwnParts
 from explorer.app.state import Settings
 from explorer.design import OPTIMIZERS, RECOMPUTES, UPDATE_TIMINGS
-from explorer.device import load_device
 from explorer.family import FamilyInfo, Option
 from explorer.graph import NORMS
+from explorer.network import is_network_path
+from explorer.question import USUAL, is_file
 from explorer.search.quantities import MEMORY_OBJECTIVES
+from explorer.search.sources import model_options, model_task
 from explorer.session import Session
 from explorer.units import KIB
 
 _MOST_SAMPLES = 128
 _MOST_RESERVE_KIB = 1 << 22
-_OWN_TASK = "the model's"
-_GRID = "repeat(auto-fill, minmax(128px, 1fr))"
-_UNSET = "not set"
-_WHY_UPDATE = "fused: each weight is updated as soon as its gradient is there; deferred: at the end"
-_WHY_RECOMPUTE = "none: keep what backward needs; blocks: run blocks again in backward"
-_WHY_MEMORY = "what the panels and a search compare: the peak, or what training adds to inference"
-_WHY_RESERVE = "RAM that belongs to the application and is taken off what is usable"
-_WHY_NORM = "another normalisation than the network's own"
+WORDS = {
+    "model": "the network that is trained; its figures are counted from the layers of its paper",
+    "device": "the board; Evidence names the source of each of its numbers",
+    "task": "what is learned on the device; only tasks that the network can read are listed",
+    "batch": "samples of one weight update; as the policy or the network is published, else 1",
+    "micro_batch": "samples in memory at once, a divisor of the batch; 0: as published, else all",
+    "precision": "number format of weights and activations; the device's profile says its own",
+    "optimizer": "the rule of the update and its state in memory; as published, else sgd",
+    "policy": "which layers and channels train; each family names its paper",
+    "memory_objective": "what panels and a search compare: the peak, or what training adds",
+    "update_timing": "fused: each weight is updated as soon as its gradient is there; "
+    "deferred: at the end of the step, as accumulation must",
+    "recompute": "none: keep what backward needs; blocks: run blocks again in backward (modelled)",
+    "norm": "another normalisation than the network's own; batch norm needs the whole batch",
+    "reserve": "RAM that belongs to the application and is taken off what is usable",
+}
+SETUP = ("batch", "micro_batch", "precision", "optimizer", "update_timing", "recompute", "norm")
 
 
 class Controls:
     """Every input of the app. `on_change` is called after a person changed a setting."""
 
-    def __init__(self, session: Session, on_change: Callable[[], None]) -> None:
+    def __init__(self, on_change: Callable[[], None]) -> None:
         self._on_change = on_change
         self._writing = False
+        self._own: set[str] = set()  # of the device and the setup, what a person chose
         self._option_fields: dict[str, Any] = {}
         self._options: Mapping[str, Option] = {}
-        self.model = _dropdown("Model", _listed("model", session.model), session.model)
-        self.device = _dropdown("Device", _listed("device", session.device), session.device)
-        known = _listed("task", session.task) if session.task else catalog.names("task")
-        tasks = [(_OWN_TASK, ""), *((name, name) for name in known)]
-        self.task = _dropdown("Task", tasks, session.task or "")
-        self.batch = _field(widgets.IntSlider, "Batch", session.batch or 1, 1, _MOST_SAMPLES)
-        self.micro_batch = _field(
-            widgets.BoundedIntText,
-            "Micro-batch (0: all)",
-            session.micro_batch or 0,
-            0,
-            _MOST_SAMPLES,
+        self._model_fields: dict[str, Any] = {}
+        self.model = _dropdown("model", "Model", catalog.names("model"))
+        self.device = _dropdown("device", "Device", catalog.names("device"))
+        self.task = _dropdown("task", "Task", [""])
+        self.batch = _number("batch", widgets.IntSlider, "Batch", 1, _MOST_SAMPLES)
+        self.micro_batch = _number(
+            "micro_batch", widgets.BoundedIntText, "Micro-batch", 0, _MOST_SAMPLES
         )
-        self.reserve = _field(
-            widgets.BoundedIntText,
-            "App reserve (KiB)",
-            session.reserve_bytes // KIB,
-            0,
-            _MOST_RESERVE_KIB,
-            _WHY_RESERVE,
+        self.reserve = _number(
+            "reserve", widgets.BoundedIntText, "App reserve (KiB)", 0, _MOST_RESERVE_KIB
         )
         norms = [("as in the network", ""), *((norm, norm) for norm in NORMS)]
-        self.norm = _dropdown("Normalisation", norms, session.norm or "", _WHY_NORM)
-        self.optimizer = _dropdown("Optimizer", OPTIMIZERS, session.optimizer)
-        self.update_timing = _dropdown(
-            "Weight update", UPDATE_TIMINGS, session.update_timing, _WHY_UPDATE
-        )
-        self.recompute = _dropdown("Recompute", RECOMPUTES, session.recompute, _WHY_RECOMPUTE)
-        self.memory_objective = _dropdown(
-            "Memory axis", MEMORY_OBJECTIVES, session.memory_objective, _WHY_MEMORY
-        )
-        precisions = _precisions(session.device)
-        self.precision = _dropdown("Precision", precisions, session.precision or "")
-        name, _ = _split(session.policy)
-        self.policy = _dropdown("Update policy", [name], name)
+        self.norm = _dropdown("norm", "Normalisation", norms)
+        self.optimizer = _dropdown("optimizer", "Optimizer", OPTIMIZERS)
+        self.update_timing = _dropdown("update_timing", "Weight update", UPDATE_TIMINGS)
+        self.recompute = _dropdown("recompute", "Recompute", RECOMPUTES)
+        self.memory_objective = _dropdown("memory_objective", "Memory axis", MEMORY_OBJECTIVES)
+        self.precision = _dropdown("precision", "Precision", [""])
+        self.policy = _dropdown("policy", "Update policy", ["none"])
         self.more = widgets.ToggleButton(tooltip="Settings that are rarely changed")
         self.more.add_class("explorer-more")
-        self.undo, self.redo = (
-            widgets.Button(description=word, tooltip=why, disabled=True)
-            for word, why in (("Undo", "The question before"), ("Redo", "The question undone"))
+        self.forget = fields.button(
+            "As published", "Choose nothing of the setup: policy and network say it, or it is usual"
         )
+        self.forget.add_class("explorer-more")
+        self.forget.on_click(lambda _: self._forget())
+        self.own_button = widgets.ToggleButton(
+            description="Own board, network",
+            tooltip="Duplicate the device and change its numbers, or take a network from a file",
+        )
+        self.own_button.add_class("explorer-more")
+        self.own_parts = OwnParts(lambda: str(self.device.value), self.choose)
+        self.undo = fields.button("Undo", "The question before")
+        self.redo = fields.button("Redo", "The question undone")
         self.past = widgets.HBox([self.undo, self.redo])
         self.past.add_class("explorer-past")
-        self.grid, self.rare_grid = _grid(), _grid()
-        self.box = widgets.VBox([self.grid, self.rare_grid])
-        for field in (*self._fields, *self._rare_fields):
+        self.grid, self.rare_grid = fields.grid(), fields.grid()
+        self.words = widgets.HTML()
+        self.words.add_class("explorer-text")
+        self.box = widgets.VBox([self.grid, self.rare_grid, self.words, self.own_parts.box])
+        for name in ("device", *SETUP):
+            getattr(self, name).observe(partial(self._chosen, name), names="value")
+        self.model.observe(self._model_chosen, names="value")
+        for field in (self.task, self.policy, self.memory_objective, self.reserve):
             field.observe(self._changed, names="value")
-        self.more.observe(lambda _: self._show_rare(), names="value")
-        self._show_rare()
+        for button in (self.more, self.own_button):
+            button.observe(lambda _: self._show_rare(), names="value")
 
     @property
     def _fields(self) -> tuple[Any, ...]:
@@ -110,6 +125,7 @@ class Controls:
     @property
     def _rare_fields(self) -> tuple[Any, ...]:
         return (
+            *self._model_fields.values(),
             self.memory_objective,
             self.update_timing,
             self.recompute,
@@ -122,19 +138,19 @@ class Controls:
         """The fields of the family's options, by name."""
         return self._option_fields
 
+    @property
+    def model_fields(self) -> Mapping[str, Any]:
+        """The fields of the network's options, by name."""
+        return self._model_fields
+
     def read(self) -> Settings:
-        """What the controls say now; options left at their default are not named."""
+        """What a person chose; options left at their default are not named."""
+        chosen = self._own | ({"batch"} if "micro_batch" in self._own else set())  # it is part of
+        own = {name: getattr(self, name).value for name in ("device", *SETUP) if name in chosen}
+        given = [f"{name}={one.value}" for name, one in self._model_fields.items() if one.value]
         return Settings(
-            model=self.model.value,
-            device=self.device.value,
+            model=f"{self.model.value}:{','.join(given)}" if given else self.model.value,
             task=self.task.value or None,
-            batch=self.batch.value,
-            micro_batch=self.micro_batch.value or None,
-            norm=self.norm.value or None,
-            optimizer=self.optimizer.value,
-            update_timing=self.update_timing.value,
-            recompute=self.recompute.value,
-            precision=self.precision.value or None,
             memory_objective=self.memory_objective.value,
             reserve_bytes=self.reserve.value * KIB,
             policy=self.policy.value,
@@ -143,42 +159,51 @@ class Controls:
                 for name, field in self._option_fields.items()
                 if field.value and field.value != self._options[name].default
             ),
+            **dict.fromkeys(("device", *SETUP)) | own,
         )
 
-    def write(self, settings: Settings) -> None:
-        """Show other settings but for the policy and its options, which `adapt_policies` shows."""
-        values = {
-            self.model: settings.model,
-            self.device: settings.device,
-            self.task: settings.task or "",
-            self.batch: settings.batch,
-            self.micro_batch: settings.micro_batch or 0,
-            self.norm: settings.norm or "",
-            self.optimizer: settings.optimizer,
-            self.update_timing: settings.update_timing,
-            self.recompute: settings.recompute,
-            self.memory_objective: settings.memory_objective,
-            self.reserve: settings.reserve_bytes // KIB,
-        }
-        with self.writing():
-            for field, value in values.items():
-                field.value = value
-            _offer(self.precision, _precisions(settings.device))
-            self.precision.value = settings.precision or ""
+    def write(self, settings: Settings, session: Session) -> None:
+        """Take over other choices, and show the session they make.
 
-    def adapt_device(self, device: str) -> None:
-        """Offer the precisions of a device."""
-        with self.writing():
-            _offer(self.precision, _precisions(device))
+        The policy and its options are for `adapt_policies`.
+        """
+        chosen = ((name, getattr(settings, name)) for name in ("device", *SETUP))
+        self._own = {name for name, value in chosen if value is not None}
+        self.show(session)
 
-    def show_setup(self, session: Session) -> None:
-        """Show the setup that a policy brought along."""
+    def show(self, session: Session) -> None:
+        """Show what is in force; what is not allowed there is not chosen any more."""
+        own_setup = session.own_setup
+        self._own -= {name for name in SETUP if name not in own_setup}
+        profile, model = session.profile, session.model
+        own_precision = (f"the device's ({profile.default_precision})", "")
+        precisions = [own_precision, *((name, name) for name in profile.kernels)]
         with self.writing():
+            name = model if is_network_path(model) else model.partition(":")[0]
+            fields.offer(self.model, _with(name, list(self.model.options)), name)
+            self._show_model_options(model)
+            fields.offer(
+                self.device, _with(session.device, list(self.device.options)), session.device
+            )
+            fields.offer(self.task, _tasks(session), session.task or "")
             self.batch.value = session.batch
-            self.micro_batch.value = session.micro_batch or 0
-            self.norm.value = session.norm or ""
+            self.micro_batch.value = session.setup.micro_batch
+            fields.offer(self.precision, precisions, session.precision or "")
             self.optimizer.value = session.optimizer
+            self.norm.value = session.norm or ""
             self.update_timing.value = session.update_timing
+            self.recompute.value = session.recompute
+            self.memory_objective.value = session.memory_objective
+            self.reserve.value = session.reserve_bytes // KIB
+            self._mark(session)
+            self._show_rare()
+
+    def choose(self, name: str, path: str) -> None:
+        """Ask about a model or a device from a file, as if a person chose it of the list."""
+        field = getattr(self, name)
+        with self.writing():
+            fields.offer(field, _with(path, list(field.options)), field.value)
+        field.value = path
 
     def adapt_policies(
         self,
@@ -193,7 +218,7 @@ class Controls:
         Options that `spec` does not name keep their field when the family stays, unless all is
         to be `fresh`, and otherwise get their default or the value of the first known spec.
         """
-        chosen, given = _split(spec)
+        chosen, given = split_policy(spec)
         known = {family.name: family for family in families}
         names = [
             (name if family.applicable else f"{name} (does not apply)", name)
@@ -201,12 +226,11 @@ class Controls:
         ]
         options = dict(known[chosen].options)
         with self.writing():
-            _offer(self.policy, names)
             is_new = fresh or self.policy.value != chosen or not self.grid.children
-            self.policy.value = chosen
-            self.policy.tooltip = known[chosen].summary
+            fields.offer(self.policy, names, chosen)
+            self.policy.tooltip = f"{WORDS['policy']}. {chosen}: {known[chosen].summary}"
             if is_new or options != self._options:
-                hints = [own for name, own in map(_split, known_specs) if name == chosen]
+                hints = [own for name, own in map(split_policy, known_specs) if name == chosen]
                 self._show_options(options, given, hints)
             for name, value in given.items():
                 if name in self._option_fields:
@@ -215,11 +239,46 @@ class Controls:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Changes made inside are the app's own and not reported."""
-        self._writing = True
+        before, self._writing = self._writing, True
         try:
             yield
         finally:
-            self._writing = False
+            self._writing = before
+
+    def _mark(self, session: Session) -> None:
+        """Say of each field of the setup whether it was chosen or brought by the policy."""
+        brought = session.brought_setup
+        for name in SETUP:
+            field, words = getattr(self, name), WORDS[name]
+            if name in brought:
+                field.add_class("explorer-brought")
+                words += f". Brought by {session.policy.partition(':')[0]}; change it to choose"
+            else:
+                field.remove_class("explorer-brought")
+                words += ". You chose it" if name in self._own else ""
+            field.tooltip = words
+        self.device.tooltip = f"{WORDS['device']}. {session.profile.summary}"
+
+    def _show_model_options(self, model: str) -> None:
+        """A field for each option of a parametrised network, and what it allows."""
+        options = model_options(model)
+        given = {} if is_network_path(model) else catalog.split_spec(model)[1]
+        if list(options) != list(self._model_fields):
+            for field in self._model_fields.values():
+                field.close()
+            self._model_fields = {
+                name: fields.text(name, f"{name} of the network: {words}", placeholder=default)
+                for name, (default, words) in options.items()
+            }
+            for field in self._model_fields.values():
+                field.observe(self._changed, names="value")
+            self._lay_out()
+        for name, field in self._model_fields.items():
+            default, words = options[name]
+            field.value, field.placeholder = given.get(name, ""), default
+            field.tooltip = f"{name} of the network: {words}"
+        lines = (f"<b>{name}</b>: {escape(words)}" for name, (_, words) in options.items())
+        self.words.value = "; ".join(lines)
 
     def _show_options(
         self, options: Mapping[str, Option], given: Mapping[str, str], hints: list[dict[str, str]]
@@ -229,9 +288,14 @@ class Controls:
         for name, option in options.items():
             known = [hint[name] for hint in hints if name in hint]
             first = option.default or (known[0] if known else "")
-            field = _option_field(name, option, given.get(name, first), known)
+            field = fields.option_field(name, option, given.get(name, first), known)
             field.observe(self._changed, names="value")
             self._option_fields[name] = field
+        self._lay_out()
+        for field in old:
+            field.close()
+
+    def _lay_out(self) -> None:
         rare = {
             name: field
             for name, field in self._option_fields.items()
@@ -239,104 +303,74 @@ class Controls:
         }
         shown = (field for name, field in self._option_fields.items() if name not in rare)
         self.grid.children = (*self._fields, *shown, self.more, self.past)
-        self.rare_grid.children = (*self._rare_fields, *rare.values())
+        buttons = (self.forget, self.own_button)
+        self.rare_grid.children = (*self._rare_fields, *rare.values(), *buttons)
         self._show_rare()
-        for field in old:
-            field.close()
 
     def _show_rare(self) -> None:
         """Open or close the second grid; the button counts what is set in it."""
-        usual = (
-            Session.memory_objective,
-            Session.update_timing,
-            Session.recompute,
-            Session.norm or "",
-            Session.reserve_bytes,
-        )
-        options = self.rare_grid.children[len(usual) :]
-        count = sum(
-            field.value != value for field, value in zip(self._rare_fields, usual, strict=True)
-        ) + sum(bool(field.value) for field in options)
+        rare = [
+            name
+            for name in ("update_timing", "recompute", "norm")
+            if name in self._own and getattr(self, name).value != USUAL.get(name)
+        ]
+        options = self.rare_grid.children[len(self._rare_fields) : -2]
+        written = (*self._model_fields.values(), *options, self.reserve)
+        count = len(rare) + sum(bool(field.value) for field in written)
+        count += self.memory_objective.value != Session.memory_objective
         words = "Fewer" if self.more.value else "More"
         self.more.description = f"{words} ({count} set)" if count else f"{words} settings"
-        self.rare_grid.layout.display = "" if self.more.value else "none"
+        for part in (self.rare_grid, self.words):
+            part.layout.display = "" if self.more.value else "none"
+        is_open = self.more.value and self.own_button.value
+        self.own_parts.box.layout.display = "" if is_open else "none"
+
+    def _chosen(self, name: str, change: Any) -> None:
+        if self._writing:
+            return
+        if change["new"]:
+            self._own.add(name)
+        else:
+            self._own.discard(name)
+        self._changed(change)
+
+    def _forget(self) -> None:
+        self._own -= set(SETUP)
+        self._changed(None)
+
+    def _model_chosen(self, change: Any) -> None:
+        if not self._writing:
+            with self.writing():
+                for field in self._model_fields.values():
+                    field.value = ""
+        self._changed(change)
 
     def _changed(self, _: object) -> None:
-        self._show_rare()
         if not self._writing:
+            self._show_rare()
             self._on_change()
 
 
-def _listed(kind: str, current: str) -> list[str]:
-    names = catalog.names(kind)
+def split_policy(spec: str) -> tuple[str, dict[str, str]]:
+    """Family and options of a spec; a path to a document is a family without options."""
+    return (spec, {}) if is_file(spec) else catalog.split_spec(spec)
+
+
+def _with(current: str, names: list[str]) -> list[str]:
     return names if current in names else [current, *names]
 
 
-def _split(spec: str) -> tuple[str, dict[str, str]]:
-    """Family and options of a spec; a path to a document is a family without options."""
-    return (spec, {}) if spec.endswith(".json") else catalog.split_spec(spec)
+def _tasks(session: Session) -> list[tuple[str, str]]:
+    """The network's own, and those it can read."""
+    shape, own = session.graph.input_shape, model_task(session.model)
+    names = [name for name in catalog.names("task") if name != own and suits(name, shape)]
+    names = _with(session.task, names) if session.task else names
+    return [(f"the model's ({own})" if own else "none", ""), *((name, name) for name in names)]
 
 
-def _precisions(device: str) -> list[tuple[str, str]]:
-    profile = load_device(device)
-    own = f"the device's ({profile.default_precision})"
-    return [(own, ""), *((name, name) for name in profile.kernels)]
+def _dropdown(name: str, description: str, options: Iterable[object]) -> Any:
+    return fields.dropdown(description, options, WORDS[name])
 
 
-def _grid() -> Any:
-    grid = widgets.GridBox(layout=widgets.Layout(grid_template_columns=_GRID, width="100%"))
-    grid.add_class("explorer-grid")
-    return grid
-
-
-def _dropdown(
-    description: str, options: Iterable[object], value: object, tooltip: str | None = None
-) -> Any:
-    field = widgets.Dropdown(
-        description=description, options=list(options), value=value, tooltip=tooltip
-    )
-    field.add_class("explorer-field")
-    return field
-
-
-def _field(
-    kind: Any, description: str, value: int, low: int, most: int, tooltip: str | None = None
-) -> Any:
-    field = kind(description=description, value=value, min=low, max=most, tooltip=tooltip)
-    field.add_class("explorer-field")
-    return field
-
-
-def _option_field(name: str, option: Option, value: str, known: list[str]) -> Any:
-    """A list where the words are few, otherwise text; a name in capitals stands for any name."""
-    words = {"value": value, "tooltip": option.help}
-    if option.choices is not None:
-        choices = list(dict.fromkeys((*option.choices, value)))
-        field = widgets.Dropdown(description=name, options=choices, **words)
-    elif name.isupper():
-        field = widgets.Text(
-            description=f"{name}=value, ...",
-            placeholder=_UNSET,
-            continuous_update=False,
-            **words,
-        )
-    else:
-        field = widgets.Combobox(
-            description=name,
-            options=list(dict.fromkeys(filter(None, (option.default, *known)))),
-            placeholder=_UNSET,
-            continuous_update=False,
-            **words,
-        )
-    field.add_class("explorer-field")
-    return field
-
-
-def _offer(field: Any, options: Sequence[tuple[str, object]]) -> None:
-    """Replace the options of a dropdown; the value stays when it is still among them."""
-    if tuple(field.options) == tuple(options):
-        return
-    value = field.value
-    field.options = options
-    allowed = [name for _, name in options]
-    field.value = value if value in allowed else allowed[0]
+def _number(name: str, kind: Any, description: str, low: int, most: int) -> Any:
+    return fields.number(kind, description, low, most, WORDS[name])

@@ -5,16 +5,17 @@ that the list of points offers.
 """
 
 from collections.abc import Sequence
-from dataclasses import MISSING, Field, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import traitlets
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from explorer.accuracy.records import DesignRecord
 from explorer.app.state import Phase, Run, Settings
 from explorer.app.view import CHOICE, Found, Selection, View, candidate_label, choices_of
 from explorer.design import DesignBatch, LayerAxes
+from explorer.device import first_problem
 from explorer.document import Document
 from explorer.errors import ExplorerError, SpecError
 from explorer.search.candidates import CandidateTable
@@ -22,6 +23,9 @@ from explorer.session import Session
 
 if TYPE_CHECKING:
     from explorer.app.main import App
+
+
+_SESSION = TypeAdapter(Session)
 
 
 class KeptDesigns(Document):
@@ -87,13 +91,9 @@ class _Priced:
 
 
 def kept_session(session: Session) -> dict[str, JsonValue]:
-    """The fields of a session that are not the default, as JSON has them."""
-    values = {one.name: getattr(session, one.name) for one in fields(session)}
-    return {
-        one.name: list(value) if isinstance(value := values[one.name], tuple) else value
-        for one in fields(session)
-        if values[one.name] != _default(one)
-    }
+    """What of a session is not the default, as JSON has it."""
+    values: dict[str, JsonValue] = _SESSION.dump_python(session, mode="json", exclude_defaults=True)
+    return values
 
 
 def kept_view(app: "App") -> KeptView:
@@ -144,10 +144,6 @@ def restore(app: "App", kept: KeptView) -> None:
     if kept.search is not None and priced.found is not None:
         search = kept.search
         app.searching.recall(priced.found.session, search.run, search.sampler, search.seed)
-
-
-def _default(field: "Field[Any]") -> object:
-    return None if field.default is MISSING else field.default
 
 
 def _kept_search(app: "App") -> KeptSearch | None:
@@ -201,11 +197,13 @@ def _check(name: str, value: object, allowed: Sequence[object]) -> None:
 
 
 def _session(values: dict[str, JsonValue]) -> Session:
-    known = {field.name for field in fields(Session)}
-    for name in values:
-        if name not in known:
-            raise SpecError.of("session", name, ", ".join(sorted(known)))
-    return Session(**values)  # type: ignore[arg-type]
+    try:
+        session = _SESSION.validate_python(values)
+    except ValidationError as error:
+        raise SpecError(f"session: {first_problem(error)}") from error
+    if unknown := values.keys() - kept_session(session).keys():
+        raise SpecError(f"session: {', '.join(sorted(unknown))} is not known or not needed")
+    return session
 
 
 def _is_there(view: View, selected: str) -> bool:

@@ -10,28 +10,27 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from explorer import catalog
-from explorer.app.controls import Controls
+from explorer.accuracy.tasks import suits
+from explorer.app.controls import Controls, split_policy
 from explorer.app.state import Settings
 from explorer.app.view import CHOICE, View, same_space
 from explorer.errors import ExplorerError
 from explorer.family import FamilyInfo
-from explorer.question import is_file
+from explorer.question import SETUP_FIELDS, is_file
+from explorer.search.sources import device_profile, model_graph, model_home
 from explorer.session import ALWAYS_APPLICABLE, Session
 
 
 def look(origin: Session, controls: Controls, view: View) -> tuple[View, str, str]:
-    """The view of the controls' session, why a policy was replaced, what setup one brought."""
-    old = view.session
-    controls.adapt_device(controls.read().device)
-    settings = controls.read()
+    """The view of the controls' session, why a policy was replaced, what nobody chose."""
+    old, settings = view.session, controls.read()
     bare = _session_of(origin, settings)
-    is_same = same_space(bare, old)
-    known = view.known if is_same else bare.compare()
-    families = families_of(bare)
+    known = view.known if replace(bare, policy=old.policy) == old else bare.compare()
+    families = families_of(bare, settings.policy)
     controls.adapt_policies(families, settings.policy, known.labels)
-    spec, note, brought = controls.read().policy_spec, "", ""
+    spec, note = controls.read().policy_spec, ""
     try:
-        session = _with_policy(bare, spec, old.policy)
+        session = bare.with_policy(spec)
     except ExplorerError as error:
         if bare.model == old.model:
             raise
@@ -39,11 +38,12 @@ def look(origin: Session, controls: Controls, view: View) -> tuple[View, str, st
         session = bare.with_policy(substitute)
         controls.adapt_policies(families, substitute, known.labels)
         note = f"{error}; showing {substitute}"
-    if not same_space(session, bare):
-        is_same = same_space(session, old)
-        known = view.known if is_same else session.compare()
-        controls.show_setup(session)
-        brought = _brought_words(bare, session)
+    is_same = same_space(session, old)
+    if is_same:
+        known = view.known
+    elif known is view.known or not same_space(session, bare):
+        known = session.compare()
+    controls.show(session)
     stays = is_same or view.selected_id.startswith("known:")
     stays &= session.policy == old.policy
     changed = replace(
@@ -54,18 +54,29 @@ def look(origin: Session, controls: Controls, view: View) -> tuple[View, str, st
         chosen=session.chosen(),
         known=known,
     )
-    return changed, note, brought
+    return changed, note, _unchosen_words(session, old, settings)
 
 
-def put(origin: Session, controls: Controls, settings: Settings) -> None:
+def opened(origin: Session) -> Session:
+    """What the page shows first: what a cell asked for, the rest as the network was published."""
+    return replace(_session_of(origin, settings_of(origin)), policy=origin.policy)
+
+
+def put(
+    origin: Session, controls: Controls, settings: Settings, known_specs: Iterable[str] = ()
+) -> None:
     """Make the controls say other settings, as after an undo."""
-    controls.write(settings)
     bare = _session_of(origin, settings)
-    controls.adapt_policies(families_of(bare), settings.policy_spec, fresh=True)
+    controls.write(settings, bare)
+    families = families_of(bare, settings.policy)
+    controls.adapt_policies(families, settings.policy_spec, known_specs, fresh=True)
 
 
-def changed_settings(settings: Settings, setting: str) -> Settings:
-    """The settings after a change that was advised: `norm=gn`, `micro_batch=1, policy=full`."""
+def changed_settings(settings: Settings, setting: str, session: Session) -> Settings:
+    """The settings after a change that was advised: `norm=gn`, `micro_batch=1, policy=full`.
+
+    A micro-batch is one of the batch of `session`.
+    """
     changes: dict[str, object] = {}
     for part in setting.split(", "):
         name, _, value = part.partition("=")
@@ -73,41 +84,50 @@ def changed_settings(settings: Settings, setting: str) -> Settings:
             family, options = catalog.split_spec(value)
             changes["policy"] = family
             changes["options"] = tuple(f"{key}={option}" for key, option in options.items())
+        elif name == "micro_batch":
+            changes |= {"micro_batch": int(value), "batch": session.batch}
         else:
-            changes[name] = int(value) if name == "micro_batch" else value
+            changes[name] = value
     return replace(settings, **changes)  # type: ignore[arg-type]
 
 
-def families_of(session: Session) -> list[FamilyInfo]:
-    """The families; a policy that comes from a file is a family of its own."""
-    known = session.policies()
-    if session.policy.endswith(".json"):
-        summary = f"the policy in {session.policy}"
-        known.append(FamilyInfo(name=session.policy, summary=summary, options={}, reason=""))
-    return known
+def settings_of(session: Session) -> Settings:
+    """What to take for chosen of a session that a cell asked for.
 
-
-def _brought_words(bare: Session, session: Session) -> str:
-    """`biotrain-edge brings batch=8, norm=bn along; ...`."""
-    names = ("batch", "micro_batch", "norm", "optimizer", "update_timing")
-    values = {name: (getattr(bare, name), getattr(session, name)) for name in names}
-    changes = [
-        f"{name}={'default' if new is None else new}"
-        for name, (old, new) in values.items()
-        if old != new
-    ]
-    return (
-        f"{PurePath(_family(session.policy)).name} brings {', '.join(changes)} along, which stays "
-        "for other policies and networks; Undo takes it back"
+    A device that is not the network's own, or else the usual one, was chosen.
+    """
+    own, (device, _) = session.own_setup, model_home(session.model)
+    name, options = split_policy(session.policy)
+    return Settings(
+        model=session.model,
+        device=None if session.device == (device or Session.device) else session.device,
+        task=session.task,
+        memory_objective=session.memory_objective,
+        reserve_bytes=session.reserve_bytes,
+        policy=name,
+        options=tuple(f"{key}={value}" for key, value in options.items()),
+        **{field: own.get(field) for field in SETUP_FIELDS},
     )
 
 
-def _with_policy(bare: Session, spec: str, before: str) -> Session:
-    """The policy; a document always brings its setup along, a family when it is chosen."""
-    session = bare.with_policy(spec)
-    if is_file(spec) or _family(spec) != _family(before):
-        return session
-    return replace(bare, policy=session.policy)
+def families_of(session: Session, policy: str) -> list[FamilyInfo]:
+    """The families; a policy that comes from a file is a family of its own."""
+    known = session.policies()
+    if is_file(policy):
+        summary = f"the policy in {policy}"
+        known.append(FamilyInfo(name=policy, summary=summary, options={}, reason=""))
+    return known
+
+
+def _unchosen_words(session: Session, old: Session, settings: Settings) -> str:
+    """What the network and the policy say of what nobody chose; empty where nothing."""
+    words = []
+    if settings.device is None and session.device != old.device:
+        words.append(f"{session.graph.name} is shown on {session.device}, where it was published")
+    if session.setup_note:
+        name = PurePath(_family(session.policy)).name
+        words.append(f"{name} is shown {session.setup_note}; another policy gives back yours")
+    return "; ".join(words)
 
 
 def _family(spec: str) -> str:
@@ -121,19 +141,26 @@ def _substitute(spec: str, known_specs: Iterable[str]) -> str:
 
 
 def _session_of(origin: Session, settings: Settings) -> Session:
-    """The session the controls describe, with the policy left for later."""
+    """The session a person's choices describe, with the policy left for later.
+
+    What nobody chose is as the network was published. A task that the network cannot read and a
+    precision that the device does not have are not taken.
+    """
+    shape = model_graph(settings.model).input_shape
+    home, update = model_home(settings.model)
+    device = settings.device or home or Session.device
+    has_precision = settings.precision in device_profile(device).kernels
+    has_task = settings.task is not None and suits(settings.task, shape)
+    own = {name: getattr(settings, name) for name in SETUP_FIELDS}
     return replace(
         origin,
+        **own | {"precision": settings.precision if has_precision else None},
         model=settings.model,
-        device=settings.device,
-        task=settings.task,
-        batch=settings.batch,
-        micro_batch=settings.micro_batch,
-        norm=settings.norm,
-        optimizer=settings.optimizer,
-        update_timing=settings.update_timing,
-        recompute=settings.recompute,
-        precision=settings.precision,
+        device=device,
+        task=settings.task if has_task else None,
         memory_objective=settings.memory_objective,
         reserve_bytes=settings.reserve_bytes,
+        policy="none",
+        usual=update,
+        choices=None,
     )

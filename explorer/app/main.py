@@ -24,7 +24,7 @@ from explorer.app.controls import Controls
 from explorer.app.exporting import saved_words, write_policy
 from explorer.app.frame_clock import FrameClock
 from explorer.app.live_figure import LiveFigure
-from explorer.app.look import changed_settings, families_of, look, put
+from explorer.app.look import changed_settings, look, opened, put, settings_of
 from explorer.app.measuring import Measuring
 from explorer.app.panes import Shown, panes
 from explorer.app.past import Past
@@ -59,7 +59,7 @@ class App:
     """
 
     def __init__(self, session: Session) -> None:
-        self.origin = session
+        self.origin, session = session, opened(session)
         self.failure: BaseException | None = None
         self._are_settings_new = False
         self.is_closed = False
@@ -69,7 +69,7 @@ class App:
         self._news = asyncio.Event()
         self._settled = asyncio.Event()
         self._drawn: tuple[object, ...] = ()
-        self.controls = Controls(session, self._settings_changed)
+        self.controls = Controls(self._settings_changed)
         self.search_bar = SearchBar()
         self.searching = Searching(self.search_bar, self._wake)
         self.point_bar = PointBar()
@@ -81,11 +81,10 @@ class App:
         self.pins = PinsPane(self._wake)
         self.tabs = Tabs(panes(self.pins, session.battery), self._wake)
         self.clock = FrameClock()
-        self.controls.adapt_device(session.device)
         self.view = View(
             session=session, cost=session.cost(), chosen=session.chosen(), known=session.compare()
         )
-        self.controls.adapt_policies(families_of(session), session.policy, self.view.known.labels)
+        put(self.origin, self.controls, settings_of(self.origin), self.view.known.labels)
         self.past = Past(self.controls.read())
         self.tradeoff_data = self._make_data()
         self.figure: Any = LiveFigure(tradeoff.draw(self.tradeoff_data))
@@ -102,8 +101,7 @@ class App:
         return f"<explorer app: {session.model} on {session.device}, {self.run.phase}>"
 
     def _ipython_display_(self) -> None:
-        self.figure.refresh()
-        self.standing.show(self.box)
+        self.standing.show()
 
     # What a person, or a cell, can ask for.
 
@@ -177,9 +175,7 @@ class App:
     def show_question(self, settings: Settings) -> None:
         """Ask a question at once; ExplorerError, and the last view stays, when it has no answer."""
         put(self.origin, self.controls, settings)
-        self.view, _, _ = look(self.origin, self.controls, self.view)
-        self.past.note(self.controls.read())
-        self.message.value = misfit_html(self.view)
+        self._look()
         self._wake()
 
     def export(self, path: str | Path) -> Path:
@@ -266,7 +262,7 @@ class App:
         self._settings_changed()
 
     def _change_taken(self, setting: str) -> None:
-        self._ask(changed_settings(self.controls.read(), setting))
+        self._ask(changed_settings(self.controls.read(), setting, self.view.session))
 
     def _point_clicked(self, number: int, _: object, hit: Any, __: object) -> None:
         ids = self.tradeoff_data.trace_ids[number]
@@ -355,14 +351,17 @@ class App:
             return
         self._are_settings_new = False
         try:
-            self.view, note, brought = look(self.origin, self.controls, self.view)
+            self._look()
         except ExplorerError as error:
             self.message.value = error_html(f"{error}; what is shown is the question before")
             return
-        self.past.note(self.controls.read())
-        self.message.value = error_html(note) + note_html(brought) + misfit_html(self.view)
         if self._is_search_old():
             self.stop()
+
+    def _look(self) -> None:
+        self.view, note, brought = look(self.origin, self.controls, self.view)
+        self.past.note(self.controls.read())
+        self.message.value = error_html(note) + note_html(brought) + misfit_html(self.view)
 
     # Drawing.
 

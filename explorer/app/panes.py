@@ -191,7 +191,9 @@ def _row_in(table: CandidateTable, chosen: Selection) -> int | None:
     """The row of a selection; known policies are among the candidates of a search by name."""
     if chosen.table is table:
         return chosen.row
-    return table.labels.index(chosen.label) if chosen.label in table.labels else None
+    named = list(zip(table.labels, table.designs.row_setups, strict=True))
+    wanted = (chosen.label, chosen.setup)
+    return named.index(wanted) if wanted in named else None
 
 
 def search_words(searching: Searching) -> str:

@@ -59,9 +59,10 @@ class Worker(Generic[T]):
         self._name = name
         self._control = SearchControl()
         self._reports: queue.SimpleQueue[T | Ended] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name=f"explorer-{name}", daemon=True)
+        self._thread = threading.Thread(target=self._live, name=f"explorer-{name}", daemon=True)
         self._began_s = 0.0
         self._has_ended = False
+        self._is_over = False
 
     def start(self) -> None:
         """Begin."""
@@ -79,16 +80,24 @@ class Worker(Generic[T]):
 
     def drain(self) -> list[T | Ended]:
         """Reports since the last call; a thread that died in silence is an error of its own."""
-        was_alive = self._thread.is_alive()
+        was_over = self._is_over
         reports: list[T | Ended] = []
         while not self._reports.empty():
             reports.append(self._reports.get_nowait())
         self._has_ended |= any(isinstance(report, Ended) for report in reports)
-        if not was_alive and not self._has_ended and self._began_s:
+        if was_over and not self._has_ended:
             self._has_ended = True
             error = RuntimeError(f"the {self._name} thread ended without a word")
             reports.append(Ended(error=error))
         return reports
+
+    def _live(self) -> None:
+        """Work, and wake whoever waits whatever became of it."""
+        try:
+            self._work()
+        finally:
+            self._is_over = True
+            self._wake()
 
     def _work(self) -> None:
         try:

@@ -143,17 +143,20 @@ def _moved(run: Run, allowed: set[Phase], phase: Phase) -> Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the controls say; `options` are `key=value` of the policy, where not the default."""
+    """What a person chose; None is what nobody chose, so that policy and network may say it.
+
+    `model` has its options, and `options` are `key=value` of the policy, where not the default.
+    """
 
     model: str
-    device: str
+    device: str | None
     task: str | None
-    batch: int
+    batch: int | None
     micro_batch: int | None
     norm: str | None
-    optimizer: str
-    update_timing: str
-    recompute: str
+    optimizer: str | None
+    update_timing: str | None
+    recompute: str | None
     precision: str | None
     memory_objective: str
     reserve_bytes: int

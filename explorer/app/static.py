@@ -78,12 +78,13 @@ class Standing:
         self._output: Any = None
         self._shown = ""
 
-    def show(self, box: Any) -> None:
+    def show(self) -> None:
         """Show the live app, and below it what stays."""
         import IPython.display
 
         display: Any = IPython.display.display
-        display({**box._repr_mimebundle_(), "text/plain": repr(self._app)}, raw=True)
+        self._app.figure.refresh()
+        display({**self._app.box._repr_mimebundle_(), "text/plain": repr(self._app)}, raw=True)
         self._output = display(self._bundle(), raw=True, display_id=True)
 
     def update(self) -> None:

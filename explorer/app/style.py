@@ -22,6 +22,17 @@ _RULES = """
 .explorer-app .explorer-row {align-items: center; flex-wrap: wrap; overflow: visible;}
 .explorer-app .explorer-more {align-self: end; height: 26px; line-height: 24px; width: auto;
   margin: 0; padding: 0 4px; font-size: 12px;}
+.explorer-app .explorer-brought > .widget-label {color: var(--jp-ui-font-color1);
+  font-style: italic;}
+.explorer-app .explorer-brought > .widget-label::after {content: " *";}
+.explorer-app .explorer-own {display: grid; gap: 4px 28px; padding: 6px 0; overflow: visible;
+  grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); align-items: start;}
+.explorer-app .explorer-own > .explorer-column {gap: 4px; overflow: visible; min-width: 0;
+  width: auto; margin: 0;}
+.explorer-app .explorer-own button {align-self: start; margin: 0;}
+.explorer-app .explorer-document > textarea {width: 100%; box-sizing: border-box;
+  font-family: var(--jp-code-font-family, monospace); font-size: 12px; white-space: pre;
+  resize: vertical;}
 .explorer-app .explorer-past {gap: 4px; align-self: end; overflow: visible;}
 .explorer-app .explorer-past > button {flex: 1 1 0; width: 0; min-width: 0; height: 26px;
   line-height: 24px; margin: 0; padding: 0; font-size: 12px;}
@@ -46,7 +57,8 @@ _RULES = """
 .explorer-app .explorer-changes .explorer-row {gap: 0 4px;}
 .explorer-app .explorer-changes button {flex: 0 0 auto; height: 24px; line-height: 22px;}
 @container (max-width: 640px) {
-  .explorer-app :is(.explorer-body, .explorer-side) {grid-template-columns: minmax(0, 1fr);}
+  .explorer-app :is(.explorer-body, .explorer-side, .explorer-own) {
+    grid-template-columns: minmax(0, 1fr);}
 }
 @container (min-width: 1150px) {
   .explorer-app .explorer-body {grid-template-columns: minmax(0, 1fr) 400px;

@@ -65,7 +65,7 @@ class Selection:
     @property
     def setup(self) -> TrainingSetup:
         """The setup it trains under."""
-        return self.table.designs.setup
+        return self.table.designs.row_setups[self.row]
 
     @property
     def worth_words(self) -> str:
@@ -76,15 +76,16 @@ class Selection:
         if self.table.worth.is_accuracy or not np.isfinite(measured):
             return words
         error = float(self.table.worth.measured_error[self.row])
+        spread = f" ± {error:.1%}" if np.isfinite(error) else ""  # one run has none
         return (
             f"{words}; accuracy on {self.session.task_name} "
-            f"{measured:.1%} ± {error:.1%} (measured, trained in {MEASURED_PRECISION})"
+            f"{measured:.1%}{spread} (measured, trained in {MEASURED_PRECISION})"
         )
 
 
 def same_space(one: Session, other: Session) -> bool:
     """Whether two sessions search the same designs at the same costs."""
-    return replace(one, policy=other.policy) == other
+    return replace(one, policy=other.policy) == other and one.setup == other.setup
 
 
 def points_of(view: View) -> Points:
@@ -180,8 +181,9 @@ def candidate_label(table: CandidateTable, row: int) -> str:
 def choices_of(view: View) -> list[tuple[str, str]]:
     """Texts and ids for the list of points: the choice, known policies, the front by memory."""
     rows = [("your choice", CHOICE)]
+    setups = view.known.designs.row_setups
     rows += [
-        (_line(view.known, row, label), f"known:{label}")
+        (f"{_line(view.known, row, label)}{_batch_words(view, setups[row])}", f"known:{label}")
         for row, label in enumerate(view.known.labels)
     ]
     found = view.found
@@ -202,6 +204,14 @@ def _line(table: CandidateTable, row: int, label: str) -> str:
         f"{label}: {format_bytes(table.memory_bytes[row])}, "
         f"{format_joules(table.step_energy_j[row])}"
     )
+
+
+def _batch_words(view: View, setup: TrainingSetup) -> str:
+    """Where a known policy is under another batch than the choice: `, batch 8 by 1`."""
+    own = view.session.setup
+    if (setup.effective_batch, setup.micro_batch) == (own.effective_batch, own.micro_batch):
+        return ""
+    return f", batch {setup.effective_batch} by {setup.micro_batch}"
 
 
 def _known_ids(table: CandidateTable) -> tuple[str, ...]:
@@ -235,9 +245,10 @@ def _table_points(
 
 
 def _found_rows(view: View, found: Found) -> IntArray:
-    """Rows of a search that are not shown as known policies already."""
-    known = set(view.known.labels)
-    rows = np.array([row for row, label in enumerate(found.table.labels) if label not in known])
+    """Rows of a search that are not shown as known policies already, under the same setup."""
+    known = set(zip(view.known.labels, view.known.designs.row_setups, strict=True))
+    named = zip(found.table.labels, found.table.designs.row_setups, strict=True)
+    rows = np.array([row for row, one in enumerate(named) if one not in known])
     rows = rows.astype(np.int64)
     return rows[found.table.feasible[rows]] if view.fits_only else rows
 

@@ -21,6 +21,7 @@ from explorer.cli import (
     pretraining,
     questions,
     tracing,
+    validating,
 )
 from explorer.cli.shared import STOPPED_EXIT, WRONG_USE_EXIT, app
 from explorer.errors import ExplorerError
@@ -36,6 +37,7 @@ __all__ = [
     "questions",
     "run",
     "tracing",
+    "validating",
 ]
 
 

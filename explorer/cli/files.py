@@ -4,27 +4,23 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from explorer.cli.shared import (
-    WRONG_USE_EXIT,
     AsJson,
     app,
     check_apart,
     console,
     note,
     out_option,
-    show,
 )
-from explorer.device import DeviceProfile, read_text
-from explorer.document import PolicyDocument, load_policy, parse_document
-from explorer.errors import ExplorerError, SpecError, UnknownNameError
+from explorer.device import read_text
+from explorer.document import PolicyDocument, load_policy
+from explorer.errors import SpecError
 from explorer.export import (
-    FrontDocument,
     load_front,
     pick,
     pick_reason,
@@ -34,14 +30,13 @@ from explorer.export import (
 from explorer.exporting.c_header import c_header
 from explorer.exporting.onnx_graph import onnx_graph
 from explorer.exporting.torch_script import torch_script
-from explorer.network import load_network
-from explorer.paths import write_whole
+from explorer.paths import is_checkout, shipped, write_whole
 from explorer.search.picks import PICKS
+from explorer.search.sources import score_table
 from explorer.session import Session
-from explorer.tiny_training import Exported, config_of, read_config
+from explorer.tiny_training import Exported, config_of
 
 TINY_TRAINING = "tiny-training"
-CHECKOUT = Path(__file__).resolve().parents[2]
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 FORMATS = ("policy", TINY_TRAINING, "torch", "c-header", "onnx")
 
@@ -100,13 +95,10 @@ def _policy_in(source: Path, which: str, model: str | None) -> PolicyDocument:
         return load_policy(source)
     document = load_front(source)
     candidate = pick(document, which)
-    asked = Session(
-        model=model or document.model.name,
-        task=document.task or None,
-        norm=candidate.setup.norm,
-        policy="none",
-    )
-    scores = asked.scores or asked.with_norm(None).scores
+    asked = Session(model=model or document.model.name, norm=candidate.setup.norm, policy="none")
+    graphs = (asked.graph, asked.with_norm(None).graph)
+    tables = (score_table(graph, document.task or asked.task_name) for graph in graphs)
+    scores = next((table for table in tables if table is not None), None)
     policy = policy_of_candidate(document, candidate, asked.graph, scores)
     print(f"{which}: {pick_reason(document, which)}", file=sys.stderr)
     return policy
@@ -138,26 +130,11 @@ def _onnx(document: PolicyDocument, model: str | None) -> bytes:
     return onnx_graph(document, model_module(graph))
 
 
-@app.command()
-def validate(
-    files: Annotated[list[Path], typer.Argument(help="policies, devices, fronts, schemes")],
-    as_json: AsJson = False,
-) -> None:
-    """Check documents; the first problem of each is one sentence, and the exit code 2."""
-    rows = [_validate(path) for path in files]
-    show(rows, as_json)
-    if not all(row["valid"] for row in rows):
-        for row in rows:
-            if not row["valid"]:
-                print(row["problem"], file=sys.stderr)
-        raise typer.Exit(WRONG_USE_EXIT)
-
-
 @app.command(context_settings=PASSED_ON)
 def lab(context: typer.Context) -> NoReturn:
     """JupyterLab on the explorer notebook, on loopback with its token; takes its options."""
     as_root = ["--allow-root"] if getattr(os, "geteuid", lambda: 1)() == 0 else []
-    _serve("jupyterlab", "--ip=127.0.0.1", *as_root, *context.args)
+    _serve("jupyterlab", _notebook(), "--ip=127.0.0.1", *as_root, *context.args)
 
 
 @app.command(context_settings=PASSED_ON)
@@ -165,44 +142,22 @@ def page(context: typer.Context) -> NoReturn:
     """The explorer as a page of its own, without code: Voila on the notebook; takes its options."""
     if importlib.util.find_spec("voila") is None:
         raise SpecError("voila: not installed; pip install 'ondevice-explorer[page]' brings it")
-    os.chdir(CHECKOUT)  # where Voila finds its settings
-    _serve("voila", "--Voila.ip=127.0.0.1", *context.args)
+    notebook, folder = _notebook(), shipped("notebooks")
+    os.chdir(folder.parent if is_checkout() else folder)  # where Voila finds its settings
+    _serve("voila", notebook, "--Voila.ip=127.0.0.1", *context.args)
 
 
-def _serve(module: str, *options: str) -> NoReturn:
+def _serve(module: str, notebook: Path, *options: str) -> NoReturn:
     """Become a server of the notebook."""
-    notebook = CHECKOUT / "notebooks" / "01_explorer.ipynb"
-    if not notebook.is_file():
-        raise SpecError(f"{notebook.name}: not here; run this from a checkout")
     os.execv(sys.executable, [sys.executable, "-m", module, str(notebook), *options])
 
 
-def _validate(path: Path) -> dict[str, Any]:
-    readers: dict[str, Callable[[str], object]] = {
-        "policy": lambda text: _check_adapters(parse_document(PolicyDocument, text, str(path))),
-        "front": lambda text: parse_document(FrontDocument, text, str(path)),
-        "network": lambda _: load_network(path),
-        "device": lambda text: DeviceProfile.from_toml(text, str(path)),
-        TINY_TRAINING: lambda text: read_config(text, str(path)),
-    }
-    row: dict[str, Any] = {"file": str(path), "kind": "", "valid": False, "problem": ""}
-    try:
-        text = read_text(path)
-        row["kind"] = schema_kind(path, text)
-        readers[row["kind"]](text)
-        row["valid"] = True
-    except ExplorerError as error:
-        row["problem"] = str(error)
-    return row
-
-
-def _check_adapters(document: PolicyDocument) -> None:
-    """SpecError when a network of the catalogue cannot have a document's adapters."""
-    if not document.adapters:
-        return
-    try:
-        graph = Session(model=document.model.name, norm=document.setup.norm, policy="none").graph
-    except UnknownNameError:
-        return
-    if graph.digest == document.model.digest:
-        document.policy(graph)
+def _notebook() -> Path:
+    """The explorer notebook; an installed package puts a copy into the working folder."""
+    found = shipped("notebooks") / "01_explorer.ipynb"
+    if is_checkout():
+        return found
+    own = Path("explorer.ipynb").resolve()
+    if not own.exists():
+        write_whole(own, found.read_bytes())
+    return own

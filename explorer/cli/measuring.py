@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from explorer.accuracy.records import (
-    FIXED,
-    VARYING,
-    AccuracyCurve,
-    Ledger,
-    Metric,
-    UnkeptError,
-)
+from explorer.accuracy.protocols import FIXED, VARYING
+from explorer.accuracy.records import AccuracyCurve, Ledger, Metric, UnkeptError
 from explorer.cli.shared import (
     AsJson,
     MicroBatch,
@@ -122,6 +116,15 @@ def measure(
     shots: Shots = None,
     queries: Annotated[int | None, typer.Option(help="query images of a class")] = None,
     steps: Annotated[int | None, typer.Option(help="weight updates")] = None,
+    full_steps: Annotated[
+        int | None, typer.Option(help="of these, so many train everything; signals only")
+    ] = None,
+    position: Annotated[
+        str | None, typer.Option(help="begin, rear or sandwich: where the policy's own steps are")
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="this learning rate, and none is tuned; signals only")
+    ] = None,
     sampler: Sampler = FIXED,
     ledger: Annotated[
         Path | None, out_option("append the run to this ledger, unless it has it")
@@ -158,12 +161,22 @@ def measure(
     check_whole("seed", seed, 0, LARGEST_SEED)
     if ledger is not None:
         check_apart(ledger, weights, task, model, policy)
+    if curve and full_steps:
+        raise SpecError.of("full_steps", full_steps, "0 with --curve, whose steps take one time")
     session = Session(model=model, task=task, device=board, norm=norm).with_policy(policy)
     module, chosen = _network(session.graph, weights), session.chosen_policy
     data = task_for(task, session.graph.input_shape)
     data = data if module is None else unseen_task(data, module)
     protocol = task_protocol(
-        data, sampler, ways=ways, shots=shots, query_count=queries, steps=steps
+        data,
+        sampler,
+        ways=ways,
+        shots=shots,
+        query_count=queries,
+        steps=steps,
+        full_steps=full_steps,
+        position=position,
+        learning_rate=lr,
     )
     if module is not None:
         scores = task_scores(session.graph, task, protocol=protocol, module=module, device=device)

@@ -42,10 +42,11 @@ from explorer.paths import write_whole
 from explorer.refining import Measure
 from explorer.search.control import SearchControl
 from explorer.search.exact import ExactFront, exact_share
+from explorer.search.measured import Measuring
 from explorer.search.named import StudyPlace, exists
 from explorer.search.openings import GENES
 from explorer.search.quantities import DEFAULT_OBJECTIVES, MEMORY_OBJECTIVES, WORDS
-from explorer.search.sources import left_out
+from explorer.search.sources import left_out, own_ledger
 from explorer.session import Session
 from explorer.units import format_seconds
 
@@ -253,6 +254,9 @@ def search(
     exact: Annotated[
         bool, typer.Option(help="also solve the proxy's optimum and compare, some 20 s")
     ] = False,
+    measured: Annotated[
+        bool, typer.Option(help="really fine-tune every trial on the task: accuracy is measured")
+    ] = False,
     measure: Annotated[
         int, typer.Option(help="then really fine-tune so many of the front, and search on")
     ] = 0,
@@ -274,8 +278,9 @@ def search(
 
     Objectives are two to five of: score (accuracy where it may be predicted, else the proxy
     score), memory, energy, time, macs (of a sample's step), trained-parameters. accuracy or
-    proxy in place of score insists on one; peak or above-inference in place of memory too. A
-    limit is the most of a cost and the least of a score, in B, KiB, MiB, s, ms, J, mJ, k, M, %.
+    proxy in place of score insists on one; peak or above-inference in place of memory too.
+    retention, what the source domain loses, is measured or refused: give --measured. A limit
+    is the most of a cost and the least of a score, in B, KiB, MiB, s, ms, J, mJ, k, M, %.
     """
     if study is not None and not study.strip():
         raise SpecError.of("study", study, "a name")
@@ -284,6 +289,8 @@ def search(
     if join and study is not None and not exists(StudyPlace(name=study, storage=storage)):
         raise SpecError.of("study", study, "one that others began, to join it")
     check_whole("measure", measure, 0)
+    if measured and measure:
+        raise SpecError.of("measure", measure, "0 with --measured, which measures every trial")
     session = Session(
         model=model,
         device=device,
@@ -321,6 +328,7 @@ def search(
             space=space,
             study=study,
             storage=storage,
+            measuring=_measuring(session, episodes, ledger) if measured else None,
             on_batch=lambda done, *_: progress.update(bar, completed=done),
             control=control,
         )
@@ -345,6 +353,12 @@ def search(
         raise CancelledError(f"stopped after {front.trial_count} of {trials} trials{again}")
     if control.is_stopped:
         raise CancelledError("stopped while measuring; the same command goes on")
+
+
+def _measuring(session: Session, episodes: int | None, ledger: Path | None) -> Measuring:
+    """How a search measures every trial; the user's own ledger keeps runs if none is named."""
+    path = own_ledger(session.graph, session.task_name).path if ledger is None else ledger
+    return Measuring(ledger=path) if episodes is None else Measuring(ledger=path, episodes=episodes)
 
 
 def _optimum(session: Session, progress: Progress, control: SearchControl) -> ExactFront | None:

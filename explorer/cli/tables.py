@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from math import isfinite
 
 import numpy as np
 from rich.progress import Progress
@@ -22,6 +23,8 @@ def print_table(
     """Candidates as rows, every score with its kind, and what differs among their setups."""
     rows = []
     setups = table.designs.setup_columns(setup_fields).items()
+    forgotten = table.worth.forgotten
+    has_source = bool(np.isfinite(forgotten).any())
     for row in range(len(table)):
         label = table.labels[row] or table.designs.families[row]
         rows.append(
@@ -29,6 +32,7 @@ def print_table(
                 "policy": label,
                 table.score_name: f"{table.score[row]:.3f} ({table.score_kind[row].word})",
                 "accuracy (measured, fp32)": _measured(table, row),
+                **({"source lost (measured)": _lost(forgotten[row])} if has_source else {}),
                 "peak RAM": format_bytes(float(table.peak_live_bytes[row])),
                 "above inference": format_bytes(float(table.training_extra_bytes[row])),
                 "step": format_seconds(float(table.step_time_s[row])),
@@ -117,6 +121,11 @@ def _setup_text(columns: Iterable[tuple[str, list[object]]], row: int) -> str:
         if name != "accumulation_steps"  # what the micro-batch leaves of the batch
     ]
     return ", ".join(parts)
+
+
+def _lost(share: float) -> str:
+    """`2.6 pp`, percent points of accuracy on the source."""
+    return f"{100 * share:.1f} pp" if isfinite(share) else ""
 
 
 def _measured(table: CandidateTable, row: int) -> str:

@@ -87,7 +87,7 @@ def _saved_tensors(graph: ModelGraph) -> tuple[FloatArray, FloatArray, FloatArra
     needs = np.concatenate([saved_by, *(sites[None] for sites, *_ in extra)]).T
     counts = np.zeros((needs.shape[1], 3))
     counts[: len(tensors), 0] = sizes
-    if any(layer.op == "embedding" and not layer.inputs for layer in graph.layers):
+    if graph.index_count:
         counts[row[INPUT], :2] = 0.0, INDEX_WORDS * sizes[row[INPUT]]
     counts[len(tensors) :] = [count for _, *count in extra] or np.zeros((0, 3))
     return needs.astype(np.float64), counts[:, :2], counts[:, 2]

@@ -261,6 +261,7 @@ RULES = {
     "conv_transpose2d": OpRule(macs=_transposed_macs, holds=Holds.SHARE),
     "linear": OpRule(macs=_weighted_macs, holds=Holds.SHARE),
     "embedding": OpRule(macs=_no_macs, holds=Holds.SHARE, forward_passes=1),
+    "lookup": OpRule(holds=Holds.OPERANDS, forward_passes=1, backward_passes=1),
     "parameter": OpRule(macs=_no_macs),
     "constant": OpRule(),
     **dict.fromkeys(RECURRENT_GATES, _RECURRENT),
@@ -314,7 +315,7 @@ def input_grad_macs(graph: ModelGraph, layer: LayerSpec) -> list[tuple[tuple[str
     macs = _counted(rule.macs, graph, layer)
     inputs = graph.producers(layer)
     if rule.per_operand:
-        return [((name,), macs) for name in inputs]
+        return [((name,), macs) for name in inputs if not graph.parameter_of(name)]
     if rule.input_grad_macs:
         shared = _counted(rule.shared_grad_macs, graph, layer)
         return [(inputs, rule.input_grad_macs(graph, layer)), ((layer.name,), shared)]
@@ -330,8 +331,16 @@ def input_grad_macs(graph: ModelGraph, layer: LayerSpec) -> list[tuple[tuple[str
 
 
 def weight_grad_macs(graph: ModelGraph, layer: LayerSpec) -> int:
-    """MACs of the gradient of all weights, beside what dX and dW share."""
+    """MACs of the gradient of all weights, beside what dX and dW share.
+
+    A parameter takes those of every product that reads it.
+    """
     rule = RULES[layer.op]
+    if layer.op == "parameter":
+        products = [reader for reader in graph.layers if RULES[reader.op].per_operand]
+        reads = [(one, name) for one in products for name in one.inputs]
+        mine = [one for one, name in reads if graph.parameter_of(name) == layer.name]
+        return sum(_counted(RULES[one.op].macs, graph, one) for one in mine)
     return _counted(rule.weight_grad_macs or rule.macs, graph, layer)
 
 

@@ -141,10 +141,10 @@ def _along(
     in_elements = float(sum(prod(shape) for shape in inputs))
     halo, mixes = 0.0, layer.op == "conv2d" and kernel_kind(layer) != "depthwise"
     if layer.op == "conv2d":
-        shared = max(0, layer.kernel[axis] - layer.stride)
+        shared = max(0, layer.kernel[axis] - layer.strides[axis])
         column_elements = in_elements / sides[axis]
         halo = shared * column_elements * in_bits
-        in_elements = column_elements * position_count * layer.stride
+        in_elements = column_elements * position_count * layer.strides[axis]
     elif layer.op in WINDOWS:
         in_elements = prod(inputs[0]) * position_count * layer.kernel[axis] / sides[axis]
     moved_bits = in_elements * in_bits + layer.out_elements * out_bits

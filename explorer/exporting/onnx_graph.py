@@ -40,7 +40,7 @@ def onnx_graph(document: PolicyDocument, module: "GraphModule") -> bytes:
     network = adapted_module(module, document.adapters)
     trained = trained_of(document, network.graph)
     example = torch.zeros(document.setup.micro_batch, *network.graph.input_shape)
-    if any(layer.op == "embedding" for layer in network.graph.layers):
+    if network.graph.index_count:
         example = example.long()
     # The exporter merges equal tensors, which must train apart: export others, fill in ours.
     twin = copy.deepcopy(network)

@@ -18,6 +18,9 @@ def keeper(graph: ModelGraph, layer: LayerSpec) -> str | None:
 def call(graph: ModelGraph, layer: LayerSpec, names: dict[str, str]) -> str:
     """Code that computes a layer from its inputs, whose variables are `names`."""
     inputs = [names[producer] for producer in graph.producers(layer)]
+    if layer.op == "matmul":
+        end = "[0]" if graph.parameter_of(layer.inputs[1]) else ""
+        return f"torch.matmul({', '.join(inputs)}{end})"
     if layer.op in ("mul", "shift", "concat"):
         return _joined(graph, layer, inputs)
     return CALLERS[layer.op](layer, inputs)
@@ -25,7 +28,7 @@ def call(graph: ModelGraph, layer: LayerSpec, names: dict[str, str]) -> str:
 
 def check_written(graph: ModelGraph) -> None:
     """UnsupportedOpError lists every operator that has no code here."""
-    known = CALLERS.keys() | {"mul", "shift", "concat"}
+    known = CALLERS.keys() | {"matmul", "mul", "shift", "concat"}
     if unknown := sorted({layer.op for layer in graph.layers} - known):
         raise UnsupportedOpError(
             f"{graph.name} cannot be written as torch: no code for {', '.join(unknown)}"
@@ -166,6 +169,7 @@ CALLERS: dict[str, Caller] = {
     "groupnorm": _groupnorm_call,
     "layernorm": _layernorm_call,
     **dict.fromkeys(("gru", "lstm"), lambda layer, inputs: f"{_own(layer)}.cells({inputs[0]})[0]"),
+    "lookup": lambda _, inputs: f"F.embedding({inputs[0]}, {inputs[1]}[0])",
     "parameter": lambda layer, _: f"{_own(layer)}.weight[None]",
     "constant": lambda layer, _: f"{_own(layer)}.values[None]",
     "relu": _plain("F.relu"),
@@ -186,7 +190,6 @@ CALLERS: dict[str, Caller] = {
     "global_avgpool": _plain("torch.mean", "(2, 3)"),
     "add": lambda _, inputs: " + ".join(inputs),
     "scale": lambda layer, inputs: f"{inputs[0]} * {layer.args[0]} + {layer.args[1]}",
-    "matmul": lambda _, inputs: f"torch.matmul({', '.join(inputs)})",
     "attention": _attention,
     "slice": _slice,
     "pad": _pad,

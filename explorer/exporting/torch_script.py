@@ -25,14 +25,12 @@ def torch_script(document: PolicyDocument, graph: ModelGraph) -> str:
     check_written(network)
     trained = trained_of(document, network)
     setup = document.setup
-    readers = [layer for layer in network.layers if INPUT in network.producers(layer)]
-    rows = next((one.whole(0) for one in readers if one.op == "embedding"), 0)
     text = HEAD.format(
         model=plain_text(document.model.name),
         digest=graph.digest,
         family=plain_text(document.family),
         shape=network.input_shape,
-        indices=rows,
+        indices=network.index_count,
         has_classifier=graph.layers[-1].op == "linear",
         micro_batch=setup.micro_batch,
         accumulation_steps=setup.accumulation_steps,

@@ -85,11 +85,6 @@ class TradeoffData:
         """Ids of the points of each trace, in trace order."""
         return tuple(trace.ids for panel in self.panels for trace in panel.traces)
 
-    @property
-    def point_count(self) -> int:
-        """Points drawn in the busiest panel."""
-        return max(sum(len(trace.ids) for trace in panel.traces) for panel in self.panels)
-
 
 def tradeoff_data(
     points: Points, selected_id: str | None = None, cap: int = POINT_CAP, cell: float = 0.0

@@ -17,6 +17,7 @@ from explorer.search.quantities import (
     MEMORY_OBJECTIVES,
     PEAK,
     PROXY_SCORE,
+    RETENTION,
     SCORES,
     Limit,
 )
@@ -35,7 +36,8 @@ class Worth:
     `value` is a measured or calibrated accuracy (0..1) or a proxy score; `name` says which
     and `is_accuracy` whether it may be called accuracy. `low`, `high` are nan without an
     interval; `kind` holds Kind codes. `measured`, `measured_error` are the accuracy of
-    designs in the ledger and its standard error, nan for all others.
+    designs in the ledger and its standard error, `forgotten` the accuracy they lost on the
+    source domain, nan for all others.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Worth:
     kind: IntArray
     measured: FloatArray
     measured_error: FloatArray
+    forgotten: FloatArray
 
     def take(self, rows: IntArray) -> "Worth":
         """Rows by index."""
@@ -57,6 +60,7 @@ class Worth:
             kind=self.kind[rows],
             measured=self.measured[rows],
             measured_error=self.measured_error[rows],
+            forgotten=self.forgotten[rows],
         )
 
 
@@ -130,6 +134,8 @@ class CandidateTable:
 
     def column(self, name: str) -> FloatArray:
         """A quantity by the name it has as an objective [P]."""
+        if name == RETENTION:
+            return self.worth.forgotten
         column: FloatArray = self.score if name in SCORES else getattr(self.costs, name)
         return column
 
@@ -178,6 +184,7 @@ class CandidateTable:
         frame.insert(2, "score_kind", [kind.word for kind in self.score_kind])
         frame["measured_accuracy"] = self.worth.measured
         frame["measured_standard_error"] = self.worth.measured_error
+        frame["measured_forgotten_accuracy"] = self.worth.forgotten
         frame["feasible"] = self.feasible
         frame["on_front"] = self.on_front
         return frame
@@ -199,7 +206,10 @@ def concatenate(tables: list[CandidateTable]) -> CandidateTable:
         is_accuracy=first.worth.is_accuracy,
         **{
             name: np.concatenate([getattr(table.worth, name) for table in tables])
-            for name in ("value", "low", "high", "kind", "measured", "measured_error")
+            for name in (
+                *("value", "low", "high", "kind"),
+                *("measured", "measured_error", "forgotten"),
+            )
         },
     )
     return CandidateTable(

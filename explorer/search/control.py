@@ -20,11 +20,6 @@ class SearchControl:
         """Whether `stop` was called."""
         return self._stopped.is_set()
 
-    @property
-    def is_paused(self) -> bool:
-        """Whether the next `proceed` will wait."""
-        return not self._may_run.is_set()
-
     def pause(self) -> None:
         """Make the next `proceed` wait; ignored once stopped."""
         if not self._stopped.is_set():

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from explorer.accuracy.protocols import LessonProtocol
 from explorer.accuracy.proxy import layer_captures, proxy_scores
-from explorer.accuracy.ranking import Ranking, kendall_tau, rank
-from explorer.accuracy.records import LessonProtocol, MeasuredRun, paired_gains
+from explorer.accuracy.ranking import Ranking, kendall_tau, paired_gains, rank
+from explorer.accuracy.records import MeasuredRun
 from explorer.accuracy.scores import ScoreTable
 from explorer.costmodel.evaluate import evaluate
 from explorer.costmodel.tables import layer_table

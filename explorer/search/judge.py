@@ -11,8 +11,8 @@ import numpy as np
 
 from explorer.accuracy.calibrate import Calibration, fit
 from explorer.accuracy.proxy import proxy_scores
-from explorer.accuracy.ranking import reliability
-from explorer.accuracy.records import MeasuredRun, paired_gains
+from explorer.accuracy.ranking import paired_gains, reliability
+from explorer.accuracy.records import MeasuredRun
 from explorer.accuracy.scores import ScoreTable
 from explorer.costmodel.evaluate import evaluate
 from explorer.costmodel.report import CostReport
@@ -27,6 +27,7 @@ from explorer.search.quantities import ACCURACY
 from explorer.units import BoolArray, FloatArray
 
 DesignKey = tuple[bytes, bytes, bytes, bool, str, tuple[Adapter, ...], Distillation | None]
+Known = tuple[float, float, float]
 ANY_DEVICE = "gap9"
 NULL_PROXY = "backward MACs"
 PROXY_NAMES = {"gradient": "gradient norm", "fisher": "Fisher shares"}
@@ -38,14 +39,14 @@ class Judge:
 
     Without a score table the null model stands in: backward MACs, which ranked about as
     well as any criterion in our pilot. A calibration, when there is one, leads, and what
-    was `measured` (accuracy and standard error by design) leads over that; that was of the
-    network in its `norm`, and says nothing of others. None is for designs of one norm. A setup
-    without a norm means `own_norm`, `norm` if absent.
+    was `measured` (by design: accuracy, its standard error and what the source lost) leads
+    over that; that was of the network in its `norm`, and says nothing of others. None is for
+    designs of one norm. A setup without a norm means `own_norm`, `norm` if absent.
     """
 
     table: ScoreTable | None
     calibration: Calibration | None
-    measured: Mapping[DesignKey, tuple[float, float]] = field(default_factory=dict)
+    measured: Mapping[DesignKey, Known] = field(default_factory=dict)
     criterion: str = "gradient"
     norm: str | None = None
     own_norm: str | None = None
@@ -60,13 +61,13 @@ class Judge:
 
     def worth(self, designs: DesignBatch, costs: CostReport) -> Worth:
         """Worth of each design [P], given its costs."""
-        unknown = (np.nan, np.nan)
+        unknown = (np.nan, np.nan, np.nan)
         found = np.array([self.measured.get(key, unknown) for key in design_keys(designs)])
         if self.norm is not None:
             usual = self.own_norm or self.norm
             own = [(setup.norm or usual) == self.norm for setup in designs.row_setups]
-            found = np.where(np.array(own)[:, None], found.reshape(-1, 2), np.nan)
-        accuracy, error = found.reshape(len(designs), 2).T
+            found = np.where(np.array(own)[:, None], found.reshape(-1, 3), np.nan)
+        accuracy, error, forgotten = found.reshape(len(designs), 3).T
         known = np.isfinite(accuracy) & (self.calibration is not None)
         if self.calibration is None:
             value, half_width = self.proxy(designs, costs), np.full(len(designs), np.nan)
@@ -83,6 +84,7 @@ class Judge:
             kind=np.where(known, Kind.MEASURED, Kind.MODELLED).astype(np.int64),
             measured=accuracy,
             measured_error=error,
+            forgotten=forgotten,
         )
 
     def proxy(self, designs: DesignBatch, costs: CostReport) -> FloatArray:
@@ -115,18 +117,20 @@ def design_keys(designs: DesignBatch) -> list[DesignKey]:
     ]
 
 
-def measured_accuracies(
-    graph: ModelGraph, runs: Sequence[MeasuredRun]
-) -> dict[DesignKey, tuple[float, float]]:
-    """Accuracy and standard error of a ledger's designs; of several runs the longest counts."""
+def measured_accuracies(graph: ModelGraph, runs: Sequence[MeasuredRun]) -> dict[DesignKey, Known]:
+    """What a ledger knows of its designs; of several runs the longest counts."""
     if not runs:
         return {}
     runs = sorted(runs, key=lambda run: run.episodes)
     designs = ledger_designs(graph, runs)
     return {
-        key: (run.accuracy, run.standard_error or np.nan)
+        key: (run.accuracy, _known(run.standard_error), _known(run.forgotten_accuracy))
         for key, run in zip(design_keys(designs), runs, strict=True)
     }
+
+
+def _known(value: float | None) -> float:
+    return np.nan if value is None else value
 
 
 def calibrate_runs(

@@ -11,7 +11,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from explorer.accuracy.records import AnyProtocol, Ledger, MeasuredRun
+from explorer.accuracy.protocols import AnyProtocol
+from explorer.accuracy.records import Ledger, MeasuredRun
 from explorer.design import DesignBatch
 from explorer.errors import SpecError, check_whole
 from explorer.provenance import Kind
@@ -78,12 +79,15 @@ class MeasuredProblem(Problem):
             replace(one, name=ACCURACY) if one.name in SCORES else one for one in problem.limits
         )
         same = {field.name: getattr(problem, field.name) for field in fields(Problem)}
-        return cls(
+        made = cls(
             **same | {"objectives": tuple(objectives), "limits": limits},
             task=task,
             measuring=measuring,
             cancelled=cancelled,
         )
+        if made.asks_retention and False not in getattr(made._measurer.data, "domains", ()):
+            raise SpecError(f"retention: task {task} has no source domain that could be forgotten")
+        return made
 
     def screen(self, designs: DesignBatch, labels: Sequence[str] | None = None) -> CandidateTable:
         """Measure designs that the ledger does not have, one by one."""
@@ -117,9 +121,11 @@ class MeasuredProblem(Problem):
             kind=np.full(len(runs), Kind.MEASURED, dtype=np.int64),
             measured=accuracy,
             measured_error=error,
+            forgotten=np.array([run.forgotten_accuracy for run in runs], dtype=np.float64),
         )
-        table = super().screen(designs, labels)
-        return replace(table, worth=worth, violations=self._violations(table.costs, worth))
+        table = self._table(designs, labels)
+        violations = self._violations(table.costs, worth)
+        return self._checked(replace(table, worth=worth, violations=violations))
 
     @cached_property
     def _measurer(self) -> Measurer:

@@ -13,14 +13,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from explorer.accuracy.progress import Cancelled, Progress
-from explorer.accuracy.records import (
-    AnyProtocol,
-    DesignRecord,
-    Ledger,
-    MeasuredRun,
-    RunKey,
-    run_key,
-)
+from explorer.accuracy.protocols import AnyProtocol
+from explorer.accuracy.records import DesignRecord, Ledger, MeasuredRun, RunKey, run_key
 from explorer.design import TrainingSetup, UpdatePolicy
 from explorer.errors import check_whole
 from explorer.graph import ModelGraph

@@ -12,6 +12,7 @@ from explorer.costmodel.evaluate import evaluate, place_rows
 from explorer.costmodel.report import CostReport
 from explorer.design import DesignBatch, TrainingSetup
 from explorer.device import DeviceProfile
+from explorer.errors import SpecError
 from explorer.graph import ModelGraph, normalised
 from explorer.search.candidates import CandidateTable, Worth
 from explorer.search.front import Objective, anchored, name_of
@@ -23,6 +24,7 @@ from explorer.search.quantities import (
     MEMORY_OBJECTIVES,
     PEAK,
     PROXY_SCORE,
+    RETENTION,
     SCORES,
     TIME,
     UNITS,
@@ -33,6 +35,10 @@ from explorer.search.quantities import (
 from explorer.units import FloatArray, IntArray
 
 SAME_POWER_W = 1e-9
+HOW_TO_MEASURE = (
+    "it is never predicted: measure designs into a ledger on a task of signals with a source "
+    "domain, or search with --measured"
+)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -85,6 +91,8 @@ class Problem:
             names.remove(TIME)
             notes.append(f"time is left out: energy is {power_w[0]:.3g} W times it here")
         anchor_values = {name: _column(name, costs, worth) for name in names}
+        if RETENTION in names:
+            anchor_values[RETENTION] = np.array([0.0, 1.0])
         scaled = tuple(
             anchored(name, UNITS[name], "max" if name in SCORES else "min", values)
             for name, values in anchor_values.items()
@@ -106,6 +114,12 @@ class Problem:
         return normalised(self.origin or self.graph, setup.norm)
 
     @property
+    def asks_retention(self) -> bool:
+        """Whether retention is an objective or limited."""
+        names = [one.name for one in self.objectives] + [one.name for one in self.limits]
+        return RETENTION in names
+
+    @property
     def memory_name(self) -> str:
         """The objective that is memory; the peak where none is."""
         return name_of(self.objectives, MEMORY_OBJECTIVES.values()) or PEAK
@@ -125,7 +139,22 @@ class Problem:
         return Limit(name=PEAK, unit="byte", sense="most", value=limit_bytes), *self.limits
 
     def screen(self, designs: DesignBatch, labels: Sequence[str] | None = None) -> CandidateTable:
-        """Evaluate a whole batch at once."""
+        """Evaluate a whole batch at once; SpecError when retention is asked and not known."""
+        return self._checked(self._table(designs, labels))
+
+    def screen_known(self, designs: DesignBatch, labels: Sequence[str]) -> CandidateTable:
+        """The same of those designs, where retention is asked, of which it was measured."""
+        table = self._table(designs, labels)
+        if self.asks_retention and np.isfinite(table.worth.forgotten).any():
+            return table.take(np.flatnonzero(np.isfinite(table.worth.forgotten)))
+        return self._checked(table)
+
+    def _checked(self, table: CandidateTable) -> CandidateTable:
+        if self.asks_retention and not np.isfinite(table.worth.forgotten).all():
+            raise SpecError(f"retention: not measured for what is asked; {HOW_TO_MEASURE}")
+        return table
+
+    def _table(self, designs: DesignBatch, labels: Sequence[str] | None) -> CandidateTable:
         costs = evaluate(self.origin or self.graph, self.device, designs)
         worth = self.judge.worth(designs, costs)
         return CandidateTable(
@@ -170,5 +199,7 @@ class Problem:
 
 
 def _column(name: str, costs: CostReport, worth: Worth) -> FloatArray:
+    if name == RETENTION:
+        return worth.forgotten
     column: FloatArray = worth.value if name in SCORES else getattr(costs, name)
     return column

@@ -2,7 +2,8 @@
 
 `score` is accuracy where it may be predicted, else the proxy score; `accuracy` and `proxy`
 insist on one of them. `memory` is the peak or what training needs above inference, as the
-question says.
+question says. `retention` is the accuracy that fine-tuning loses on the source domain, a share
+to make small; it is measured or not known, never predicted.
 """
 
 from collections.abc import Sequence
@@ -28,8 +29,10 @@ COST_COLUMNS = {
     "macs": ("training_macs", "MAC"),
     "trained-parameters": ("trained_parameter_count", "parameter"),
 }
-WORDS = (*SCORE_WORDS, *COST_COLUMNS)
-UNITS = dict(COST_COLUMNS.values()) | dict.fromkeys(SCORES, "1")
+RETENTION = "forgotten_accuracy"
+RETENTION_WORD = "retention"
+WORDS = (*SCORE_WORDS, *COST_COLUMNS, RETENTION_WORD)
+UNITS = dict(COST_COLUMNS.values()) | dict.fromkeys((*SCORES, RETENTION), "1")
 DEFAULT_OBJECTIVES = ("score", "memory", "energy")
 MOST_OBJECTIVES = 5
 
@@ -80,7 +83,7 @@ def parse_limit(text: str) -> tuple[str, float]:
     word, equals, value = text.partition("=")
     if not equals or word not in WORDS:
         raise SpecError.of("limit", text, f"quantity=value with one of {', '.join(WORDS)}")
-    unit = "1" if word in SCORE_WORDS else COST_COLUMNS[word][1]
+    unit = COST_COLUMNS[word][1] if word in COST_COLUMNS else "1"
     try:
         return word, parse_quantity(value, unit)
     except ValueError:
@@ -96,6 +99,8 @@ def column_of(word: str, score_name: str, memory_objective: str = "peak") -> str
         if word == "proxy" and score_name == ACCURACY:
             raise SpecError(f"{word}: the score is a predicted accuracy here; take accuracy")
         return score_name
+    if word == RETENTION_WORD:
+        return RETENTION
     return MEMORY_OBJECTIVES[memory_objective] if word == "memory" else COST_COLUMNS[word][0]
 
 
@@ -105,6 +110,12 @@ def limit_of(text: str, score_name: str) -> Limit:
     name = column_of(word, score_name)
     sense = "least" if name in SCORES else "most"
     return Limit(name=name, unit=UNITS[name], sense=sense, value=value)
+
+
+def asks_retention(objectives: Sequence[str], limits: Sequence[str]) -> bool:
+    """Whether retention is among what is asked."""
+    words = {*objectives, *(text.partition("=")[0] for text in limits)}
+    return RETENTION_WORD in words
 
 
 def _kind(word: str) -> str:

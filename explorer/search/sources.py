@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from inspect import signature
 from itertools import product
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from explorer.search.criteria import Study, study
 from explorer.search.judge import Judge, calibrate_runs, measured_accuracies
 from explorer.units import FloatArray
 
-MEASURED_FORMS = ("", ":resolution=84")
+MEASURED_FORMS = ("", ":resolution=84", ":d_model=32,length=1024")
 
 
 def model_graph(spec: str) -> ModelGraph:
@@ -34,12 +35,12 @@ def model_graph(spec: str) -> ModelGraph:
     """
     if is_network_path(spec):
         path = Path(spec).expanduser()
-        return _network(path, path.stat().st_mtime_ns if path.is_file() else 0)
+        return _network(path, _state(path))
     return _entry(spec)
 
 
 @lru_cache(maxsize=32)
-def _network(path: Path, _changed_ns: int) -> ModelGraph:
+def _network(path: Path, _state: tuple[int, ...]) -> ModelGraph:
     return load_network(path)
 
 
@@ -62,10 +63,43 @@ def model_task(spec: str) -> str:
     return str(catalog.load("model", catalog.split_spec(spec)[0]).TASK)
 
 
-@lru_cache(maxsize=32)
+def model_options(spec: str) -> dict[str, tuple[str, str]]:
+    """Options of a parametrised network: the default and one line of help of each, by name."""
+    if is_network_path(spec):
+        return {}
+    entry = catalog.load("model", catalog.split_spec(spec)[0])
+    defaults = signature(entry.build).parameters
+    return {name: (str(defaults[name].default), words) for name, words in entry.OPTIONS.items()}
+
+
+def model_home(spec: str) -> tuple[str, tuple[tuple[str, int], ...]]:
+    """The device a network was published on and the update it was trained by there.
+
+    The device is empty, and the update none, where none is known.
+    """
+    if is_network_path(spec):
+        return "", ()
+    entry = catalog.load("model", catalog.split_spec(spec)[0])
+    return getattr(entry, "DEVICE", ""), tuple(getattr(entry, "UPDATE", {}).items())
+
+
 def device_profile(name: str) -> DeviceProfile:
-    """A device by name or by path to a TOML."""
+    """A device by name or by path to a TOML, which is read again when the file has changed."""
+    return _device(name, _state(Path(name)) if name.endswith(".toml") else ())
+
+
+@lru_cache(maxsize=32)
+def _device(name: str, _state: tuple[int, ...]) -> DeviceProfile:
     return load_device(name)
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """What changes with a file: its time and size; empty where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size
 
 
 def score_path(graph: ModelGraph, task: str) -> Path:
@@ -127,16 +161,12 @@ def beside_shipped(graph: ModelGraph, task: str, ledger: Ledger) -> Beside:
 
     Without shipped ones those of its commonest protocol and weights count.
     """
-    try:
-        state = ledger.path.stat()
-    except OSError:
-        return Beside((), ())
-    return _beside(graph, task, ledger, state.st_mtime_ns, state.st_size)
+    state = _state(ledger.path)
+    return _beside(graph, task, ledger, state) if state else Beside((), ())
 
 
 @lru_cache(maxsize=32)
-def _beside(graph: ModelGraph, task: str, ledger: Ledger, *_: int) -> Beside:
-    """Kept for a state of the ledger, by its time and size."""
+def _beside(graph: ModelGraph, task: str, ledger: Ledger, _state: tuple[int, ...]) -> Beside:
     shipped = measured_runs(graph, task)
     try:
         content = ledger.read()
@@ -149,7 +179,9 @@ def _beside(graph: ModelGraph, task: str, ledger: Ledger, *_: int) -> Beside:
             reasons.append(f"{ledger.path}: {count} of {len(runs)} runs are left out, {why}")
 
     name = kept_name(graph.name, task)
-    every = [run for run in _runs_of(graph, content) if kept_name(graph.name, run.task) == name]
+    named = [run for run in _runs_of(graph, content) if kept_name(graph.name, run.task) == name]
+    every = [run for run in named if run.suits(graph)]
+    without(every, named, f"{graph.name} cannot have their designs")
     try:
         digest = _data_digest(graph, task, shipped or tuple(every)) if every else ""
     except ExplorerError as error:
@@ -175,11 +207,14 @@ def _data_digest(graph: ModelGraph, task: str, runs: Sequence[MeasuredRun]) -> s
 
 
 def _runs_of(graph: ModelGraph, content: LedgerContent) -> tuple[MeasuredRun, ...]:
+    """Of steps that are all the design's; others say nothing of it alone."""
     own = own_weights(graph)
     return tuple(
         run
         for run in content
-        if run.model.digest == graph.digest and own in ("", run.weights_digest)
+        if run.model.digest == graph.digest
+        and own in ("", run.weights_digest)
+        and not run.protocol.phases
     )
 
 

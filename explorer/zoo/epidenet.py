@@ -14,6 +14,7 @@ from explorer.zoo._chain import POOLS, Chain
 SUMMARY = "EpiDeNet, EOG: 2 signals x 1000 samples to 11 movements, 4,179 parameters"
 MODALITY = "eog"
 DEVICE = "gap9"
+UPDATE = {"batch": 8, "micro_batch": 1}  # of BioTrain (arXiv 2604.13359)
 TASK = "eog-saccades"
 WEIGHTS_DIGEST = "c65746622d77"
 OPTIONS = {"form": "same or valid: whether convolutions in time pad", "pool": "avg or max"}

@@ -17,6 +17,7 @@ from explorer.zoo._chain import POOLS, Chain
 SUMMARY = "MI-BMInet, EEG: 8 electrodes x 1900 samples to 2 classes, 7,938 parameters (m32)"
 MODALITY = "eeg"
 DEVICE = "gap9"
+UPDATE = {"batch": 8, "micro_batch": 1}  # of BioTrain (arXiv 2604.13359)
 TASK = "eeg-motor"
 WEIGHTS_DIGEST = "7a521199ca79"
 OPTIONS = {"form": "m32, m8 or m8-d2", "pool": "avg or max"}

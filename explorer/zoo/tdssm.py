@@ -18,6 +18,7 @@ from explorer.zoo._chain import Chain
 SUMMARY = "state-space model for 12-lead ECG, 58,509 parameters with masks, 177 M MACs"
 MODALITY = "ecg"
 DEVICE = "radxa-zero"
+UPDATE = {"batch": 32}  # of the authors' code
 TASK = "ecg-rhythm"
 OPTIONS = {
     "d_model": "channels of the state space, 8 to 256",

@@ -53,6 +53,29 @@ def test_a_fact_without_a_source_does_not_load(name):
         Engine.model_validate(data)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "words", "at"),
+    [
+        ('partial = "', 'partial = "most', "partial: got 'most", 'partial = "'),
+        ("norms = ", "normz = ", "norms is missing", None),
+        ("adapters = ", "extra = 1\nadapters = ", "extra: got 1", "extra = "),
+        ("fields = [", 'fields = ["luck", ', "source: 'luck' is covered and not", '"luck"'),
+        ('"optimizers"', '"optimizers_"', "", ""),
+    ],
+)
+def test_a_problem_of_an_engine_is_found_on_its_line(old, new, words, at):
+    text = catalog.read("engine", "aifes").replace(old, new, 1)
+    with pytest.raises(SpecError) as raised:
+        Engine.from_toml(text, "mine.toml")
+    said = str(raised.value)
+    if not words:  # a fact that lost its source is named on the line that states it
+        words, at = "optimizers: no source covers optimizers", "optimizers = "
+    if at is not None:
+        line = next(n for n, row in enumerate(text.split("\n"), 1) if at in row)
+        assert said.startswith(f"mine.toml, line {line}: "), said
+    assert words in said
+
+
 @pytest.mark.parametrize("name", ENGINES)
 def test_training_nothing_runs_everywhere(name):
     precision = load_engine(name).precisions[0]
@@ -124,7 +147,7 @@ def test_a_broken_entry_names_the_field(monkeypatch):
     load_engine.cache_clear()
     text = catalog.read("engine", "aifes").replace('layers = "any"', 'layers = "some"')
     monkeypatch.setattr(catalog, "read", lambda kind, name: text)
-    with pytest.raises(SpecError, match=r"aifes: layers: got 'some'"):
+    with pytest.raises(SpecError, match=r"aifes, line 8: layers: got 'some'"):
         load_engine("aifes")
     load_engine.cache_clear()
 

@@ -68,7 +68,7 @@ OVERWRITING = {
 SOURCES = {"parameter", "constant"}
 VIEWS = {"reshape", "transpose", "slice"}
 NEVER_AGAIN = {
-    *("mul", "matmul", "attention", "glu", "dropout2d", "cfc"),
+    *("mul", "matmul", "lookup", "attention", "glu", "dropout2d", "cfc"),
     *(*SATURATING, *VIEWS, *GATES, *SPACES),
 }
 
@@ -467,7 +467,7 @@ class _Run:
             return {layer.name}
         if layer.op in ("glu", "attention") and any(self.has_gradient[s] for s in sources):
             return set(sources)
-        if layer.op in ("mul", "matmul"):
+        if layer.op in ("mul", "matmul", "lookup"):
             left, right = sources
             pairs = ((left, right), (right, left))
             return {one for one, other in pairs if self.has_gradient[other]}

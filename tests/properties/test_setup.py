@@ -7,7 +7,7 @@ from io import StringIO
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from explorer import catalog
@@ -22,6 +22,8 @@ PUBLISHED = [name for name in FAMILIES if policy_setup(name)]
 NETWORKS = ("mi-bminet", "mcunet-5fps", "tdssm:d_model=16")
 OPTIONS = {"update_timing": "--update"}
 
+quick = settings(max_examples=40, derandomize=True, deadline=None)
+priced = settings(max_examples=10, derandomize=True, deadline=None)
 choices = st.fixed_dictionaries(
     {},
     optional={
@@ -87,6 +89,7 @@ def test_constructor_with_policy_and_terminal_agree(family, values):
             assert cost["setup"][name] == value
 
 
+@quick
 @given(values=choices, family=st.sampled_from(PUBLISHED), before=st.sampled_from(("none", "full")))
 def test_leaving_a_policy_gives_back_what_was_before(values, family, before):
     session = Session(model="mi-bminet", policy=before, **values)
@@ -98,6 +101,7 @@ def test_leaving_a_policy_gives_back_what_was_before(values, family, before):
     assert not there.brought_setup.keys() & values.keys()
 
 
+@quick
 @given(values=choices, family=st.sampled_from(PUBLISHED))
 def test_a_choice_equal_to_what_was_brought_is_a_choice(values, family):
     there = chosen(Session(model="mi-bminet", policy=family), values)
@@ -107,6 +111,7 @@ def test_a_choice_equal_to_what_was_brought_is_a_choice(values, family):
         assert getattr(back, name) == values.get(name, USUAL.get(name))
 
 
+@priced
 @given(values=choices, policy=st.sampled_from((*PUBLISHED, "none")))
 def test_every_row_of_a_comparison_is_under_its_own_setup(values, policy):
     session = Session(model="mi-bminet", policy=policy, **values)
@@ -163,3 +168,15 @@ def test_the_largest_batch_is_of_one_pass_also_where_micro_batches_are_brought()
     largest = edge.advise().largest_batch_count
     fits = [edge.with_batch(count, count).cost().fits_all for count in (largest, largest + 1)]
     assert fits == [True, False]
+
+
+def test_what_is_usual_gives_way_to_the_policy_and_to_a_choice():
+    usual = (("batch", 32), ("micro_batch", 4))
+    session = Session(model="mi-bminet", policy="full", usual=usual)
+    assert (session.batch, session.micro_batch) == (32, 4)
+    assert session.brought_setup == session.own_setup == {}
+    assert session.setup_note == ""
+    assert session.with_policy("biotrain-full-bn").batch == 8
+    assert session.with_policy("biotrain-full-bn").micro_batch == 8
+    assert session.with_batch(2).micro_batch is None
+    assert session.with_batch(8).micro_batch == 4

@@ -2,6 +2,7 @@
 
 import torch
 import transformers as hf
+from torch import nn
 from torch.nn.utils import parametrize
 
 IMAGE = (3, 32, 32)
@@ -105,7 +106,7 @@ def _distilbert():
     )
 
 
-def _gpt2():
+def _gpt2(tied=False):
     return hf.GPT2LMHeadModel(
         hf.GPT2Config(
             vocab_size=50,
@@ -114,7 +115,7 @@ def _gpt2():
             n_layer=2,
             n_head=2,
             use_cache=False,
-            tie_word_embeddings=False,
+            tie_word_embeddings=tied,
         )
     )
 
@@ -138,6 +139,28 @@ def _wav2vec2():
     )
 
 
+class _Pooled(nn.Module):
+    """Torch's own encoder layers between a projection and a classifier, samples second or first."""
+
+    def __init__(self):
+        super().__init__()
+        self.project = nn.Linear(6, 8)
+        self.encoder = nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2
+        )
+        self.look = nn.MultiheadAttention(8, 2, bias=False)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, rows):
+        tokens = self.encoder(self.project(rows)).transpose(0, 1)
+        tokens = tokens + self.look(tokens, tokens, tokens)[0]
+        return (self.head(tokens.mean(0)),)
+
+
+def _transformer():
+    return _Pooled()
+
+
 ARCHITECTURES = {
     "mobilenet-v1": (_mobilenet_v1, IMAGE),
     "mobilenet-v2": (_mobilenet_v2, IMAGE),
@@ -148,6 +171,8 @@ ARCHITECTURES = {
     "vit": (_vit, IMAGE),
     "distilbert": (_distilbert, (6,)),
     "gpt2": (_gpt2, (6,)),
+    "gpt2-tied": (lambda: _gpt2(tied=True), (6,)),
+    "transformer": (_transformer, (5, 6)),
     "swin": (_swin, IMAGE),
     "mobilevit": (_mobilevit, (3, 64, 64)),
     "wav2vec2": (_wav2vec2, (400,)),
@@ -171,6 +196,6 @@ def built(name):
             parameter.normal_(std=fan_in**-0.5)
             if parameter.ndim == 1:
                 parameter.uniform_(0.5, 1.5)
-    tokens = name in ("distilbert", "gpt2")
+    tokens = name in ("distilbert", "gpt2", "gpt2-tied")
     batch = torch.randint(2, 40, (2, *shape)) if tokens else torch.randn(2, *shape)
     return module, batch

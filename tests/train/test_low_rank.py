@@ -46,7 +46,7 @@ NETS = (block_net("gn"), block_net("none"), token_net(), product_net())
 
 def inputs_of(graph, count=2):
     generator = torch.Generator().manual_seed(0)
-    if any(layer.op == "embedding" for layer in graph.layers):
+    if graph.index_count:
         return torch.randint(11, (count, *graph.input_shape), generator=generator)
     return torch.randn(count, *graph.input_shape, generator=generator)
 
@@ -298,6 +298,13 @@ def test_a_copy_of_an_adapted_module_has_adapters_of_its_own(traced):
     other = replace(document.adapters[0], rank=3)
     with pytest.raises(SpecError, match=r"rank of .* got 3, allowed: 2, as it has"):
         attach(module, other)
+
+
+@pytest.mark.parametrize("layer", ["0", "0.out_proj"])
+def test_a_layer_that_is_never_called_is_refused(layer):
+    module = nn.Sequential(nn.MultiheadAttention(4, 2))
+    with pytest.raises(SpecError, match=r"MultiheadAttention|NonDynamically"):
+        attach(module, LowRank(layer=layer, rank=1, alpha=1.0))
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def written(document, graph, tmp_path):
 
 def inputs_of(graph: ModelGraph, count: int):
     torch.manual_seed(1)
-    if any(layer.op == "embedding" for layer in graph.layers):
+    if graph.index_count:
         return torch.randint(11, (count, *graph.input_shape))
     return torch.randn(count, *graph.input_shape)
 

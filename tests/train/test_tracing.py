@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,13 +10,27 @@ from torch.nn import functional
 
 import explorer
 from explorer import catalog
+from explorer.accuracy.apply import apply_choices
 from explorer.accuracy.torch_bridge import build_module, loaded_module
 from explorer.accuracy.tracing import trace
 from explorer.cli import run
+from explorer.costmodel.eager import eager_saved_bytes
 from explorer.costmodel.evaluate import evaluate
+from explorer.costmodel.tables import layer_table
+from explorer.design import TrainingSetup
+from explorer.document import (
+    MadeWith,
+    Named,
+    PolicyDocument,
+    SetupRecord,
+    choices_of,
+    parse_document,
+)
 from explorer.errors import SpecError, UnsupportedOpError
-from explorer.network import load_network
-from tests.helpers import batch_of, device_for, policy_of
+from explorer.network import NetworkDocument, load_network
+from tests.helpers import batch_of, device_for, policy_of, random_policy
+from tests.train.test_eager import hooked_bytes
+from tests.train.test_wide_macs import counted_macs
 
 pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore")]
 
@@ -77,24 +92,123 @@ class Odd(nn.Module):
     def __init__(self):
         super().__init__()
         self.inner = nn.Sequential(nn.Linear(4, 4), nn.Softplus())
-        self.again = nn.Linear(4, 4)
+        self.again = nn.LayerNorm(4)
 
     def forward(self, values):
         values = torch.cumsum(self.inner(values), dim=1)
-        return functional.linear(self.again(values), self.again.weight)
+        return self.again(self.again(values))
 
 
-@pytest.mark.parametrize(("make", "shape"), [(Sound, (2, 40)), (Look, (3, 16, 16))])
+class Steps(nn.Module):
+    """Strides, kernels and dilations that differ between rows and columns."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, (3, 5), stride=(2, 3), padding=(1, 2), dilation=(1, 2))
+        self.up = nn.ConvTranspose2d(6, 4, (2, 3), stride=(1, 2), output_padding=(0, 1))
+        self.down = nn.Conv2d(4, 4, (1, 3), stride=(1, 2), groups=4, bias=False)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, images):
+        maps = functional.max_pool2d(functional.relu(self.stem(images)), (2, 1), stride=(1, 2))
+        return self.head(self.down(self.up(maps)).mean((2, 3)))
+
+
+class Turned(nn.Module):
+    """Torch's encoder with the samples second, and a place for each position."""
+
+    def __init__(self):
+        super().__init__()
+        self.places = nn.Parameter(torch.randn(5, 1, 8))
+        self.encoder = nn.TransformerEncoderLayer(8, 2, 16, activation="gelu")
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, rows):
+        return self.head(self.encoder(rows.transpose(0, 1) + self.places).mean(0))
+
+
+class Shared(nn.Module):
+    """One matrix for three layers, twice as it is and once by its rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(9, 6)
+        self.inner = nn.Linear(6, 6)
+        self.head = nn.Linear(6, 9)
+        self.head.weight = self.words.weight
+
+    def forward(self, indices):
+        return self.head(self.inner(torch.tanh(self.inner(self.words(indices)))))
+
+
+OWN = [
+    (Sound, (2, 40)),
+    (Look, (3, 16, 16)),
+    (Steps, (3, 17, 29)),
+    (Turned, (5, 8)),
+    (Shared, (4,)),
+]
+
+
+def samples_of(make, shape, count):
+    return torch.randint(9, (count, *shape)) if make is Shared else torch.randn(count, *shape)
+
+
+@pytest.mark.parametrize(("make", "shape"), OWN)
 def test_a_trace_computes_what_the_module_does(make, shape):
     torch.manual_seed(0)
     module = make().eval()
-    made = trace(module, shape)
-    batch = torch.randn(3, *shape)
+    made = trace(module, samples_of(make, shape, 2))
+    batch = samples_of(make, shape, 3)
     with torch.no_grad():
         torch.testing.assert_close(made.module(batch), module(batch))
     assert made.graph.parameter_count == sum(one.numel() for one in module.parameters())
     assert made.unused == ()
-    assert made.graph.weighted[0] == "stem"
+    document = NetworkDocument.of(made.graph).to_json()
+    assert parse_document(NetworkDocument, document, "x.json").graph().digest == made.graph.digest
+
+
+@pytest.mark.parametrize(("make", "shape"), OWN[2:])
+def test_macs_and_saved_bytes_are_those_of_the_module(make, shape):
+    torch.manual_seed(0)
+    module, batch = make().eval(), samples_of(make, shape, 2)
+    graph = trace(module, batch).graph
+    rng = np.random.default_rng(0)
+    policies = [random_policy(graph, rng, whole_layers=True) for _ in range(6)]
+    torch.backends.mha.set_fastpath_enabled(False)
+    for policy in [*policies, policy_of(graph, 1.0, bias=True), policy_of(graph, bias=True)]:
+        apply_choices(module, choices_of(policy), graph=graph)
+        designs = batch_of(graph, policy, setup=TrainingSetup(micro_batch=2))
+        costs = evaluate(graph, device_for("fp32"), designs)
+        macs = costs.forward_macs + costs.input_grad_macs + costs.weight_grad_macs
+        assert macs.tolist() == [counted_macs(module, batch)]
+        assert eager_saved_bytes(graph, designs).tolist() == [hooked_bytes(module, batch)]
+    torch.backends.mha.set_fastpath_enabled(True)
+
+
+def test_a_shared_weight_counts_once_and_its_gradients_add():
+    torch.manual_seed(0)
+    module = Shared()
+    batch = samples_of(Shared, (4,), 2)
+    made = trace(module, batch)
+    assert made.graph.weighted == ("words.weight", "inner.weight", "inner.bias", "head.bias")
+    table = layer_table(made.graph)
+    assert table.weight_macs.tolist() == [4 * 6 * 9, 2 * 4 * 6 * 6, 0, 0]
+    for one in (module, made.module.requires_grad_(True)):
+        one(batch).square().sum().backward()
+    for name in made.graph.weighted:
+        own = made.module.get_parameter(f"{name}.weight").grad
+        torch.testing.assert_close(own, module.get_parameter(name).grad)
+    document = PolicyDocument(
+        model=Named(name=made.graph.name, digest=made.graph.digest),
+        family="test",
+        setup=SetupRecord(micro_batch=2),
+        layers=choices_of(policy_of(made.graph, 1.0)),
+        made_with=MadeWith(version="0", cost_model_version=0),
+    )
+    explorer.apply_policy(module, document, graph=made.graph)
+    report = explorer.check_applied(module, document, batch, graph=made.graph)
+    assert report.agrees, report.problems
 
 
 def test_a_trace_of_a_network_of_ours_costs_the_same():

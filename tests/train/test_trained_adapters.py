@@ -10,7 +10,7 @@ from explorer.accuracy import finetune as ft
 from explorer.accuracy import trainer as tr
 from explorer.accuracy.apply import apply_policy, apply_to_copy, trained_parameters
 from explorer.accuracy.episodes import Prefix, sample_episode
-from explorer.accuracy.records import Protocol
+from explorer.accuracy.protocols import Protocol
 from explorer.accuracy.tasks import load_task
 from explorer.accuracy.torch_bridge import adapted_module, build_module, model_module, state_digest
 from explorer.adapters import adapter_blocks, policy_with_adapters, trained_parts

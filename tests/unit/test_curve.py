@@ -8,7 +8,8 @@ import torch
 
 from explorer.accuracy import finetune as ft
 from explorer.accuracy.episodes import sample_episode
-from explorer.accuracy.records import AccuracyCurve, Protocol
+from explorer.accuracy.protocols import Protocol
+from explorer.accuracy.records import AccuracyCurve
 from explorer.accuracy.tasks import load_task
 from explorer.accuracy.torch_bridge import build_module, model_module
 from explorer.accuracy.trainer import finetune

@@ -114,7 +114,8 @@ def test_thinning_keeps_front_known_choice_and_selection() -> None:
     kept = np.sort(given.memory_bytes[rows])
     assert kept[0] < np.quantile(given.memory_bytes, 0.01)
     assert kept[-1] > np.quantile(given.memory_bytes, 0.99)
-    assert tradeoff.tradeoff_data(given).point_count <= tradeoff.POINT_CAP + 1
+    for panel in tradeoff.tradeoff_data(given).panels:
+        assert sum(len(trace.ids) for trace in panel.traces) <= tradeoff.POINT_CAP + 1
 
 
 def test_crowded_dominated_points_are_drawn_as_one_and_the_front_whole() -> None:

@@ -9,7 +9,7 @@ from explorer.accuracy.apply import apply_policy, apply_to_copy, trained_paramet
 from explorer.accuracy.episodes import Prefix, sample_episode
 from explorer.accuracy.fisher import score_table
 from explorer.accuracy.progress import CancelledError
-from explorer.accuracy.records import Protocol
+from explorer.accuracy.protocols import Protocol
 from explorer.accuracy.slices import slice_mask
 from explorer.accuracy.tasks import load_task
 from explorer.accuracy.torch_bridge import build_module, model_module

@@ -7,7 +7,7 @@ import torch
 from explorer import catalog
 from explorer.accuracy.episodes import SCORE_STREAM, Episode, pseudo_query_loss, sample_episode
 from explorer.accuracy.fisher import activation_of, score_table, task_scores
-from explorer.accuracy.records import Protocol
+from explorer.accuracy.protocols import Protocol
 from explorer.accuracy.scores import CHANNEL_COLUMNS, ScoreTable
 from explorer.accuracy.tasks import load_task
 from explorer.accuracy.torch_bridge import build_module, model_module

@@ -8,7 +8,7 @@ from explorer.accuracy import episodes, group
 from explorer.accuracy import finetune as ft
 from explorer.accuracy.episodes import Prefix, sample_episode
 from explorer.accuracy.progress import CancelledError, Ticker
-from explorer.accuracy.records import Protocol
+from explorer.accuracy.protocols import Protocol
 from explorer.accuracy.tasks import load_task
 from explorer.accuracy.torch_bridge import model_module
 from explorer.graph import INPUT

@@ -127,22 +127,23 @@ def test_the_page_draws_what_came_back_and_undo_leads_to_the_question_of_the_cel
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("whole", "spoilt", "words"),
     [
-        (lambda text: "not json", "not JSON"),
-        (lambda text: text.replace('"schema_version": 1', '"schema_version": 2'), "schema_version"),
-        (lambda text: text.replace('"stm32h743"', '"stm32h999"'), "stm32h999"),
-        (lambda text: text.replace('"trials"', '"trails"'), "trials"),
-        (lambda text: text.replace('"tab": 5', '"tab": 55'), "tab: got 55"),
-        (lambda text: text.replace('"blocks.', '"bricks.'), "bricks."),
-        (lambda text: text.replace('"sampler": "nsga2"', '"sampler": "guess"'), "sampler: got"),
+        ("{", "not json", "not JSON"),
+        ('"session": {', '"session": {"optimiser": "adam",', "optimiser"),
+        ('"schema_version": 1', '"schema_version": 2', "schema_version"),
+        ('"stm32h743"', '"stm32h999"', "stm32h999"),
+        ('"trials"', '"trails"', "trials"),
+        ('"tab": 5', '"tab": 55', "tab: got 55"),
+        ('"blocks.', '"bricks.', "bricks."),
+        ('"sampler": "nsga2"', '"sampler": "guess"', "sampler: got"),
     ],
 )
 def test_a_damaged_view_is_one_sentence_and_a_fresh_start(
-    spoil: Callable[[str], str], words: str, kept: str, tmp_path: Path
+    whole: str, spoilt: str, words: str, kept: str, tmp_path: Path
 ) -> None:
     path = tmp_path / ".n.explorer.json"
-    path.write_text(spoil(kept))
+    path.write_text(kept.replace(whole, spoilt))
     assert path.read_text() != kept
 
     async def look(app: App, _: Keeper) -> None:
@@ -150,7 +151,7 @@ def test_a_damaged_view_is_one_sentence_and_a_fresh_start(
         assert words in app.message.value
         assert app.message.value.count("explorer-error") == 1
         assert app.view.session == SESSION
-        assert app.controls.read().device == SESSION.device
+        assert app.controls.device.value == SESSION.device
         assert app.view.found is None
         assert app.pins.pins == ()
         assert app.tabs.box.selected_index == 0

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from explorer.accuracy.finetune import measure
-from explorer.accuracy.records import Ledger, Protocol
+from explorer.accuracy.protocols import Protocol
+from explorer.accuracy.records import Ledger
 from explorer.accuracy.torch_bridge import model_module
 from explorer.session import Session
 

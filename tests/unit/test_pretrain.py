@@ -12,7 +12,8 @@ from explorer.accuracy import pretrain as offline
 from explorer.accuracy.episodes import sample_episode
 from explorer.accuracy.pretraining import Pretraining
 from explorer.accuracy.progress import CancelledError
-from explorer.accuracy.records import Ledger, Protocol
+from explorer.accuracy.protocols import Protocol
+from explorer.accuracy.records import Ledger
 from explorer.accuracy.tasks import load_task
 from explorer.accuracy.torch_bridge import (
     load_weights,

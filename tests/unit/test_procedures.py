@@ -3,9 +3,11 @@
 from math import pi, sin
 
 import pytest
+from pydantic import ValidationError
 
 from explorer.accuracy.course import measured_design
-from explorer.accuracy.records import LessonProtocol
+from explorer.accuracy.protocols import LessonProtocol, Protocol
+from explorer.accuracy.records import DesignRecord
 from explorer.errors import SpecError
 from explorer.phases import (
     PROCEDURES,
@@ -73,7 +75,33 @@ def test_wrong_procedures_are_named():
         procedure_named("club")
 
 
-def test_steps_that_look_ahead_are_not_measured_as_if_they_did_not():
-    policy = Session(model="tdssm", policy="mu-distilled").chosen_policy
-    with pytest.raises(SpecError, match="look ahead"):
-        measured_design(policy, LessonProtocol())
+def test_steps_that_look_ahead_are_measured_on_signals_alone():
+    policy = Session(model="tdssm", policy="mu-distilled:alpha=0.3").chosen_policy
+    kept = DesignRecord.of(measured_design(policy, LessonProtocol()))
+    assert kept.distillation.soft_label_ratio == 0.3
+    with pytest.raises(SpecError, match="a task of signals"):
+        measured_design(policy, Protocol())
+
+
+@pytest.mark.parametrize(
+    ("position", "phases"),
+    [
+        ("begin", [("own", 20), ("full", 40)]),
+        ("rear", [("full", 40), ("own", 20)]),
+        ("sandwich", [("own", 10), ("full", 40), ("own", 10)]),
+    ],
+)
+def test_a_protocol_says_the_steps_of_each_phase(position, phases):
+    rules = LessonProtocol(steps=60, full_steps=40, position=position)
+    assert [(phase.policy, phase.epoch_count) for phase in rules.phases] == phases
+    assert f"{phases[0][1]} {phases[0][0]}, {phases[1][1]} {phases[1][0]}" in rules.words
+    assert LessonProtocol.model_validate_json(rules.to_json()) == rules
+    assert LessonProtocol(steps=60).phases == Protocol().phases == ()
+
+
+def test_steps_of_full_training_leave_some_to_the_design():
+    with pytest.raises(ValidationError, match="full_steps: got 9, allowed: below 9"):
+        LessonProtocol(steps=9, full_steps=9)
+    idle = Session(model="tdssm", policy="none").chosen_policy
+    with pytest.raises(SpecError, match="full_steps"):
+        measured_design(idle, LessonProtocol(full_steps=1))

@@ -5,19 +5,19 @@ import pytest
 from scipy.stats import kendalltau
 
 from explorer.accuracy.ranking import (
+    FEWEST_PAIRED,
     MIN_RUNS,
     ceiling_tau,
     kendall_tau,
     kendall_taus,
+    paired_gains,
     rank,
     reliability,
 )
 from explorer.accuracy.records import (
-    FEWEST_PAIRED,
     DesignRecord,
     Ledger,
     comparable,
-    paired_gains,
 )
 from explorer.design import Design, LayerAxes, TrainingSetup, UpdatePolicy, everything, nothing
 from explorer.search import sources

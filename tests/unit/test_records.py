@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from explorer import catalog
-from explorer.accuracy.records import DesignRecord, Ledger, MeasuredRun, Protocol, Tuning
+from explorer.accuracy.protocols import Protocol
+from explorer.accuracy.records import DesignRecord, Ledger, MeasuredRun, Tuning
 from explorer.design import Design, LayerAxes, TrainingSetup, UpdatePolicy
 from explorer.document import Named
 

@@ -9,7 +9,8 @@ import pytest
 
 from explorer import refining
 from explorer.accuracy.progress import CancelledError
-from explorer.accuracy.records import Ledger, Protocol
+from explorer.accuracy.protocols import Protocol
+from explorer.accuracy.records import Ledger
 from explorer.cli import run
 from explorer.errors import SpecError
 from explorer.export import FrontDocument

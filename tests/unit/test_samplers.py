@@ -19,7 +19,7 @@ from explorer.accuracy.episodes import (
     sample_varying_episode,
     varying_shots,
 )
-from explorer.accuracy.records import LARGEST_SUPPORT, VARYING, Protocol
+from explorer.accuracy.protocols import LARGEST_SUPPORT, VARYING, Protocol
 from explorer.accuracy.tasks import TaskData, load_task
 from explorer.design import LayerAxes, nothing
 from explorer.errors import SpecError

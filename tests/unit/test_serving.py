@@ -56,13 +56,21 @@ def test_without_voila_a_sentence_says_what_to_install(
     assert started == []
 
 
-def test_outside_a_checkout_there_is_no_notebook(
-    started: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("command", ["lab", "page"])
+def test_an_installed_package_brings_the_notebook_into_the_working_folder(
+    command: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(files, "CHECKOUT", tmp_path)
-    result = runner.invoke(app, ["lab"])
-    assert "from a checkout" in str(result.exception)
-    assert started == []
+    monkeypatch.chdir(tmp_path)
+    started = request.getfixturevalue("started")  # which stays where it is
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(files, "is_checkout", lambda: False)
+    monkeypatch.setattr(files, "shipped", lambda folder: ROOT / folder)
+    for content in (NOTEBOOK.read_bytes(), b"changed by its reader"):
+        assert isinstance(runner.invoke(app, [command]).exception, StartedError)
+        own = tmp_path / "explorer.ipynb"
+        assert started[-1][3] == str(own)
+        assert own.read_bytes() == content
+        own.write_bytes(b"changed by its reader")
 
 
 def test_the_page_keeps_the_app_and_leaves_out_what_is_for_readers_of_code() -> None:

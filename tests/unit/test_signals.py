@@ -21,8 +21,9 @@ from explorer.accuracy.group import climb
 from explorer.accuracy.lessons import LESSON_SETUP, batches, class_weights, sample_lesson
 from explorer.accuracy.metrics import scores
 from explorer.accuracy.pretrain import seeded_module
-from explorer.accuracy.records import Ledger, LessonProtocol, MeasuredRun, Metric, Protocol
-from explorer.accuracy.source import train_source
+from explorer.accuracy.protocols import LessonProtocol, Protocol
+from explorer.accuracy.records import Ledger, MeasuredRun, Metric
+from explorer.accuracy.source import altered, train_source
 from explorer.accuracy.tasks import SignalTask, check_task, load_task, task_for
 from explorer.accuracy.tasks._signals import FOLDS, band_passed, resampled
 from explorer.accuracy.tasks.ecg_rhythm import recording, single_rhythm
@@ -404,6 +405,51 @@ def test_a_ledger_keeps_both_kinds_of_run(own, trained, tmp_path):
     assert "12 steps" in run.protocol.words
 
 
+def test_views_keep_what_a_rhythm_is():
+    time = np.arange(60) / 60
+    signals = np.tile(np.sin(2 * np.pi * 5 * time), (200, 12, 1, 1)).astype(np.float32)
+    views = altered(signals, np.random.default_rng(0))
+    spectrum = np.abs(np.fft.rfft(views, axis=-1))
+    is_dropped = spectrum[..., 5] < 5
+    assert (spectrum.argmax(axis=-1)[~is_dropped] == 5).all()
+    assert is_dropped.mean() == pytest.approx(0.15, abs=0.03)
+    kept = spectrum[..., 5][~is_dropped] / 30
+    assert (kept.mean(), kept.std()) == pytest.approx((1, 0.2), abs=0.02)
+    phases = np.angle(np.fft.rfft(views, axis=-1)[..., 5])
+    assert np.ptp(phases[:, 0]) > 3
+    assert np.ptp(np.cos(phases[0][~is_dropped[0]])) < 0.3  # one moment for all channels
+
+
+def test_views_are_more_to_train_on(task):
+    asked = {"steps": 6, "learning_rate": 1e-2}
+    plain = train_source(seeded_module(GRAPH, 0), task, **asked)
+    first, second = (
+        train_source(seeded_module(GRAPH, 0), task, views=2, **asked) for _ in range(2)
+    )
+    assert first.after == second.after
+    assert first.after.nll != plain.after.nll
+    assert first.trained_count == plain.trained_count
+
+
+def test_with_a_rate_of_the_protocol_none_is_tuned(own, trained):
+    rules = LessonProtocol(steps=12, learning_rate=2e-3)
+    told = []
+    run = measured(
+        own,
+        trained,
+        policy("head"),
+        episodes=2,
+        protocol=rules,
+        on_episode=lambda done, total: told.append((done, total)),
+    )
+    assert run.learning_rate == 2e-3
+    assert run.tuning.episodes == 0
+    assert told[-1] == (2, 2)
+    assert run.nll != run.nll_before
+    idle = measured(own, trained, nothing(AXES), episodes=1, protocol=rules)
+    assert idle.learning_rate == 0
+
+
 def test_no_source_domain_no_forgetting(trained, tmp_path):
     run = measured(written(tmp_path, target=None), trained, policy("head"), episodes=1)
     assert run.source == {}
@@ -606,13 +652,22 @@ def test_resampling_and_filters_keep_what_they_should():
 
 
 def test_a_recording_is_cut_or_goes_on_at_rest():
-    long = recording(np.random.default_rng(0).normal(size=(12, 10000)))
-    short = recording(np.full((12, 100), 2.0))
+    rng = np.random.default_rng(0)
+    gain, offset = rng.uniform(0.1, 3, (12, 1)), rng.normal(size=(12, 1))
+    wave = rng.normal(size=(12, 10000))
+    long, short = recording(gain * wave + offset), recording(wave[:, :100])
     assert long.shape == short.shape == (12, 4096)
-    assert (long.min(), long.max()) == (0, 1)
-    assert short[:, :40] == pytest.approx(1, abs=0.01)
-    assert short[:, 100:] == pytest.approx(0, abs=0.2)
-    assert np.array_equal(recording(np.zeros((12, 5000))), np.zeros((12, 4096)))
+    assert long.mean(axis=1) == pytest.approx(0, abs=1e-5)
+    assert long.std(axis=1) == pytest.approx(1, abs=1e-5)
+    assert np.allclose(recording(wave), long, atol=0.01)
+    assert short[:, :80].std() == pytest.approx(1, abs=0.01)
+    coarse = recording(np.tile(np.sin(2 * np.pi * 2 * np.arange(5000) / 500), (12, 1)), 1024)
+    assert np.abs(np.fft.rfft(coarse[0, :1000])).argmax() == 20  # 2 Hz in 10 s
+    assert not coarse[:, 1000:].any()
+    assert not short[:, 80:].any()
+    wave[3, 5000] = 1e6
+    assert recording(wave).max() == 8
+    assert not recording(np.zeros((12, 5000))).any()
 
 
 def test_one_rhythm_or_none():

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from explorer import paths
-from explorer.accuracy.records import Ledger, Protocol
+from explorer.accuracy.protocols import Protocol
+from explorer.accuracy.records import Ledger
 from explorer.accuracy.tasks import load_task
 from explorer.app.controls import Controls
 from explorer.cli import run as terminal

@@ -1,5 +1,8 @@
 """Entries: one task a file, `SUMMARY` and `load() -> Task`; and a user's own data by path.
 
+`INPUT_SHAPE` says what a task can be made for without its data: channels, height and width of
+images, None where any; channels and samples of signals.
+
 A task of images is labelled images and the classes its episodes are drawn from; an entry
 whose `load` takes a `side` makes images of any size, others have their own. Images stay
 whole numbers until an episode asks for them, so a data set costs little memory. A task of
@@ -19,7 +22,7 @@ from explorer.accuracy.tasks._own_signals import check_signals, is_signals, load
 from explorer.accuracy.tasks._signals import SignalTask
 from explorer.errors import SpecError
 
-__all__ = ["SignalTask", "Task", "TaskData", "check_task", "load_task", "task_for"]
+__all__ = ["SignalTask", "Task", "TaskData", "check_task", "load_task", "suits", "task_for"]
 
 Images = NDArray[np.float32]
 LUMA = (0.299, 0.587, 0.114)  # red, green, blue; ITU-R BT.601
@@ -127,6 +130,22 @@ def _brightness(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Colour images [N, 3, H, W] in grey [N, 1, H, W]."""
     grey = np.tensordot(pixels, np.array(LUMA), axes=([1], [0]))[:, None]
     return np.rint(grey).astype(np.uint8)
+
+
+def suits(name: str, input_shape: tuple[int, ...]) -> bool:
+    """Whether a network of that input can read a task; nothing is said against a path."""
+    if catalog.task_path(name) is not None:
+        return True
+    wanted = getattr(catalog.load("task", name), "INPUT_SHAPE", None)
+    if wanted is None:
+        return True
+    if len(wanted) == 2:
+        return tuple(side for side in input_shape if side > 1) == tuple(wanted)
+    if len(input_shape) != 3 or input_shape[1] != input_shape[2]:
+        return False
+    channels = 1 if (wanted[0], input_shape[0]) == (len(LUMA), 1) else wanted[0]
+    wanted = (channels, *wanted[1:])
+    return all(want in (None, side) for want, side in zip(wanted, input_shape, strict=True))
 
 
 def check_task(name: str) -> None:

@@ -5,6 +5,7 @@ from explorer.accuracy.tasks._archives import boxed_objects
 from explorer.accuracy.tasks._vision import SIDE, photographs
 
 SUMMARY = "blood cells under the microscope, 3 classes; fetch or EXPLORER_DATA"
+INPUT_SHAPE = (3, None, None)
 
 
 def load(side: int = SIDE) -> TaskData:

@@ -5,6 +5,7 @@ from explorer.accuracy.tasks._archives import class_folders
 from explorer.accuracy.tasks._vision import SIDE, photographs
 
 SUMMARY = "objects, 72 classes of photographs near to ImageNet; fetch or EXPLORER_DATA"
+INPUT_SHAPE = (3, None, None)
 LEFT_OUT = ("BACKGROUND_Google", "Faces", "Faces_easy", "garfield", "snoopy", "dollar_bill")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from explorer.accuracy.tasks import TaskData
 
 SUMMARY = "scikit-learn's handwritten digits, 8x8; the new classes are 5 to 9"
+INPUT_SHAPE = (None, 8, 8)
 SOURCE_CLASSES = (0, 1, 2, 3, 4)
 NEW_CLASSES = (5, 6, 7, 8, 9)
 

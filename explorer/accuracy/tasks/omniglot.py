@@ -12,6 +12,7 @@ from explorer.accuracy.tasks import TaskData
 from explorer.accuracy.tasks._vision import SIDE, WHITE, data_paths, drawings
 
 SUMMARY = "handwritten characters, 179 classes of 20 drawings; fetch or EXPLORER_DATA"
+INPUT_SHAPE = (None, None, None)
 MID_GREY = 128
 
 

@@ -6,6 +6,7 @@ from explorer.accuracy.tasks import TaskData
 from explorer.accuracy.tasks._vision import SIDE, data_paths, drawings
 
 SUMMARY = "quick drawings of cats, rainbows and trains; fetch or EXPLORER_DATA"
+INPUT_SHAPE = (None, None, None)
 CLASS_NAMES = ["cats", "rainbows", "trains"]
 BITMAP_SIDE = 28
 

@@ -5,6 +5,7 @@ from explorer.accuracy.tasks._archives import class_folders
 from explorer.accuracy.tasks._vision import SIDE, photographs
 
 SUMMARY = "hand signs of the digits 0 to 9, photographs; fetch or EXPLORER_DATA"
+INPUT_SHAPE = (3, None, None)
 
 
 def load(side: int = SIDE) -> TaskData:

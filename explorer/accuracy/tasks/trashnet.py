@@ -5,6 +5,7 @@ from explorer.accuracy.tasks._archives import class_folders
 from explorer.accuracy.tasks._vision import SIDE, photographs
 
 SUMMARY = "waste by material, 6 classes of photographs; fetch or EXPLORER_DATA"
+INPUT_SHAPE = (3, None, None)
 
 
 def load(side: int = SIDE) -> TaskData:

@@ -12,7 +12,7 @@ from explorer.accuracy.tracing.step import Step, Traced, Weight
 
 def _activation(op: str) -> Callable[..., Any]:
     def handle(step: Step, x: Traced) -> Traced | None:
-        return step.layer(op, [x], step.value, batch_axis=x.batch_axis)
+        return step.layer(op, [x], step.value, place=x.place)
 
     return handle
 
@@ -20,12 +20,12 @@ def _activation(op: str) -> Callable[..., Any]:
 def _hardtanh(step: Step, x: Traced, low: float = -1.0, high: float = 1.0) -> Traced | None:
     if (low, high) != (0.0, 6.0):
         return None
-    return step.layer("relu6", [x], step.value, batch_axis=x.batch_axis)
+    return step.layer("relu6", [x], step.value, place=x.place)
 
 
 def _gelu(step: Step, x: Traced, approximate: str = "none") -> Traced | None:
     op = "gelu_tanh" if approximate == "tanh" else "gelu"
-    return step.layer(op, [x], step.value)
+    return step.layer(op, [x], step.value, place=x.place)
 
 
 def _sloped(op: str, default: float) -> Callable[..., Any]:
@@ -52,7 +52,7 @@ def _glu(step: Step, x: Traced, axis: int = -1) -> Traced | None:
 
 
 def _scaled(step: Step, x: Traced, value: Tensor, factor: float, summand: float) -> Traced | None:
-    return step.layer("scale", [x], value, batch_axis=x.batch_axis, args=(factor, summand))
+    return step.layer("scale", [x], value, place=x.place, args=(factor, summand))
 
 
 def _add(step: Step, one: Any, other: Any, alpha: float = 1) -> Traced | None:
@@ -66,12 +66,12 @@ def _sum(step: Step, one: Any, other: Any, value: Tensor) -> Traced | None:
     if number is not None:
         return _scaled(step, one, value, 1.0, number)
     if isinstance(other, Traced) and step.shape(one) == step.shape(other):
-        return step.layer("add", [one, other], value)
-    if step.shape(one) != step.shape(value):
+        return step.layer("add", [one, other], value, place=one.place)
+    if step.shape(one) != step.shape(value, one.place):
         one, other = other, one
-    if not isinstance(one, Traced) or step.shape(one) != step.shape(value):
+    if not isinstance(one, Traced) or step.shape(one) != step.shape(value, one.place):
         return None
-    return step.layer("shift", [one, other], value)
+    return step.layer("shift", [one, other], value, place=one.place)
 
 
 def _sub(step: Step, one: Any, other: Any, alpha: float = 1) -> Traced | None:
@@ -93,7 +93,7 @@ def _mul(step: Step, one: Any, other: Any) -> Traced | None:
     number = _number(other)
     if number is not None:
         return _scaled(step, one, step.value, number, 0.0)
-    return step.layer("mul", [one, other], step.value)
+    return step.layer("mul", [one, other], step.value, place=one.place)
 
 
 def _div(step: Step, one: Any, other: Any) -> Traced | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from explorer.accuracy.tracing.step import Step, Traced, Weight, is_own, pair, stem
+from explorer.accuracy.tracing.step import FIRST, Step, Traced, Weight, is_own, pair, stem
 
 EPSILON = 1e-5
 
@@ -46,8 +46,6 @@ def _convolution(
     if step.merged(x) or not is_own(weight, bias) or strides is None or pads is None:
         return None
     flat = x.value.ndim == 3
-    if not flat and strides[0] != strides[1]:
-        return None
     if flat:
         channels, length = step.shape(x)
         x_in = step.layer("reshape", [x], x.value, shape=(channels, 1, length))
@@ -61,7 +59,7 @@ def _convolution(
         name=name,
         shape=(value.shape[1], *(1,) * flat, *value.shape[2:]),
         kernel=(1, *sides) if flat else sides,
-        stride=strides[0],
+        stride=strides[0] if flat else strides,
         padding=(0, pads[0]) if flat else pads,
         dilation=(1, pair(dilation)[0]) if flat else pair(dilation),  # type: ignore[index]
         groups=groups,
@@ -109,18 +107,42 @@ def matrix(
     step: Step, x: Traced, weight: Weight, bias: Weight | None, rows: Tensor
 ) -> Traced | None:
     """A linear layer; torch copies inputs whose rows it cannot see as one matrix."""
-    if not is_own(weight, bias) or x.batch_axis:
+    if not is_own(weight, bias) or x.batch_axis == x.value.ndim - 1:
         return None
     x = step.copied(x, x.value.reshape(-1, x.value.shape[-1]))
+    if weight.path in step.walk.shared:
+        return _tied(step, x, weight, bias, rows)
     name = step.weighted(weight, stem(weight))
-    sample = step.shape(step.value)
+    sample = step.shape(step.value, x.place)
     if not sample:
         return None
     made = step.layer(
-        "linear", [x], step.value, name=name, axis=len(sample) - 1, has_bias=bias is not None
+        "linear",
+        [x],
+        step.value,
+        name=name,
+        place=x.place,
+        axis=len(sample) - 1,
+        has_bias=bias is not None,
     )
     step.keep(name, weight=rows, bias=bias)
     return made
+
+
+def _tied(
+    step: Step, x: Traced, weight: Weight, bias: Weight | None, rows: Tensor
+) -> Traced | None:
+    """A product with weights that others use too."""
+    if len(step.shape(x)) < 2 or x.place != FIRST:
+        return None
+    table = Traced(name=step.parameter(weight, weight.value), value=weight.value[None])
+    if rows is weight.value:
+        turned = step.layer("transpose", [table], rows.T, shape=tuple(rows.T.shape), args=(1, 0))
+        table = table if turned is None else turned
+    made = step.layer("matmul", [x, table], step.value)
+    if made is None or bias is None:
+        return made
+    return step.layer("shift", [made, bias], step.value)
 
 
 def _addmm(step: Step, bias: Any, x: Traced, weight: Any) -> Traced | None:
@@ -139,6 +161,9 @@ def _embedding(
         return replace(weight, value=value, index_count=indices.numel() * computed)
     if indices.name != "input" or not is_own(weight):
         return None
+    if weight.path in step.walk.shared:
+        table = Traced(name=step.parameter(weight, weight.value), value=weight.value[None])
+        return step.layer("lookup", [indices, table], value)
     name = step.weighted(weight, stem(weight))
     rank = len(step.shape(value))
     step.keep(name, weight=weight)
@@ -215,7 +240,9 @@ def _layer_norm(
     eps: float = EPSILON,
     *_: Any,
 ) -> Traced | None:
-    if len(shape) != 1 or weight is None or not is_own(weight, bias) or x.batch_axis:
+    if len(shape) != 1 or weight is None or not is_own(weight, bias):
+        return None
+    if x.batch_axis == x.value.ndim - 1:
         return None
     name = step.weighted(weight, stem(weight))
     step.keep(name, weight=weight, bias=bias)
@@ -225,6 +252,7 @@ def _layer_norm(
         [x],
         step.value,
         name=name,
+        place=x.place,
         axis=axis,
         has_bias=bias is not None,
         args=_epsilon(eps),
@@ -245,7 +273,9 @@ def _mean(
     if axes is None or options.get("dtype") is not None:
         return None
     taken = tuple(step.sample_axis(x, axis) for axis in axes)
-    return None if -1 in taken else step.layer("mean", [x], step.value, args=taken)
+    before = sum(axis % x.value.ndim < x.batch_axis for axis in axes)
+    place = (x.batch_axis - before * (not keepdim), x.lead)
+    return None if -1 in taken else step.layer("mean", [x], step.value, place=place, args=taken)
 
 
 def _avg_pool2d(
@@ -273,14 +303,14 @@ def _max_pool2d(
 ) -> Traced | None:
     sides = pair(kernel)
     strides = pair(stride) if stride else sides
-    if strides is None or strides[0] != strides[1] or ceil_mode or step.merged(x):
+    if strides is None or ceil_mode or step.merged(x):
         return None
     return step.layer(
         "maxpool",
         [x],
         step.value,
         kernel=sides,
-        stride=strides[0],
+        stride=strides,
         padding=pair(padding),
         dilation=pair(dilation),
     )

@@ -20,13 +20,13 @@ def _cast(step: Step, x: Traced, *args: Any, **options: Any) -> Any:
 def _contiguous(step: Step, x: Traced, *args: Any, **options: Any) -> Traced | None:
     if same_memory(x.value, step.value):
         return x
-    return step.layer("copy", [x], step.value, batch_axis=x.batch_axis)
+    return step.layer("copy", [x], step.value, place=x.place)
 
 
 def _reshape(step: Step, x: Traced, *args: Any) -> Traced | None:
     if step.value.shape == x.value.shape and same_memory(x.value, step.value):
         return x
-    return None if x.batch_axis else step.view(x, step.value)
+    return step.view(x, step.value)
 
 
 def _expand(step: Step, x: Traced, *args: Any, **options: Any) -> Traced | None:
@@ -46,11 +46,11 @@ def _transpose(step: Step, x: Traced, one: int, other: int) -> Traced | None:
 
 def _turned(step: Step, x: Traced, value: Tensor, order: list[int]) -> Traced | None:
     batch_axis = order.index(x.batch_axis)
-    if step.merged(x) and batch_axis:
+    if x.lead > 1:
         return None
     axes = [step.sample_axis(x, axis) for axis in order]
     moved = tuple(axis for axis in axes if axis >= 0)
-    return step.layer("transpose", [x], value, batch_axis=batch_axis, args=moved)
+    return step.layer("transpose", [x], value, place=(batch_axis, 1), args=moved)
 
 
 def _slice(
@@ -69,7 +69,7 @@ def _part(
     if axis < 0 or (step.merged(x) and dim % x.value.ndim == x.batch_axis):
         return None
     args = (start, stop, stride)
-    return step.layer("slice", [x], value, batch_axis=x.batch_axis, axis=axis, args=args)
+    return step.layer("slice", [x], value, place=x.place, axis=axis, args=args)
 
 
 def _select(step: Step, x: Traced, dim: int, index: int) -> Traced | None:
@@ -77,8 +77,8 @@ def _select(step: Step, x: Traced, dim: int, index: int) -> Traced | None:
     kept = x.value.narrow(dim, index, 1)
     part = _part(step, x, kept, dim, index, index + 1)
     value = x.value.select(dim, index)
-    batch_axis = x.batch_axis - (dim < x.batch_axis)
-    return None if part is None else step.layer("reshape", [part], value, batch_axis=batch_axis)
+    place = (x.batch_axis - (dim < x.batch_axis), x.lead)
+    return None if part is None else step.layer("reshape", [part], value, place=place)
 
 
 def _split(step: Step, x: Traced, _sizes: Any, dim: int = 0) -> list[Any] | None:

@@ -5,6 +5,7 @@ Views make no memory: whether an operator copies is told by the memory of what i
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from torch import Tensor
@@ -12,19 +13,28 @@ from torch import Tensor
 from explorer.graph import LayerSpec
 
 EPSILON = 1e-5
+FIRST = (0, 1)
+
+Place = tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Traced:
     """A tensor that depends on the input: the layer it comes from, and its value.
 
-    `batch_axis` is where torch has the samples; the first axis may hold several of a sample's
-    own axes' worth of rows behind each sample (`merged`).
+    `batch_axis` is where torch has the samples. It may hold rows of a sample, too: behind each
+    sample, as when heads become samples, and `lead` of them before all samples.
     """
 
     name: str
     value: Tensor
     batch_axis: int = 0
+    lead: int = 1
+
+    @property
+    def place(self) -> Place:
+        """Where the samples are: `batch_axis` and `lead`."""
+        return self.batch_axis, self.lead
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -50,15 +60,15 @@ class Step:
     value: Any
     samples: int = 2
 
-    def shape(self, value: Traced | Tensor, batch_axis: int = 0) -> tuple[int, ...]:
-        """Shape of one sample; rows of a sample merged into the batch axis come first."""
+    def shape(self, value: Traced | Tensor, place: Place = FIRST) -> tuple[int, ...]:
+        """Shape of one sample; rows merged into the batch axis stay where that is."""
         tensor = value.value if isinstance(value, Traced) else value
-        axis = value.batch_axis if isinstance(value, Traced) else batch_axis
-        rows, rest = divmod(tensor.shape[axis], self.samples)
-        sizes = (*tensor.shape[:axis], *tensor.shape[axis + 1 :])
+        axis, lead = value.place if isinstance(value, Traced) else place
+        rows, rest = divmod(tensor.shape[axis], self.samples * lead)
         if rest:
             return ()
-        return sizes if rows == 1 and sizes else (rows, *sizes)
+        own = tuple(count for count in (lead, rows) if count > 1)
+        return (*tensor.shape[:axis], *own, *tensor.shape[axis + 1 :]) or (1,)
 
     def merged(self, value: Traced) -> bool:
         """Whether the batch axis also holds rows of a sample."""
@@ -67,10 +77,23 @@ class Step:
     def sample_axis(self, value: Traced, axis: int) -> int:
         """An axis of torch as one of the sample; -1 for the batch."""
         axis = axis % value.value.ndim
+        before, behind = (
+            value.lead > 1,
+            value.value.shape[value.batch_axis] > (self.samples * value.lead),
+        )
         if axis == value.batch_axis:
-            return 0 if self.merged(value) else -1
-        before = axis - (axis > value.batch_axis)
-        return before + self.merged(value)
+            return axis if behind and not before else -1
+        return axis if axis < value.batch_axis else axis - 1 + before + behind
+
+    def viewed(self, source: Traced, value: Tensor) -> Place | None:
+        """Where the samples are in a view: as many elements lie before them as did."""
+        before = prod(source.value.shape[: source.batch_axis]) * source.lead
+        ahead = 1
+        for axis, size in enumerate(value.shape):
+            if before % ahead == 0 and size % (before // ahead * self.samples) == 0:
+                return axis, before // ahead
+            ahead *= size
+        return None
 
     def layer(
         self,
@@ -80,14 +103,14 @@ class Step:
         *,
         name: str = "",
         shape: tuple[int, ...] | None = None,
-        batch_axis: int = 0,
+        place: Place = FIRST,
         **rest: Any,
     ) -> Traced | None:
         """Add a layer; its inputs may be weights and constants too."""
-        sample = self.shape(value, batch_axis) if shape is None else shape
+        sample = self.shape(value, place) if shape is None else shape
         if not sample:
             return None
-        names = tuple(self._source(one) for one in inputs)
+        names = tuple(self._source(one, place[0]) for one in inputs)
         name = name or self.walk.free_name(self.path, op)
         spec = LayerSpec(
             name=name,
@@ -96,18 +119,17 @@ class Step:
             inputs=() if names == ("input",) else names,
             **rest,
         )
-        return Traced(name=self.walk.append(spec), value=value, batch_axis=batch_axis)
+        return Traced(name=self.walk.append(spec), value=value, batch_axis=place[0], lead=place[1])
 
-    def _source(self, one: Any) -> str:
+    def _source(self, one: Any, batch_axis: int) -> str:
         if isinstance(one, Traced):
             return one.name
         if isinstance(one, Weight):
-            return self.parameter(one)
-        return constant(self, one)
+            return self.parameter(one, _one_sample(self, one.value, batch_axis))
+        return constant(self, _one_sample(self, one, batch_axis))
 
-    def parameter(self, weight: Weight) -> str:
+    def parameter(self, weight: Weight, value: Tensor) -> str:
         """A layer that is a weight's values, one sample of them."""
-        value = _one_sample(self, weight.value)
         key = f"{weight.path} {tuple(value.shape)} {value.storage_offset()}"
         if key in self.walk.sources:
             return str(self.walk.sources[key])
@@ -140,15 +162,18 @@ class Step:
                 value = tensor.value if isinstance(tensor, Weight) else tensor
                 self.walk.state[f"{name}.{part}"] = value
 
-    def view(self, source: Traced, value: Tensor, **to: Any) -> Traced | None:
+    def view(self, source: Traced, value: Tensor) -> Traced | None:
         """A reshape, behind a copy where torch makes one."""
-        return self.layer("reshape", [self.copied(source, value)], value, **to)
+        place = self.viewed(source, value)
+        if place is None:
+            return None
+        return self.layer("reshape", [self.copied(source, value)], value, place=place)
 
     def copied(self, source: Traced, value: Tensor) -> Traced:
         """The tensor itself, or a copy of it where `value` has memory of its own."""
         if same_memory(source.value, value):
             return source
-        made = self.layer("copy", [source], source.value, batch_axis=source.batch_axis)
+        made = self.layer("copy", [source], source.value, place=source.place)
         return source if made is None else made
 
 
@@ -157,9 +182,13 @@ def same_memory(one: Tensor, other: Tensor) -> bool:
     return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
-def _one_sample(step: Step, value: Tensor) -> Tensor:
+def _one_sample(step: Step, value: Tensor, batch_axis: int) -> Tensor:
     """Values beside a batch as those of one sample, without the batch's own axis."""
     result = step.value[0] if isinstance(step.value, list | tuple) else step.value
+    if batch_axis:
+        from_last = batch_axis - result.ndim
+        alike = value.ndim >= -from_last and value.shape[from_last] == 1
+        return value.squeeze(from_last) if alike else value
     if value.ndim < result.ndim:
         return value
     if len(value) in (1, step.samples):
@@ -169,7 +198,6 @@ def _one_sample(step: Step, value: Tensor) -> Tensor:
 
 def constant(step: Step, value: Tensor) -> str:
     """A layer of fixed values."""
-    value = _one_sample(step, value)
     value = value.reshape(1) if value.ndim == 0 else value
     name = step.walk.free_name(step.path, "constant")
     step.walk.append(LayerSpec(name=name, op="constant", out_shape=tuple(value.shape)))

@@ -23,7 +23,7 @@ from explorer.accuracy.torch_bridge import (
     save_weights,
 )
 from explorer.accuracy.tracing import arithmetic, layers, shapes
-from explorer.accuracy.tracing.step import Step, Traced, Weight
+from explorer.accuracy.tracing.step import FIRST, Step, Traced, Weight
 from explorer.errors import SpecError, UnsupportedOpError, is_whole
 from explorer.graph import INPUT, LayerSpec, ModelGraph
 from explorer.network import NetworkDocument, is_network_path
@@ -34,7 +34,10 @@ HANDLERS = {**layers.HANDLERS, **arithmetic.HANDLERS, **shapes.HANDLERS}
 ANY_BATCH_AXIS = (  # the samples may be on another axis than the first
     *("permute", "transpose", "slice", "select", "split", "split_with_sizes", "chunk", "unbind"),
     *("contiguous", "clone", "dropout", "relu", "sigmoid", "tanh", "silu", "alias", "detach"),
+    *("view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "linear", "layer_norm"),
+    *("gelu", "add", "mul", "mean"),
 )
+SHARING = ("linear", "addmm", "matmul", "embedding")  # several may use one weight
 SAMPLES = 2  # of the example: one alone would look like an axis of size 1
 
 
@@ -59,16 +62,29 @@ class Trace:
         write_whole(place, NetworkDocument.of(self.graph).to_json())
 
 
-def trace(module: nn.Module, example: Tensor | Sequence[int], name: str = "") -> Trace:
+def trace(
+    module: nn.Module | str | Path, example: Tensor | Sequence[int] | None = None, name: str = ""
+) -> Trace:
     """Trace a module of one input; `example` is a batch of samples, or the shape of one.
 
-    The network is traced as it runs in evaluation, so dropout is nothing, and its first output
+    A path is that of an ONNX file, which needs no example where it says its input's sizes. The
+    network is traced as it runs in evaluation, so dropout is nothing, and its first output
     is the output. Raises UnsupportedOpError with every operator that has no counterpart and
     the path of the module it is in, SpecError when the module cannot be exported.
     """
-    module = _plain(module)
-    batch = _batch(example)
-    program = _exported(module, batch)
+    if isinstance(module, str | Path):
+        from explorer.accuracy.tracing.onnx_file import read_onnx
+
+        place = Path(module)
+        module, batch = read_onnx(place, None if example is None else _batch(example))
+        return _traced(module, batch, place.name, name or place.stem, f"read from {place.name}")
+    cite = f"traced from {type(module).__module__}.{type(module).__qualname__}"
+    kind = type(module).__name__
+    return _traced(_plain(module), _batch(example), kind, name or kind.lower(), cite)
+
+
+def _traced(module: nn.Module, batch: Tensor, title: str, name: str, cite: str) -> Trace:
+    program = _exported(module, batch, title)
     walk = _Walk(module, batch)
     with torch.no_grad():
         walk.run(program)
@@ -76,10 +92,9 @@ def trace(module: nn.Module, example: Tensor | Sequence[int], name: str = "") ->
         listed = "; ".join(
             f"{op} in {', '.join(sorted(paths))}" for op, paths in sorted(walk.unknown.items())
         )
-        raise UnsupportedOpError(f"{type(module).__name__}: no counterpart for {listed}")
-    cite = f"traced from {type(module).__module__}.{type(module).__qualname__}"
+        raise UnsupportedOpError(f"{title}: no counterpart for {listed}")
     graph = ModelGraph(
-        name or type(module).__name__.lower(),
+        name,
         tuple(batch.shape[1:]),
         tuple(walk.layers),
         Source(kind=Kind.ASSUMED, cite=cite),
@@ -109,14 +124,14 @@ def _batch(example: Any) -> Tensor:
     return torch.cat([example, example])[:SAMPLES].cpu()
 
 
-def _exported(module: nn.Module, batch: Tensor) -> torch.export.ExportedProgram:
+def _exported(module: nn.Module, batch: Tensor, title: str) -> torch.export.ExportedProgram:
     try:
         return torch.export.export(module, (batch,))
+    except SpecError:
+        raise
     except Exception as problem:
         reason = str(problem).strip().split("\n")[0]
-        raise SpecError(
-            f"{type(module).__name__}: torch.export cannot trace it: {reason}"
-        ) from problem
+        raise SpecError(f"{title}: torch.export cannot trace it: {reason}") from problem
 
 
 class _Walk:
@@ -139,6 +154,10 @@ class _Walk:
         self.sources: dict[str, str] = {}
         self.weighted_by: dict[str, str] = {}
         self.own: set[int] = set()
+        self.shared: set[str] = set()
+        every = module.named_parameters(remove_duplicate=False)
+        first = {id(one): path for path, one in reversed(list(module.named_parameters()))}
+        self.path_of = {path: first[id(one)] for path, one in every}
 
     def run(self, program: torch.export.ExportedProgram) -> None:
         """Walk what the first output depends on."""
@@ -157,6 +176,13 @@ class _Walk:
         first = signature.user_outputs[0]
         output = next(node for node in program.graph.nodes if node.name == first)
         wanted = _needed(output)
+        self.shared = {
+            self.path_of.get(path, path)
+            for name, path in signature.inputs_to_parameters.items()
+            for node in program.graph.nodes
+            if node.name == name
+            and sum(_aten_name(user.target) in SHARING for user in node.users if user in wanted) > 1
+        }
         for node in program.graph.nodes:
             if node.op == "placeholder":
                 self.values[node] = self._placeholder(node, paths, stored, signature)
@@ -180,7 +206,7 @@ class _Walk:
             path = paths[node.name]
             value = stored[path].detach() if isinstance(stored[path], Tensor) else stored[path]
             if node.name in signature.inputs_to_parameters:
-                return Weight(path=path, value=value, whole=value)
+                return Weight(path=self.path_of.get(path, path), value=value, whole=value)
             return value
         return Traced(name=INPUT, value=self.batch)
 
@@ -202,8 +228,9 @@ class _Walk:
             return self._of_weights(node, op, args, kwargs)
         value = node.target(*_bare(args), **_bare(kwargs))  # type: ignore[operator]
         step = Step(self, op, _module_path(node), value, len(self.batch))
-        turned = any(isinstance(one, Traced) and one.batch_axis for one in known)
-        handler = HANDLERS.get(op) if not turned or op in ANY_BATCH_AXIS else None
+        places = {one.place for one in known if isinstance(one, Traced)}
+        together = places <= {FIRST} or (len(places) == 1 and op in ANY_BATCH_AXIS)
+        handler = HANDLERS.get(op) if together else None
         found = None if handler is None else handler(step, *args, **kwargs)
         return self._unknown(step, known) if found is None else found
 

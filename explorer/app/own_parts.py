@@ -1,0 +1,182 @@
+"""A board and a network of one's own: copied and changed in the page, or read from files.
+
+What is typed is checked by what reads the files later: a profile by its line, a network by its
+layer. `choose` is called with `device` or `model` and the path that is then asked about.
+"""
+
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+
+from explorer.app import fields
+from explorer.app.answer import error_html
+from explorer.device import DeviceProfile, load_device
+from explorer.device_text import (
+    changed_numbers,
+    duplicate,
+    profile_toml,
+    with_changes_assumed,
+)
+from explorer.errors import ExplorerError, SpecError
+from explorer.network import SUFFIX, load_network
+from explorer.paths import check_writable, user_cache
+
+_NAMES_SHOWN = 3
+_ASK_COPY = "Copy the device that is shown, change its numbers, and save it as a file of yours."
+_ASK_NETWORK = "A network as JSON, such as <code>explorer trace</code> writes of a torch module."
+
+
+class OwnParts:
+    """A profile as text with what is wrong with it, and a network from a file."""
+
+    def __init__(self, device_now: Callable[[], str], choose: Callable[[str, str], None]) -> None:
+        self._device_now = device_now
+        self._choose = choose
+        self._base: DeviceProfile | None = None
+        self.copy = fields.button(
+            "Duplicate the device", "Its profile as text, every number with the source it has"
+        )
+        self.profile = widgets.Textarea(
+            description="Profile (TOML)",
+            placeholder="the profile of a board; Duplicate the device fills it",
+            tooltip="The profile that is saved; a number you change is marked assumed there",
+            rows=14,
+            disabled=True,
+        )
+        self.profile.add_class("explorer-field")
+        self.profile.add_class("explorer-document")
+        self.device_words = _words(_ASK_COPY)
+        self.device_path = fields.text(
+            "Save as", "A new .toml file; a file that is there is left alone", "my-board.toml"
+        )
+        self.save = fields.button(
+            "Save and show", "Write the profile with its changed numbers assumed, and ask about it"
+        )
+        self.network_path = fields.text(
+            "Network JSON", "Path of a network, as explorer trace writes it", placeholder="a path"
+        )
+        self.show_network = fields.button("Show", "Check the network of that path and ask about it")
+        self.upload = widgets.FileUpload(
+            accept=SUFFIX,
+            description="Upload",
+            tooltip="A network JSON from your own machine; it is kept in the cache of Explorer",
+        )
+        self.network_words = _words(_ASK_NETWORK)
+        self.box = widgets.HBox(
+            [
+                _column([self.copy, self.profile, self.device_words, self.device_path, self.save]),
+                _column([self.network_path, self.show_network, self.upload, self.network_words]),
+            ]
+        )
+        self.box.add_class("explorer-own")
+        self.save.disabled = True
+        self.copy.on_click(lambda _: self.duplicate())
+        self.profile.observe(lambda _: self._check(), names="value")
+        self.save.on_click(lambda _: self._try(self._save, self.device_words))
+        self.show_network.on_click(lambda _: self._try(self._show_network, self.network_words))
+        self.upload.observe(
+            lambda _: self._try(self._take_upload, self.network_words), names="value"
+        )
+
+    def duplicate(self) -> None:
+        """Put a copy of the shown device's profile into the text."""
+        name = self._device_now()
+        self._base = load_device(name)
+        path = _free_path(f"my-{self._base.name}")
+        self.profile.disabled = False
+        self.profile.value = profile_toml(duplicate(path.stem, name))
+        self.device_path.value = str(path)
+        self._check()
+
+    def _read(self) -> tuple[DeviceProfile, DeviceProfile]:
+        """The profile that the text says, and what it is a copy of; SpecError names the line."""
+        if self._base is None:
+            raise SpecError("profile: empty; Duplicate the device fills it")
+        return DeviceProfile.from_toml(self.profile.value, "profile"), self._base
+
+    def _check(self) -> None:
+        """Say what is wrong with the text, or what differs from the copied profile."""
+        if self._base is None:
+            return
+        try:
+            changed = changed_numbers(*self._read())
+        except ExplorerError as error:
+            self.save.disabled = True
+            self.device_words.value = error_html(str(error))
+            return
+        self.save.disabled = False
+        listed = [f"{path} {words}" for path, words in changed.items()]
+        more = f" and {len(listed) - _NAMES_SHOWN} more" if len(listed) > _NAMES_SHOWN else ""
+        words = "; ".join(listed[:_NAMES_SHOWN]) + more
+        self.device_words.value = escape(
+            f"A valid profile. Changed, and so assumed: {words}"
+            if listed
+            else f"A valid profile; every number is still that of {self._base.name}."
+        )
+
+    def _save(self) -> None:
+        profile, base = self._read()
+        path = Path(self.device_path.value.strip())
+        if path.suffix != ".toml":
+            raise SpecError.of("Save as", str(path), "a path that ends in .toml")
+        if path.exists():
+            raise SpecError(f"{path}: is already there; save under another name")
+        _write(path, profile_toml(with_changes_assumed(profile, base)).encode())
+        self._choose("device", str(path))
+        self.device_words.value = escape(f"Saved as {path}, and shown.")
+
+    def _show_network(self) -> None:
+        path = self.network_path.value.strip()
+        if not path.endswith(SUFFIX):
+            raise SpecError.of("Network JSON", path, f"a path that ends in {SUFFIX}")
+        graph = load_network(Path(path).expanduser())
+        self._choose("model", path)
+        count = len(graph.layers)
+        self.network_words.value = escape(f"{graph.name} of {count} layers is shown.")
+
+    def _take_upload(self) -> None:
+        """Keep an uploaded file under its own name, so that a session can name it."""
+        for file in self.upload.value:
+            path = user_cache() / "networks" / Path(file["name"]).name
+            _write(path, bytes(file["content"]))
+            self.network_path.value = str(path)
+            self._show_network()
+
+    def _try(self, action: Callable[[], None], words: Any) -> None:
+        """Do it, or say in one sentence why not."""
+        try:
+            action()
+        except ExplorerError as error:
+            words.value = error_html(str(error))
+
+
+def _write(path: Path, content: bytes) -> None:
+    check_writable(path)
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _free_path(stem: str) -> Path:
+    """`STEM.toml`, or the first of `STEM-2.toml`, ... that is not there yet."""
+    number, path = 1, Path(f"{stem}.toml")
+    while path.exists():
+        number += 1
+        path = Path(f"{stem}-{number}.toml")
+    return path
+
+
+def _words(html: str) -> Any:
+    words = widgets.HTML(html)
+    words.add_class("explorer-text")
+    return words
+
+
+def _column(parts: list[Any]) -> Any:
+    column = widgets.VBox(parts)
+    column.add_class("explorer-column")
+    return column

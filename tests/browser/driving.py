@@ -1,0 +1,114 @@
+"""What a person does on the page, and what is seen there, for tests that assert both."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import lab
+from playwright.sync_api import Page
+
+# The verdict and the numbers of the selected design.
+ANSWER = (
+    "[...document.querySelectorAll('.explorer-side .explorer-answer')]"
+    ".slice(0, 2).map(e => e.textContent).join()"
+)
+# Every number the three panels draw.
+DRAWN = (
+    f"JSON.stringify({lab.PLOT}._fullData.slice(0, 10)"
+    ".map(trace => [...(trace.x || [])].concat([...(trace.y || [])])))"
+)
+# Texts of labels and buttons that are wider than their place.
+CUT = """
+[...document.querySelectorAll('.explorer-app label, .explorer-app button')]
+  .filter(e => e.offsetParent && e.scrollWidth > e.clientWidth + 1).map(e => e.textContent)
+"""
+# A style of something in the panels.
+LOOK = "((part, key) => getComputedStyle(document.querySelector('.explorer-panels ' + part))[key])"
+PIN = ".explorer-app button:text-is('Pin')"
+WAIT_MS = lab.FIRST_PLOT_MS
+
+
+def answer(page: Page) -> str:
+    """The verdict and the numbers."""
+    return str(page.evaluate(ANSWER))
+
+
+def drawn(page: Page) -> str:
+    """The data of the panels."""
+    return str(page.evaluate(DRAWN))
+
+
+@contextmanager
+def changing(page: Page, *what: str) -> Iterator[None]:
+    """Wait until each of these expressions has another value than before."""
+    before = {one: page.evaluate(one) for one in what}
+    yield
+    for one, value in before.items():
+        page.wait_for_function(f"old => {one} !== old", arg=value, timeout=WAIT_MS)
+
+
+def await_value(page: Page, what: str, value: str) -> None:
+    """Wait until an expression has a value."""
+    page.wait_for_function(f"wanted => {what} === wanted", arg=value, timeout=WAIT_MS)
+
+
+def await_status(page: Page, words: str, timeout_ms: int = WAIT_MS) -> None:
+    """Wait until the app says something."""
+    page.wait_for_selector(f".explorer-text:has-text('{words}')", timeout=timeout_ms)
+
+
+def is_enabled(page: Page, text: str) -> bool:
+    """Whether a button can be pressed."""
+    return page.locator(f".explorer-app button:text-is('{text}')").is_enabled()
+
+
+def reset(page: Page) -> None:
+    """Go back to the first question, the choice and the first tab."""
+    if is_enabled(page, "Stop"):
+        lab.press(page, "Stop")
+        page.wait_for_selector(".explorer-app button:text-is('Stop'):disabled")
+    while is_enabled(page, "Undo"):
+        lab.press(page, "Undo")
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('.explorer-app button')]"
+            ".find(e => e.textContent === 'Redo').disabled === false"
+        )
+    fewer = page.locator(".explorer-more:has-text('Fewer')")
+    if fewer.count():
+        fewer.click()
+    select_point(page, "your choice")
+    lab.open_tab(page, "Layers")
+
+
+def select_point(page: Page, text: str) -> None:
+    """Select in the list of points by the start of a text."""
+    field = page.locator(".explorer-app .widget-dropdown:has(label:text-is('Point')) select")
+    options = [
+        option.replace("\xa0", " ") for option in field.locator("option").all_text_contents()
+    ]
+    field.select_option(index=next(i for i, one in enumerate(options) if one.startswith(text)))
+
+
+def labels(page: Page) -> list[str]:
+    """The labels of every field that is shown."""
+    shown = page.locator(".explorer-app .widget-label:visible").all_text_contents()
+    return [label.strip() for label in shown if label.strip()]
+
+
+def box(page: Page, selector: str) -> dict[str, float]:
+    """Where something is on the screen."""
+    found = page.locator(selector).bounding_box()
+    assert found is not None
+    return dict(found)
+
+
+def trace(page: Page, name: str) -> int:
+    """The number of the first trace of a name."""
+    find = f"name => {lab.PLOT}._fullData.findIndex(trace => trace.name === name)"
+    return int(page.evaluate(find, name))
+
+
+def picture(page: Page, name: str) -> None:
+    """A screenshot among the artifacts, once nothing moves."""
+    lab.ARTIFACTS.mkdir(parents=True, exist_ok=True)
+    lab.settle(page)
+    page.screenshot(path=lab.ARTIFACTS / f"{name}.png")

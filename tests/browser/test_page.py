@@ -1,0 +1,294 @@
+"""Every control, panel and tab, in JupyterLab and in Voila: what a person does and what changes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+import driving
+import lab
+from driving import ANSWER, DRAWN, changing
+from playwright.sync_api import Locator, Page
+
+# A control, another value of it, and what of the page has to change with it.
+CHOSEN = {
+    "Model": ("mbv2-w0.35", (ANSWER, DRAWN)),
+    "Device": ("stm32h743", (ANSWER, DRAWN)),
+    "Task": ("digits", (ANSWER, DRAWN)),
+    "Precision": ("fp16", (ANSWER, DRAWN)),
+    "Optimizer": ("adam", (ANSWER, DRAWN)),
+    "Update policy": ("last-layer", (ANSWER, DRAWN)),
+    "Memory axis": ("above-inference", (DRAWN,)),
+    "Weight update": ("deferred", (ANSWER, DRAWN)),
+    "Recompute": ("blocks", (ANSWER, DRAWN)),
+    "Normalisation": ("gn", (ANSWER, DRAWN)),
+}
+TYPED = {"App reserve": ("200", (ANSWER, DRAWN)), "scheme": ("49kb", (ANSWER, DRAWN))}
+# Covered by tests of their own.
+ELSEWHERE = {
+    *("Batch", "Micro-batch", "biases", "layers", "shares", "criterion"),
+    *("Trials", "Sampler", "Seed", "Point", "File", "Episodes", "Strip"),
+}
+# What each tab draws of the selected design.
+TABS = {
+    "Layers": ".explorer-details table",
+    "Network": ".js-plotly-plot .bars .point",
+    "Memory map": ".js-plotly-plot .bars .point",
+    "Time and energy": ".js-plotly-plot .bars .point",
+    "Search": ".js-plotly-plot .parcoords",
+    "Compare": ".explorer-empty",
+    "Evidence": ".explorer-evidence td.source",
+}
+RARE = {"Memory axis", "Weight update", "Recompute", "Normalisation", "App reserve"}
+TRIALS = "200"
+
+
+def whole(page: Page, start: str) -> str:
+    """The label that starts so."""
+    return next(label for label in driving.labels(page) if label.startswith(start))
+
+
+def shown(page: Page, label: str) -> None:
+    """Open the row of rare settings where the label is one of them."""
+    if label in RARE:
+        lab.press(page, "More")
+        page.wait_for_selector("label:text-is('Weight update')")
+
+
+def test_every_control_has_a_test(page: Page) -> None:
+    lab.press(page, "More settings")
+    page.wait_for_selector("label:text-is('Weight update')")
+    known = CHOSEN.keys() | TYPED.keys() | ELSEWHERE
+    untested = [
+        label
+        for label in driving.labels(page)
+        if not any(label == name or label.startswith(f"{name} (") for name in known)
+    ]
+    assert untested == []
+    tabs = page.locator(".explorer-below .lm-TabBar-tabLabel").all_text_contents()
+    assert tabs == list(TABS)
+    assert page.evaluate(driving.CUT) == []
+
+
+@pytest.mark.parametrize("label", [*CHOSEN, *TYPED])
+def test_a_control_changes_what_is_shown_and_undo_brings_it_back(page: Page, label: str) -> None:
+    value, what = (CHOSEN | TYPED)[label]
+    before = {one: page.evaluate(one) for one in what}
+    shown(page, label)
+    with changing(page, *what):
+        if label in CHOSEN:
+            lab.choose(page, label, value)
+        else:
+            lab.fill(page, whole(page, label), value)
+    lab.press(page, "Undo")
+    for one, value_before in before.items():
+        driving.await_value(page, one, value_before)
+    with changing(page, what[0]):
+        lab.press(page, "Redo")
+
+
+def test_the_batch_moves_by_keys_and_is_split(page: Page) -> None:
+    with changing(page, ANSWER, DRAWN):
+        page.locator(".explorer-app .widget-hslider .noUi-handle").focus()
+        page.keyboard.press("ArrowRight")
+    with changing(page, ANSWER):
+        lab.fill(page, whole(page, "Micro-batch"), "1")
+
+
+def test_a_scheme_of_ones_own_is_given_by_its_parts(page: Page) -> None:
+    lab.press(page, "More settings")
+    page.wait_for_selector("label:text-is('biases')")
+    with changing(page, ANSWER):
+        lab.fill(page, "scheme", "")
+    with changing(page, ANSWER):
+        lab.fill(page, "biases", "5")
+    lab.fill(page, "layers", "21-24")
+    page.wait_for_selector(".explorer-error:has-text('shares')")
+    with changing(page, ANSWER):
+        lab.fill(page, "shares", "1-0.5")
+    page.wait_for_selector(".explorer-error", state="detached")
+    with changing(page, ANSWER):
+        lab.choose(page, "criterion", "random")
+
+
+def test_a_combination_that_cannot_be_is_one_sentence_and_the_view_stays(page: Page) -> None:
+    before = driving.answer(page), driving.drawn(page)
+    lab.fill(page, whole(page, "Micro-batch"), "3")
+    page.wait_for_selector(".explorer-error:has-text('micro_batch')")
+    assert (driving.answer(page), driving.drawn(page)) == before
+    lab.fill(page, whole(page, "Micro-batch"), "0")
+    page.wait_for_selector(".explorer-error", state="detached")
+
+
+def test_rare_settings_open_and_are_counted(page: Page) -> None:
+    lab.press(page, "More settings")
+    page.wait_for_selector("label:text-is('Weight update')")
+    lab.choose(page, "Weight update", "deferred")
+    page.wait_for_selector("button:has-text('Fewer (1 set)')")
+    lab.press(page, "Fewer")
+    page.wait_for_selector("label:text-is('Weight update')", state="hidden")
+
+
+@pytest.mark.parametrize("title", TABS)
+def test_a_tab_describes_the_selected_design(page: Page, title: str) -> None:
+    lab.open_tab(page, title)
+    page.wait_for_selector(f".explorer-below {TABS[title]}", state="attached")
+    if title not in ("Compare", "Evidence"):
+        with changing(page, tab_of(title)):
+            driving.select_point(page, "full")
+
+
+def tab_of(title: str) -> str:
+    """What the open tab shows: its text, or where its figure puts things."""
+    if title == "Layers":
+        return "document.querySelector('.explorer-below .explorer-details').innerText"
+    return (
+        "JSON.stringify([...document.querySelectorAll('.explorer-below .js-plotly-plot')]"
+        ".filter(plot => plot.offsetParent).map(plot => plot.data))"
+    )
+
+
+def test_the_strip_of_the_network_shows_another_measure(page: Page) -> None:
+    lab.open_tab(page, "Network")
+    page.wait_for_selector(f".explorer-below {TABS['Network']}", state="attached")
+    with changing(page, tab_of("Network")):
+        lab.choose(page, "Strip", "MACs")
+
+
+def test_points_are_selected_by_click_list_and_buttons(page: Page) -> None:
+    with changing(page, ANSWER):
+        lab.click_point(page, driving.trace(page, "known"), 0)
+    with changing(page, ANSWER):
+        lab.press(page, "▶")
+    with changing(page, ANSWER):
+        lab.press(page, "◀")
+    with changing(page, ANSWER):
+        driving.select_point(page, "full")
+    assert "full" in driving.answer(page)
+
+
+def test_pinned_designs_stand_side_by_side_and_leave(page: Page) -> None:
+    lab.open_tab(page, "Compare")
+    pin = page.locator(driving.PIN)
+    pin.click()
+    page.wait_for_selector(f"{driving.PIN}:disabled")
+    driving.select_point(page, "full")
+    page.wait_for_selector(f"{driving.PIN}:enabled")
+    pin.click()
+    page.wait_for_selector(".explorer-compare td.differs")
+    assert page.locator(".explorer-compare th[scope=col]").count() == 2
+    for count in (1, 0):
+        lab.press(page, "Unpin")
+        page.wait_for_function(
+            "count => document.querySelectorAll('.explorer-compare th[scope=col]').length"
+            " === count",
+            arg=count,
+        )
+    page.wait_for_selector(".explorer-below .explorer-empty")
+
+
+def test_a_search_pauses_goes_on_stops_and_comes_to_its_end(page: Page) -> None:
+    progress = page.locator(".explorer-run, .explorer-text:has-text('hypervolume')").first
+    lab.fill(page, "Trials", "100000")
+    lab.fill(page, "Seed", "5")
+    with changing(page, DRAWN):
+        lab.press(page, "Search")
+        driving.await_status(page, "running")
+    lab.press(page, "Pause")
+    driving.await_status(page, "paused")
+    with changing(page, ANSWER):  # whatever was on its way has come
+        lab.press(page, "▶")
+    held = progress.inner_text()
+    with changing(page, ANSWER):
+        lab.press(page, "◀")
+    assert progress.inner_text() == held
+    with changing(page, DRAWN):
+        lab.press(page, "Resume")
+    driving.await_status(page, "running")
+    lab.press(page, "Stop")
+    driving.await_status(page, "stopped")
+
+    lab.fill(page, "Trials", TRIALS)
+    lab.choose(page, "Sampler", "random")
+    lab.press(page, "Search")
+    driving.await_status(page, f"done {TRIALS}/{TRIALS}")
+    lab.choose(page, "Sampler", "nsga2")
+    lab.fill(page, "Seed", "0")
+    with changing(page, DRAWN):
+        lab.press(page, "Search")
+        driving.await_status(page, "running")
+    driving.await_status(page, f"done {TRIALS}/{TRIALS}")
+
+    # The front is points to select, and the filter leaves out what does not fit.
+    with changing(page, ANSWER):
+        lab.click_point(page, driving.trace(page, "front"), 3)
+    assert "candidate" in driving.answer(page)
+    fits_only = page.locator(".explorer-app .widget-checkbox input")
+    with changing(page, DRAWN):
+        fits_only.check()
+    with changing(page, DRAWN):
+        fits_only.uncheck()
+
+
+def test_a_misfit_ends_in_fixes_that_a_button_applies(page: Page) -> None:
+    with changing(page, ANSWER):
+        lab.choose(page, "Update policy", "full")
+    page.wait_for_selector(".explorer-side .explorer-answer b.misfit")
+    fix = page.locator(".explorer-changes button").first
+    fix.wait_for()
+    with changing(page, ANSWER):
+        fix.click()
+    lab.press(page, "Undo")
+    with changing(page, ANSWER):
+        lab.press(page, "Undo")
+    lab.press(page, "What would fit?")
+    driving.await_status(page, "for your choice")
+
+
+def test_a_policy_is_really_fine_tuned_or_cancelled(page: Page) -> None:
+    with changing(page, ANSWER):
+        lab.choose(page, "Model", "digits-cnn")
+    with changing(page, ANSWER):
+        lab.choose(page, "Update policy", "bias-only")
+    lab.fill(page, "Episodes", "1000")
+    measure = page.locator(".explorer-app button:text-is('Measure')")
+    measure.click()
+    page.wait_for_selector(".explorer-app button:text-is('Measure'):disabled")
+    lab.press(page, "Cancel")
+    driving.await_status(page, "stopped after")
+    lab.fill(page, "Episodes", "1")
+    with changing(page, ANSWER):
+        measure.click()
+    assert "measured" in driving.answer(page)
+
+
+def test_export_writes_a_document_that_the_terminal_accepts(page: Page, folder: Path) -> None:
+    place = folder / f"exports-{page.url.partition('?')[0][-4:].strip('/')}" / "policy.json"
+    lab.fill(page, "File", str(place))
+    lab.press(page, "Export policy")
+    page.wait_for_selector(".explorer-text:has-text('saved')")
+    assert json.loads(place.read_text())["model"]["name"] == "mcunet-5fps"
+    validated = subprocess.run(
+        [sys.executable, "-m", "explorer", "validate", str(place)],
+        cwd=lab.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert validated.returncode == 0, validated.stderr
+    lab.fill(page, "File", "/dev/null/policy.json")
+    lab.press(page, "Export policy")
+    page.wait_for_selector(".explorer-error:has-text('/dev/null')")
+
+
+def test_every_button_says_what_it_does(page: Page) -> None:
+    def words(button: Locator) -> str | None:
+        return button.get_attribute("title")
+
+    buttons = page.locator(".explorer-app button.jupyter-button:visible").all()
+    assert len(buttons) > 10
+    assert [button.inner_text() for button in buttons if not words(button)] == []

@@ -1,0 +1,35 @@
+"""The notebook as a page of its own."""
+
+import pytest
+
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+import driving
+import lab
+from playwright.sync_api import Browser, Page
+
+
+def test_the_page_shows_the_app_and_no_code(voila_page: Page) -> None:
+    page = voila_page
+    driving.reset(page)
+    assert page.locator("h1").inner_text() == (
+        "Explorer: what to train on the device, and what it costs"
+    )
+    assert page.locator(".jp-Cell:visible").count() == 2
+    assert page.locator(".jp-InputArea-editor, .highlight, .jp-InputPrompt:visible").count() == 0
+    assert "Shift+Enter" not in page.inner_text("body")
+    driving.picture(page, "6-voila")
+    panels, side = driving.box(page, ".explorer-panels"), driving.box(page, ".explorer-side")
+    assert side["x"] > panels["x"] + panels["width"] - 1  # no side bars, so there is room
+
+
+def test_the_page_can_be_dark(voila_page: Page, browser: Browser) -> None:
+    page = lab.new_page(browser, 1280, 800)
+    page.goto(f"{voila_page.url}?theme=dark", wait_until="commit")
+    lab.await_plot(page)
+    assert page.evaluate(f"{driving.LOOK}('.xtick text', 'fill')") == "rgb(220, 220, 220)"
+    assert page.evaluate(f"{driving.LOOK}('.main-svg', 'backgroundColor')") == "rgba(0, 0, 0, 0)"
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert ground != "rgb(255, 255, 255)"
+    driving.picture(page, "7-voila-dark")
+    page.close()

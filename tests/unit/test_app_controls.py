@@ -1,0 +1,408 @@
+"""The controls of the app: what a person chose, what policy and network say, own parts."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+import pytest
+
+from explorer import catalog, paths
+from explorer.app import App
+from explorer.app.look import settings_of
+from explorer.device import load_device
+from explorer.device_text import changed_numbers
+from explorer.network import NetworkDocument
+from explorer.search.sources import model_graph, model_home, model_options, model_task
+from explorer.session import ALWAYS_APPLICABLE, Session
+
+NOW = datetime.now(UTC)
+
+
+def driven(steps: Callable[[App], Awaitable[None]], session: Session | None = None) -> None:
+    """Run steps on a fresh app under a loop, and close it."""
+
+    async def main() -> None:
+        app = App(session or Session(model="digits-cnn"))
+        try:
+            await app.wait(30)
+            await steps(app)
+        finally:
+            app.close()
+
+    asyncio.run(main())
+
+
+async def turned(app: App, field: Any, value: object) -> Session:
+    """A person turns a control; what is shown then."""
+    field.value = value
+    await app.wait(60)
+    return app.view.session
+
+
+# What a policy brings.
+
+
+def test_a_policy_brings_its_setup_and_another_gives_back_what_was_chosen() -> None:
+    async def steps(app: App) -> None:
+        controls = app.controls
+        edge = await turned(app, controls.policy, "biotrain-edge")
+        shown = (controls.norm.value, controls.batch.value, controls.micro_batch.value)
+        assert shown == ("gn", 8, 1)
+        assert edge.setup == Session(model="digits-cnn", policy="biotrain-edge").setup
+        assert "Brought by biotrain-edge" in controls.batch.tooltip
+        assert "explorer-brought" in controls.batch._dom_classes
+        assert "under its published setup: batch 8" in app.message.value
+        full = await turned(app, controls.policy, "full")
+        assert full.setup == Session(model="digits-cnn").setup
+        assert (controls.norm.value, controls.batch.value) == ("", 1)
+        assert "explorer-brought" not in controls.batch._dom_classes
+        assert app.message.value == ""
+
+    driven(steps, Session(model="digits-cnn", policy="full"))
+
+
+def test_what_a_person_chose_wins_over_the_policy_and_outlasts_it() -> None:
+    async def steps(app: App) -> None:
+        controls = app.controls
+        await turned(app, controls.optimizer, "adam")
+        edge = await turned(app, controls.policy, "biotrain-edge")
+        assert (edge.optimizer, edge.batch) == ("adam", 8)
+        assert (await turned(app, controls.batch, 4)).micro_batch == 1
+        assert "You chose it" in controls.batch.tooltip
+        full = await turned(app, controls.policy, "full")
+        assert (full.optimizer, full.batch, full.norm) == ("adam", 4, None)
+        assert controls.read().batch == 4
+        app.undo()
+        await app.wait(30)
+        assert app.view.session.brought_setup == {
+            "norm": "gn",
+            "update_timing": "deferred",
+            "micro_batch": 1,
+        }
+        app.undo()
+        await app.wait(30)
+        assert (app.view.session.batch, controls.read().batch) == (8, None)
+
+    driven(steps, Session(model="digits-cnn", policy="full"))
+
+
+def test_a_micro_batch_is_chosen_with_the_batch_that_it_is_of() -> None:
+    async def steps(app: App) -> None:
+        controls = app.controls
+        await turned(app, controls.policy, "biotrain-edge")
+        await turned(app, controls.micro_batch, 4)
+        assert (controls.read().batch, controls.read().micro_batch) == (8, 4)
+        full = await turned(app, controls.policy, "full")
+        assert (full.batch, full.micro_batch) == (8, 4)
+        assert (await turned(app, controls.micro_batch, 0)).micro_batch is None
+        assert (controls.batch.value, controls.micro_batch.value) == (1, 1)
+        await turned(app, controls.batch, 2)
+        await turned(app, controls.optimizer, "adam")
+        controls.forget.click()
+        await app.wait(30)
+        assert app.view.session.own_setup == {}
+
+    driven(steps, Session(model="digits-cnn", policy="full"))
+
+
+@pytest.mark.parametrize(
+    "session",
+    [
+        Session(),
+        Session(model="mi-bminet", policy="biotrain-edge"),
+        Session(model="tdssm:d_model=16", device="gap9", batch=4, policy="mu-finetune"),
+        Session(model="digits-cnn", device="jetson-nano", precision="fp16", task="omniglot"),
+    ],
+    ids=lambda session: session.model,
+)
+def test_the_controls_tell_the_session_they_started_from(session: Session) -> None:
+    async def steps(app: App) -> None:
+        before = app.view.session
+        app._settings_changed()
+        await app.wait(30)
+        after = app.view.session
+        for name in ("model", "device", "task_name", "setup", "chosen_policy", "reserve_bytes"):
+            now, then = getattr(after, name), getattr(before, name)
+            if name == "chosen_policy":  # whose default options need no name
+                now, then = replace(now, family=""), replace(then, family="")
+            assert now == then, name
+        kept = settings_of(session)
+        assert replace(app.controls.read(), options=()) == replace(kept, options=())
+
+    driven(steps, session)
+
+
+# What the network says.
+
+
+@pytest.mark.parametrize("model", catalog.names("model"))
+def test_only_tasks_that_the_network_reads_are_offered_and_its_own_is_chosen(model: str) -> None:
+    async def steps(app: App) -> None:
+        await turned(app, app.controls.task, "omniglot")
+        session = await turned(app, app.controls.model, model)
+        own, names = model_task(model), [value for _, value in app.controls.task.options]
+        reads_drawings = model_graph(model).input_shape[1] == model_graph(model).input_shape[2]
+        assert session.task_name == ("omniglot" if reads_drawings else own)
+        assert app.controls.task.value == ("omniglot" if reads_drawings else "")
+        assert names[0] == ""
+        assert own in app.controls.task.options[0][0]
+        assert ("omniglot" in names) == reads_drawings
+        signals = {"ecg-rhythm", "eeg-motor", "eog-saccades"} - {own}
+        assert not signals & set(names)
+
+    driven(steps)
+
+
+@pytest.mark.parametrize(
+    ("model", "device", "batch", "micro_batch"),
+    [("mi-bminet", "gap9", 8, 1), ("epidenet", "gap9", 8, 1), ("tdssm", "radxa-zero", 32, 32)],
+)
+def test_a_biosignal_network_is_shown_as_it_was_published(
+    model: str, device: str, batch: int, micro_batch: int
+) -> None:
+    async def steps(app: App) -> None:
+        session = await turned(app, app.controls.model, model)
+        assert (session.device, session.task_name) == (device, model_task(model))
+        assert (session.setup.effective_batch, session.setup.micro_batch) == (batch, micro_batch)
+        assert app.controls.read().device is app.controls.read().batch is None
+        assert {one.effective_batch for one in app.view.known.designs.row_setups} == {batch}
+        if device != "gap9":
+            assert f"shown on {device}, where it was published" in app.message.value
+        back = await turned(app, app.controls.model, "digits-cnn")
+        assert (back.device, back.batch) == ("gap9", 1)
+
+    driven(steps)
+
+
+def test_a_device_and_a_batch_that_a_person_chose_stay() -> None:
+    async def steps(app: App) -> None:
+        await turned(app, app.controls.device, "jetson-nano")
+        await turned(app, app.controls.batch, 2)
+        session = await turned(app, app.controls.model, "tdssm")
+        assert (session.device, session.batch) == ("jetson-nano", 2)
+        app.undo()
+        await app.wait(30)
+        app.undo()
+        await app.wait(30)
+        assert app.controls.read().batch is None
+        session = await turned(app, app.controls.model, "tdssm")
+        assert (session.device, session.batch) == ("jetson-nano", 32)
+
+    driven(steps)
+
+
+@pytest.mark.parametrize("model", catalog.names("model"))
+def test_where_a_network_was_published_is_a_device_it_can_be_asked_about(model: str) -> None:
+    device, update = model_home(model)
+    assert device in ("", *catalog.names("device"))
+    Session(model=model, device=device or "gap9", policy=ALWAYS_APPLICABLE, usual=update).cost()
+
+
+# A board and a network of one's own.
+
+
+def test_a_device_is_copied_changed_checked_and_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    async def steps(app: App) -> None:
+        parts = app.controls.own_parts
+        assert parts.save.disabled
+        assert parts.profile.disabled
+        parts.copy.click()
+        assert parts.device_path.value == "my-gap9.toml"
+        assert "every number is still that of gap9" in parts.device_words.value
+        good = parts.profile.value
+        lines = good.splitlines()
+        at = next(number for number, line in enumerate(lines) if line.startswith("clock_hz = "))
+        parts.profile.value = "\n".join([*lines[:at], "clock_hz = -1", *lines[at + 1 :]])
+        assert f"profile, line {at + 1}: clock_hz: got -1" in parts.device_words.value
+        assert parts.save.disabled
+        parts.profile.value = "\n".join([*lines[:at], "clock_hz = 200e6", *lines[at + 1 :]])
+        assert "clock_hz 2e+08, not 3.7e+08" in parts.device_words.value
+        parts.save.click()
+        await app.wait(30)
+        session = app.view.session
+        assert session.device == app.controls.device.value == "my-gap9.toml"
+        assert session.profile.find_block("clock_hz").kind == "assumed"
+        assert list(changed_numbers(session.profile, load_device("gap9"))) == ["clock_hz"]
+        assert app.controls.read().device == "my-gap9.toml"
+        parts.save.click()
+        assert "my-gap9.toml: is already there" in parts.device_words.value
+        parts.device_path.value = "board.txt"
+        parts.save.click()
+        assert "a path that ends in .toml" in parts.device_words.value
+        await turned(app, app.controls.device, "stm32f746")
+        assert "my-gap9.toml" in app.controls.device.options
+        assert (await turned(app, app.controls.device, "my-gap9.toml")).profile.clock_hz == 200e6
+
+    driven(steps)
+
+
+def test_a_network_comes_from_a_path_or_an_upload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(paths.CACHE_VARIABLE, str(tmp_path / "cache"))
+    path = tmp_path / "net.json"
+    text = NetworkDocument.of(model_graph("mi-bminet")).to_json()
+    path.write_text(text)
+
+    async def steps(app: App) -> None:
+        parts = app.controls.own_parts
+        parts.network_path.value = str(path)
+        parts.show_network.click()
+        await app.wait(30)
+        assert app.view.session.model == app.controls.model.value == str(path)
+        assert "layers is shown" in parts.network_words.value
+        assert app.controls.task.options[0] == ("none", "")
+        assert app.controls.model_fields == {}
+        parts.network_path.value = str(tmp_path / "nothing.json")
+        parts.show_network.click()
+        assert "nothing.json: cannot be read" in parts.network_words.value
+        parts.network_path.value = "net.onnx"
+        parts.show_network.click()
+        assert "a path that ends in .json" in parts.network_words.value
+        file = {"name": "../sent.json", "content": memoryview(text.encode())}
+        parts.upload.value = ({"type": "", "size": 1, "last_modified": NOW, **file},)
+        await app.wait(30)
+        kept = tmp_path / "cache" / "networks" / "sent.json"
+        assert app.view.session.model == str(kept)
+        assert kept.read_text() == text
+        file = {"name": "bad.json", "content": memoryview(b"{}")}
+        parts.upload.value = ({"type": "", "size": 2, "last_modified": NOW, **file},)
+        assert "bad.json" in parts.network_words.value
+        assert "explorer-error" in parts.network_words.value
+        await app.wait(30)
+        assert app.view.session.model == str(kept)
+
+    driven(steps)
+
+
+def test_options_of_a_network_are_fields_that_say_what_is_allowed() -> None:
+    async def steps(app: App) -> None:
+        controls = app.controls
+        assert controls.model_fields == {}
+        await turned(app, controls.model, "tdssm")
+        assert list(controls.model_fields) == list(model_options("tdssm"))
+        field = controls.model_fields["d_model"]
+        assert (field.placeholder, field.value) == ("128", "")
+        assert "8 to 256" in field.tooltip
+        assert "8 to 256" in controls.words.value
+        session = await turned(app, field, "16")
+        assert session.model == "tdssm:d_model=16"
+        assert session.graph.parameter_count == model_graph("tdssm:d_model=16").parameter_count
+        assert controls.more.description == "More (1 set)"
+        await turned(app, field, "many")
+        assert "d_model: got" in app.message.value
+        assert app.view.session.model == "tdssm:d_model=16"
+        app.undo()
+        await app.wait(30)
+        assert (app.view.session.model, field.value) == ("tdssm", "")
+        await turned(app, field, "16")
+        assert (await turned(app, controls.model, "mcunet-5fps")).model == "mcunet-5fps"
+        session = await turned(app, controls.model_fields["resolution"], "96")
+        assert session.graph.input_shape == (3, 96, 96)
+
+    driven(steps)
+
+
+def test_options_of_a_first_network_are_shown() -> None:
+    async def steps(app: App) -> None:
+        assert app.controls.model.value == "mcunet-5fps"
+        assert app.controls.model_fields["resolution"].value == "84"
+        assert app.view.session.model == "mcunet-5fps:resolution=84"
+
+    driven(steps, Session(model="mcunet-5fps:resolution=84"))
+
+
+# Keyboard and explanations.
+
+INTERACTIVE = (
+    widgets.Button,
+    widgets.ToggleButton,
+    widgets.Checkbox,
+    widgets.Dropdown,
+    widgets.Combobox,
+    widgets.Text,
+    widgets.Textarea,
+    widgets.IntSlider,
+    widgets.BoundedIntText,
+    widgets.FileUpload,
+)
+
+
+def within(widget: Any) -> Iterator[Any]:
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from within(child)
+
+
+@pytest.mark.parametrize("model", ["digits-cnn", "tdssm", "mcunet-5fps"])
+def test_every_control_has_a_name_and_one_line_that_explains_it(model: str) -> None:
+    async def steps(app: App) -> None:
+        app.pin()
+        app.tabs.open("Compare")
+        await app.wait(30)
+        found = [one for one in within(app.box) if isinstance(one, INTERACTIVE)]
+        assert len(found) > 30
+        for one in found:
+            words = one.tooltip
+            assert one.description, f"{words}: no name"
+            assert words, f"{one.description}: no explanation"
+            assert "\n" not in words
+            assert one.tabbable in (None, True)
+
+    driven(steps, Session(model=model, policy="full"))
+
+
+def test_tab_goes_from_the_question_to_the_answer() -> None:
+    async def steps(app: App) -> None:
+        order = [one for one in within(app.box) if isinstance(one, INTERACTIVE)]
+        controls = app.controls
+        stops = [
+            controls.model,
+            controls.device,
+            controls.policy,
+            controls.more,
+            controls.undo,
+            controls.own_button,
+            controls.own_parts.copy,
+            app.search_bar.start,
+            app.point_bar.points,
+            app.measure_bar.measure,
+        ]
+        places = [order.index(one) for one in stops]
+        assert places == sorted(places)
+
+    driven(steps)
+
+
+def test_the_list_of_points_says_which_are_of_another_batch() -> None:
+    async def steps(app: App) -> None:
+        texts = {name: text for text, name in app.point_bar.points.options}
+        assert texts["known:biotrain-full-bn"].endswith(", batch 8 by 8")
+        for spec in ("biotrain-edge", "full"):
+            assert "batch" not in texts[f"known:{spec}"]
+        await turned(app, app.controls.policy, "biotrain-full-bn")
+        texts = {name: text for text, name in app.point_bar.points.options}
+        assert "batch" not in texts["known:biotrain-full-bn"]
+        assert texts["known:full"].endswith(", batch 8 by 1")
+
+    driven(steps, Session(model="mi-bminet", policy="full"))
+
+
+def test_a_cell_that_names_a_biosignal_network_is_shown_as_it_was_published() -> None:
+    async def steps(app: App) -> None:
+        before = app.view.session
+        assert (before.setup.effective_batch, before.setup.micro_batch) == (8, 1)
+        assert app.origin.batch == 1
+        app._settings_changed()
+        await app.wait(30)
+        assert app.view.session == before
+
+    driven(steps, Session(model="mi-bminet", policy="full"))
