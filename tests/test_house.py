@@ -42,7 +42,6 @@ PURE_NUMBERS = {
     "death", "views", "tuning_episodes", "axis", "batch_axis", "lead", "rank", "alpha",
     "schema_version", "cost_model_version", "low", "high", "layer", "row", "label_index",
     # pure numbers of statistics, and natural values whose unit stands beside them
-    "worth",
     "accuracy", "accuracy_before", "accuracies", "standard_error", "standard_error_gain", "nll",
     "nll_before", "rates", "learning_rate", "value", "reference", "scale", "hypervolume", "tau",
     "needed", "expected", "found",

@@ -108,6 +108,6 @@ def _nearest(table: CandidateTable, chosen: Selection) -> int | None:
 
 
 def _places(table: CandidateTable, rows: IntArray) -> FloatArray:
-    """Worth and the logarithms of memory and energy [P, 3]."""
-    costs = np.log(np.stack([table.memory_bytes[rows], table.step_energy_j[rows]], axis=1))
-    return np.column_stack([np.nan_to_num(table.score[rows]), costs])
+    """Worth and the logarithms of memory, which may be none, and energy [P, 3]."""
+    memory, energy = np.log1p(table.memory_bytes[rows]), np.log(table.step_energy_j[rows])
+    return np.column_stack([np.nan_to_num(table.score[rows]), memory, energy])
