@@ -76,8 +76,8 @@ D = TypeVar("D", bound=Document)
 class Named(Document):
     """A catalogue entry and the digest of its content."""
 
-    name: Annotated[str, Field(min_length=1)]
-    digest: Annotated[str, Field(min_length=1)]
+    name: Annotated[str, Field(min_length=1, max_length=500)]
+    digest: Annotated[str, Field(min_length=1, max_length=100)]
 
 
 class LayerChoice(Document):

@@ -16,7 +16,10 @@ LONGEST_SHOWN = 100  # characters of a value that came
 
 
 class ExplorerError(Exception):
-    """Root of everything this package raises on purpose."""
+    """Root of everything this package raises on purpose: one line, whatever names are in it."""
+
+    def __init__(self, sentence: str = "") -> None:
+        super().__init__(" ".join(sentence.splitlines()))
 
 
 class SpecError(ExplorerError, ValueError):

@@ -17,7 +17,7 @@ from explorer.provenance import Kind, Source
 
 Size = Annotated[int, Field(ge=1, le=10**9)]
 Whole = Annotated[int, Field(ge=0, le=10**9)]
-Name = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(min_length=1, max_length=500)]
 Shape = Annotated[tuple[Size, ...], Field(min_length=1, max_length=8)]
 SUFFIX = ".json"
 

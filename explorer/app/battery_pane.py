@@ -91,7 +91,7 @@ def words_html(cost: Cost, battery: Battery, source: str, idle: tuple[str, ...])
         f"counted: {COUNTED}",
         "whiskers: 90 % of draws; hatched: does not fit",
     ]
-    words += [f"no energy, no limit: {', '.join(idle)}"] if idle else []
+    words += [f"without any energy: {', '.join(idle)}"] if idle else []
     return escape("; ".join(words)) + "."
 
 

@@ -57,6 +57,11 @@ def look(origin: Session, controls: Controls, view: View) -> tuple[View, str, st
     return changed, note, _unchosen_words(session, old, settings)
 
 
+def opened(origin: Session) -> Session:
+    """What the page shows first: what a cell asked for, the rest as the network was published."""
+    return replace(_session_of(origin, settings_of(origin)), policy=origin.policy)
+
+
 def put(
     origin: Session, controls: Controls, settings: Settings, known_specs: Iterable[str] = ()
 ) -> None:
@@ -89,11 +94,9 @@ def changed_settings(settings: Settings, setting: str, session: Session) -> Sett
 def settings_of(session: Session) -> Settings:
     """What to take for chosen of a session that a cell asked for.
 
-    A device or a batch that is neither usual nor the network's own was chosen.
+    A device that is not the network's own, or else the usual one, was chosen.
     """
-    own, (device, update) = session.own_setup, model_home(session.model)
-    if "batch" not in session.brought_setup and session.batch != dict(update).get("batch", 1):
-        own = {"batch": session.batch} | own
+    own, (device, _) = session.own_setup, model_home(session.model)
     name, options = split_policy(session.policy)
     return Settings(
         model=session.model,

@@ -24,7 +24,7 @@ from explorer.app.controls import Controls
 from explorer.app.exporting import saved_words, write_policy
 from explorer.app.frame_clock import FrameClock
 from explorer.app.live_figure import LiveFigure
-from explorer.app.look import changed_settings, look, put, settings_of
+from explorer.app.look import changed_settings, look, opened, put, settings_of
 from explorer.app.measuring import Measuring
 from explorer.app.panes import Shown, panes
 from explorer.app.past import Past
@@ -59,7 +59,7 @@ class App:
     """
 
     def __init__(self, session: Session) -> None:
-        self.origin = session
+        self.origin, session = session, opened(session)
         self.failure: BaseException | None = None
         self._are_settings_new = False
         self.is_closed = False
@@ -84,7 +84,7 @@ class App:
         self.view = View(
             session=session, cost=session.cost(), chosen=session.chosen(), known=session.compare()
         )
-        put(session, self.controls, settings_of(session), self.view.known.labels)
+        put(self.origin, self.controls, settings_of(self.origin), self.view.known.labels)
         self.past = Past(self.controls.read())
         self.tradeoff_data = self._make_data()
         self.figure: Any = LiveFigure(tradeoff.draw(self.tradeoff_data))

@@ -44,9 +44,9 @@ def decider_html(chosen: Selection, rival: Selection | None) -> str:
 def decider_words(found: Decider, rival: str) -> str:
     """Against whom, which number, its interval and kind, and whether the order can change."""
     number, quantity = found.number, found.quantity
-    low, high = sorted((found.ratio_low, found.ratio_high))
+    low, high = sorted((found.low_ratio, found.high_ratio))
     name, precision = _name(number)
-    words = f"against {rival}, {found.ratio:.2f} times the {quantity} of a sample (modelled)"
+    words = f"against {rival}, {found.now_ratio:.2f} times the {quantity} of a sample (modelled)"
     if high / low < _NOTICED_RATIO:
         return f"{words}, and no number of {number.device} moves that by 1 % in its interval"
     words += (
@@ -58,7 +58,7 @@ def decider_words(found: Decider, rival: str) -> str:
     if found.turns_at is None:
         return f"{words}, and the order stays"
     side = "below" if found.turns_at < number.value else "above"
-    better = "less" if found.ratio > 1 else "more"
+    better = "less" if found.now_ratio > 1 else "more"
     turn = value_text(number, found.turns_at)
     return f"{words}, and at {turn} and {side} the selection takes {better}"
 

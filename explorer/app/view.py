@@ -181,8 +181,9 @@ def candidate_label(table: CandidateTable, row: int) -> str:
 def choices_of(view: View) -> list[tuple[str, str]]:
     """Texts and ids for the list of points: the choice, known policies, the front by memory."""
     rows = [("your choice", CHOICE)]
+    setups = view.known.designs.row_setups
     rows += [
-        (_line(view.known, row, label), f"known:{label}")
+        (f"{_line(view.known, row, label)}{_batch_words(view, setups[row])}", f"known:{label}")
         for row, label in enumerate(view.known.labels)
     ]
     found = view.found
@@ -203,6 +204,14 @@ def _line(table: CandidateTable, row: int, label: str) -> str:
         f"{label}: {format_bytes(table.memory_bytes[row])}, "
         f"{format_joules(table.step_energy_j[row])}"
     )
+
+
+def _batch_words(view: View, setup: TrainingSetup) -> str:
+    """Where a known policy is under another batch than the choice: `, batch 8 by 1`."""
+    own = view.session.setup
+    if (setup.effective_batch, setup.micro_batch) == (own.effective_batch, own.micro_batch):
+        return ""
+    return f", batch {setup.effective_batch} by {setup.micro_batch}"
 
 
 def _known_ids(table: CandidateTable) -> tuple[str, ...]:

@@ -11,14 +11,19 @@ import typer
 from explorer.cli.shared import AsJson, app, print_rows
 from explorer.errors import SpecError
 
+ONNX = ".onnx"
+
 
 @app.command()
 def trace(
     module: Annotated[
-        str, typer.Argument(help="what makes the network: package.module:name or file.py:name")
+        str,
+        typer.Argument(help="what makes it: package.module:name, file.py:name, or an .onnx file"),
     ],
-    example: Annotated[str, typer.Option(help="sizes of one sample, such as 3,224,224")],
     out: Annotated[Path, typer.Option(help="write the network JSON here, weights beside it")],
+    example: Annotated[
+        str, typer.Option(help="sizes of one sample, such as 3,224,224; an .onnx file may say them")
+    ] = "",
     tokens: Annotated[
         int | None, typer.Option(help="samples are token indices below this number")
     ] = None,
@@ -26,17 +31,20 @@ def trace(
 ) -> None:
     """Trace a torch module with torch.export into a model that every command takes by its path.
 
-    Runs the code that MODULE names.
+    Runs the code that MODULE names; an ONNX file is only read.
     """
     import torch
 
     from explorer.accuracy.tracing import trace as traced_of
 
-    sizes = _sizes(example)
+    is_file = module.endswith(ONNX)
+    sizes = _sizes(example) if example or not is_file else ()
     if tokens is not None and tokens < 1:
         raise SpecError.of("tokens", tokens, "at least 1")
-    batch = torch.randint(tokens, (2, *sizes)) if tokens else torch.randn(2, *sizes)
-    traced = traced_of(_made(module), batch, out.stem)
+    batch = None
+    if sizes:
+        batch = torch.randint(tokens, (2, *sizes)) if tokens else torch.randn(2, *sizes)
+    traced = traced_of(module if is_file else _made(module), batch, out.stem)
     traced.save(out)
     row = {
         "model": str(out),

@@ -55,16 +55,16 @@ class DeviceNumber:
 class Decider:
     """The number that moves a comparison most.
 
-    `ratio` is mine over theirs for a sample as the profile stands, `ratio_low` and `ratio_high`
+    `now_ratio` is mine over theirs for a sample as the profile stands, `low_ratio` and `high_ratio`
     at the ends of the number's interval. From `turns_at` on, away from its value, the order is
     the other one; None where it stays within the interval.
     """
 
     number: DeviceNumber
     quantity: Quantity
-    ratio: float
-    ratio_low: float
-    ratio_high: float
+    now_ratio: float
+    low_ratio: float
+    high_ratio: float
     turns_at: float | None
 
 
@@ -90,9 +90,9 @@ def decider(mine: Contender, theirs: Contender) -> Decider | None:
     return Decider(
         number=numbers[row],
         quantity=quantity,
-        ratio=now,
-        ratio_low=low,
-        ratio_high=high,
+        now_ratio=now,
+        low_ratio=low,
+        high_ratio=high,
         turns_at=_turn(sides, numbers[row], quantity),
     )
 

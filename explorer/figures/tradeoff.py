@@ -51,7 +51,7 @@ class TraceData:
     hovers: str | tuple[str, ...] = ()
     symbols: str | tuple[str, ...] = "circle"
     outlines: str | tuple[str, ...] = "white"
-    outline_width: float = 1.5
+    is_outlined: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +195,7 @@ def _fill(target: Any, trace: TraceData, role: Role) -> None:
         target.marker.symbol = trace.symbols
     if role.name in OUTLINED:
         target.marker.line.color = trace.outlines
-        target.marker.line.width = trace.outline_width
+        target.marker.line.width = 1.5 if trace.is_outlined else 0
 
 
 def _set_axis(target: Any, axis: axes.AxisData) -> None:
@@ -264,7 +264,7 @@ def _panel(
                 outlines=_one_or_all(
                     ["white" if fits else theme.VERMILLION for fits in points.feasible[rows]]
                 ),
-                outline_width=0.0 if cell and role.name == "front" else 1.5,
+                is_outlined=not (cell and role.name == "front"),
             )
         )
     return PanelData(x_axis=x_axis, y_axis=y_axis, traces=tuple(traces))

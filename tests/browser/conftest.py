@@ -60,18 +60,21 @@ def server(folder: Path) -> "Iterator[Lab]":
 @pytest.fixture(scope="session")
 def lab_page(server: "Lab", browser: "Browser") -> "Page":
     """The notebook in JupyterLab after Run All."""
+    import driving
     import lab
 
     page = lab.open_notebook(server, browser, 1280, 800)
     lab.command(page, "notebook:run-all-cells")
     lab.await_plot(page)
     lab.await_idle(page)
+    driving.remember(page)
     return page
 
 
 @pytest.fixture(scope="session")
 def voila_page(folder: Path, browser: "Browser") -> "Iterator[Page]":
     """The notebook as a page of its own."""
+    import driving
     import lab
 
     if importlib.util.find_spec("voila") is None:
@@ -80,6 +83,7 @@ def voila_page(folder: Path, browser: "Browser") -> "Iterator[Page]":
         page = lab.new_page(browser, 1280, 800)
         page.goto(address, wait_until="commit")
         lab.await_plot(page)
+        driving.remember(page)
         yield page
 
 

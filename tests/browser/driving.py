@@ -13,8 +13,13 @@ ANSWER = (
 )
 # Every number the three panels draw.
 DRAWN = (
-    f"JSON.stringify({lab.PLOT}._fullData.slice(0, 9)"
+    f"JSON.stringify({lab.PLOT}._fullData.slice(0, 10)"
     ".map(trace => [...(trace.x || [])].concat([...(trace.y || [])])))"
+)
+# What the controls say.
+SETTINGS = (
+    "[...document.querySelectorAll('.explorer-grid :is(select, input, .widget-readout)')]"
+    ".map(e => e.value ?? e.textContent).join('|')"
 )
 # Texts of labels and buttons that are wider than their place.
 CUT = """
@@ -61,22 +66,30 @@ def is_enabled(page: Page, text: str) -> bool:
     return page.locator(f".explorer-app button:text-is('{text}')").is_enabled()
 
 
+def remember(page: Page) -> None:
+    """Take what the page says now as what `reset` goes back to, also when it is loaded again."""
+    select_point(page, "your choice")
+    lab.settle(page)
+    page.evaluate(
+        f"() => {{ sessionStorage.firstSettings = {SETTINGS};"
+        f" sessionStorage.firstAnswer = {ANSWER}; }}"
+    )
+
+
 def reset(page: Page) -> None:
     """Go back to the first question, the choice and the first tab."""
     if is_enabled(page, "Stop"):
         lab.press(page, "Stop")
         page.wait_for_selector(".explorer-app button:text-is('Stop'):disabled")
-    while is_enabled(page, "Undo"):
-        lab.press(page, "Undo")
-        page.wait_for_function(
-            "() => [...document.querySelectorAll('.explorer-app button')]"
-            ".find(e => e.textContent === 'Redo').disabled === false"
-        )
+    while not page.evaluate(f"{SETTINGS} === sessionStorage.firstSettings"):
+        with changing(page, SETTINGS):  # one press, one question: none is left on its way
+            lab.press(page, "Undo")
     fewer = page.locator(".explorer-more:has-text('Fewer')")
     if fewer.count():
         fewer.click()
     select_point(page, "your choice")
     lab.open_tab(page, "Layers")
+    page.wait_for_function(f"() => {ANSWER} === sessionStorage.firstAnswer")
 
 
 def select_point(page: Page, text: str) -> None:

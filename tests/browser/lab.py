@@ -31,6 +31,14 @@ CHROMIUM_FLAGS = (
 )
 START_TIMEOUT_S = 60
 FIRST_PLOT_MS = 120_000
+# anywidget gives a module two seconds to start and then drops every later message to the widget.
+# Plotly's five megabytes need longer where other work fills the machine.
+PATIENCE = """
+(() => {
+  const timeout = AbortSignal.timeout.bind(AbortSignal);
+  AbortSignal.timeout = ms => timeout(ms === 2000 ? 120000 : ms);
+})();
+"""
 PLOT = "document.querySelector('.explorer-app .js-plotly-plot')"
 
 
@@ -102,6 +110,7 @@ def new_page(browser: Browser, width: int, height: int) -> Page:
     """An empty page that waits as long as a busy machine needs."""
     page = browser.new_page(viewport={"width": width, "height": height})
     page.set_default_timeout(FIRST_PLOT_MS)
+    page.add_init_script(PATIENCE)
     return page
 
 

@@ -1,6 +1,7 @@
 """Every control, panel and tab, in JupyterLab and in Voila: what a person does and what changes."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from playwright.sync_api import Locator, Page
 CHOSEN = {
     "Model": ("mbv2-w0.35", (ANSWER, DRAWN)),
     "Device": ("stm32h743", (ANSWER, DRAWN)),
-    "Task": ("digits", (ANSWER, DRAWN)),
+    "Task": ("omniglot", (ANSWER, DRAWN)),
     "Precision": ("fp16", (ANSWER, DRAWN)),
     "Optimizer": ("adam", (ANSWER, DRAWN)),
     "Update policy": ("last-layer", (ANSWER, DRAWN)),
@@ -27,7 +28,12 @@ CHOSEN = {
     "Recompute": ("blocks", (ANSWER, DRAWN)),
     "Normalisation": ("gn", (ANSWER, DRAWN)),
 }
-TYPED = {"App reserve": ("200", (ANSWER, DRAWN)), "scheme": ("49kb", (ANSWER, DRAWN))}
+TYPED = {
+    "App reserve": ("200", (ANSWER, DRAWN)),
+    "scheme": ("49kb", (ANSWER, DRAWN)),
+    "classes": ("10", (ANSWER, DRAWN)),
+    "resolution": ("96", (ANSWER, DRAWN)),
+}
 # Covered by tests of their own.
 ELSEWHERE = {
     *("Batch", "Micro-batch", "biases", "layers", "shares", "criterion"),
@@ -43,7 +49,10 @@ TABS = {
     "Compare": ".explorer-empty",
     "Evidence": ".explorer-evidence td.source",
 }
-RARE = {"Memory axis", "Weight update", "Recompute", "Normalisation", "App reserve"}
+RARE = {
+    *("Memory axis", "Weight update", "Recompute", "Normalisation", "App reserve"),
+    *("classes", "resolution"),
+}
 TRIALS = "200"
 
 
@@ -131,6 +140,26 @@ def test_rare_settings_open_and_are_counted(page: Page) -> None:
     page.wait_for_selector("button:has-text('Fewer (1 set)')")
     lab.press(page, "Fewer")
     page.wait_for_selector("label:text-is('Weight update')", state="hidden")
+
+
+def test_a_copy_of_the_device_is_checked_by_line_saved_and_shown(page: Page, folder: Path) -> None:
+    place = folder / f"boards-{page.url.partition('?')[0][-4:].strip('/')}" / "board.toml"
+    lab.press(page, "More settings")
+    lab.press(page, "Own board, network")
+    lab.press(page, "Duplicate the device")
+    page.wait_for_selector(".explorer-own :text('every number is still that of gap9')")
+    assert page.evaluate(driving.CUT) == []
+    profile = page.locator(".explorer-document textarea")
+    text = profile.input_value()
+    profile.fill(re.sub(r"clock_hz = \S+", "clock_hz = -1", text))
+    page.wait_for_selector(".explorer-own .explorer-error:has-text('line 5: clock_hz: got -1')")
+    profile.fill(re.sub(r"clock_hz = \S+", "clock_hz = 100e6", text))
+    page.wait_for_selector(".explorer-own :text('Changed, and so assumed: clock_hz')")
+    lab.fill(page, "Save as", str(place))
+    with changing(page, ANSWER, DRAWN):
+        lab.press(page, "Save and show")
+    assert "changed by hand from gap9" in place.read_text()
+    lab.press(page, "Own board, network")
 
 
 @pytest.mark.parametrize("title", TABS)

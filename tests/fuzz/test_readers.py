@@ -5,6 +5,7 @@ Inputs are damaged valid documents and random bytes, EXPLORER_FUZZ_INPUTS of the
 much memory, or long.
 """
 
+import codecs
 import json
 import os
 import pickle
@@ -45,6 +46,9 @@ SESSION = Session(model="digits-cnn", policy="last-k:k=2")
 MCUNET = Session(policy="none").graph
 FORBIDDEN = ("exec", "compile", "import", "subprocess", "os.", "socket", "shutil", "ctypes", "pty")
 
+for known in ("ascii", "latin-1", "utf-8", "raw_unicode_escape", "unicode_escape"):
+    codecs.lookup(known)  # those a pickle's own operations name
+
 _watched: list[str] = []
 _allowed: list[str] = []
 _is_watching = False
@@ -67,23 +71,23 @@ def watched(path):
     global _is_watching
 
     def late(*_):
-        raise TimeoutError(f"longer than {LONGEST_S} s")
+        raise TimeoutError(f"more than {LONGEST_S} s of this processor")
 
-    before = signal.signal(signal.SIGALRM, late)
+    before = signal.signal(signal.SIGVTALRM, late)
     now, most = resource.getrlimit(resource.RLIMIT_AS)
     with open("/proc/self/statm") as file:
         used = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MOST_BYTES, most))
     _watched.clear()
     _allowed[:] = [str(path)]
-    signal.setitimer(signal.ITIMER_REAL, LONGEST_S)
+    signal.setitimer(signal.ITIMER_VIRTUAL, LONGEST_S)
     _is_watching = True
     try:
         yield
     finally:
         _is_watching = False
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
         resource.setrlimit(resource.RLIMIT_AS, (now, most))
     assert not _watched
 
@@ -268,7 +272,7 @@ def test_a_reader_answers_in_one_sentence_or_reads(name, tmp_path):
         with watched(path):
             said = outcome(read, path)
         counts["refused" if said else "read"] += 1
-        assert said is None or (said and "\n" not in said and len(said) < 2000)
+        assert said is None or (said and "\n" not in said and len(said) < 3000)
 
     attack()
     print(f"{name}: {counts['read']} read, {counts['refused']} refused")

@@ -6,6 +6,8 @@ import torch
 from explorer import Session, apply_policy, check_applied
 from explorer.accuracy.torch_bridge import adapted_module, build_module
 from explorer.errors import SpecError
+from explorer.search.sources import model_graph
+from tests.train.test_eager import hooked_bytes
 
 pytestmark = pytest.mark.train
 BATCH = 2
@@ -66,6 +68,21 @@ def test_another_network_is_refused_with_both_names():
     module, document, batch = applied("last-layer")
     with pytest.raises(SpecError, match=r"digits-cnn .* not for mcunet-5fps"):
         check_applied(module, document, batch, graph=Session(model="mcunet-5fps").graph)
+
+
+@pytest.mark.parametrize("spec", ["full", "mu-finetune", "lora", "none"])
+def test_what_torch_cannot_foretell_of_a_state_space_is_only_told(spec):
+    module, document, batch = applied(spec, model="tdssm:d_model=8")
+    apply_policy(module, document)
+    report = check_applied(module, document, batch, graph=model_graph("tdssm:d_model=8"))
+    assert report.agrees, report.problems
+    rows = {row.quantity: row for row in report.rows}
+    assert rows["trained_parameters"].expected == rows["trained_parameters"].found
+    kept = rows["saved_activation_bytes"]
+    assert kept.expected is None
+    assert kept.found == hooked_bytes(module, batch)
+    assert (kept.found > 0) == (spec != "none")
+    assert report.to_frame()["expected"].isna().sum() == 4
 
 
 @pytest.mark.parametrize("model", ["mcunet-5fps", "mbv2-w0.35"])

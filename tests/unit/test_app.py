@@ -364,12 +364,12 @@ def test_first_paint_is_complete() -> None:
 @pytest.mark.parametrize("device", catalog.names("device"))
 def test_another_device_changes_every_panel_and_the_precisions(device: str) -> None:
     async def steps(app: App) -> None:
-        before = [np.array(app.figure.data[9 * panel + KNOWN].x) for panel in range(3)]
+        before = [np.array(app.figure.data[len(ROLES) * panel + KNOWN].x) for panel in range(3)]
         app.controls.device.value = device
         await app.wait(30)
         assert app.view.session.device == device
         assert app.message.value == ""
-        after = [np.array(app.figure.data[9 * panel + KNOWN].x) for panel in range(3)]
+        after = [np.array(app.figure.data[len(ROLES) * panel + KNOWN].x) for panel in range(3)]
         assert any(
             old.shape != new.shape or (old != new).any()
             for old, new in zip(before, after, strict=True)
@@ -519,13 +519,14 @@ def test_going_back_to_what_was_searched_shows_its_run_again() -> None:
 
 def test_tabs_describe_what_is_selected() -> None:
     async def steps(app: App) -> None:
-        _, network, memory, spent, search, _, evidence = app.tabs.box.children
+        _, network, memory, spent, battery, search, _, evidence = app.tabs.box.children
         assert network.children[1].outputs == ()
         drawn = {}
         for title, box in (
             ("Network", network.children[1]),
             ("Memory map", memory),
             ("Time and energy", spent),
+            ("Battery", battery.children[1]),
             ("Search", search.children[0]),
         ):
             app.tabs.open(title)
@@ -705,12 +706,13 @@ def test_a_search_streams_selects_and_exports(tmp_path: Path) -> None:
 def test_a_click_selects_in_every_panel() -> None:
     async def steps(app: App) -> None:
         for panel in range(3):
-            number = 9 * panel + KNOWN
+            number = len(ROLES) * panel + KNOWN
             wanted = app.tradeoff_data.trace_ids[number][panel]
             app.figure.data[number]._dispatch_on_click(Hit(point_inds=[panel]), None)
             await app.wait(30)
             assert app.view.selected_id == wanted
-            rings = [app.tradeoff_data.trace_ids[9 * other + 7] for other in range(3)]
+            ring = [role.name for role in ROLES].index("selected")
+            rings = [app.tradeoff_data.trace_ids[len(ROLES) * at + ring] for at in range(3)]
             assert rings == [(wanted,)] * 3
             assert wanted.partition(":")[2] in app.answer.verdict.value
             assert "against your choice" in app.answer.numbers.value
@@ -841,6 +843,7 @@ def test_wait_gives_up_after_its_time() -> None:
 
 def test_export_to_a_bad_place_is_a_sentence(tmp_path: Path) -> None:
     async def steps(app: App) -> None:
+        (tmp_path / "a").write_text("a file, no folder")
         app.point_bar.path.value = str(tmp_path / "a" / "b" / "policy.json")
         app.point_bar.export.click()
         assert "cannot be written" in app.point_bar.saved.value

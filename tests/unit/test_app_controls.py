@@ -380,3 +380,29 @@ def test_tab_goes_from_the_question_to_the_answer() -> None:
         assert places == sorted(places)
 
     driven(steps)
+
+
+def test_the_list_of_points_says_which_are_of_another_batch() -> None:
+    async def steps(app: App) -> None:
+        texts = {name: text for text, name in app.point_bar.points.options}
+        assert texts["known:biotrain-full-bn"].endswith(", batch 8 by 8")
+        for spec in ("biotrain-edge", "full"):
+            assert "batch" not in texts[f"known:{spec}"]
+        await turned(app, app.controls.policy, "biotrain-full-bn")
+        texts = {name: text for text, name in app.point_bar.points.options}
+        assert "batch" not in texts["known:biotrain-full-bn"]
+        assert texts["known:full"].endswith(", batch 8 by 1")
+
+    driven(steps, Session(model="mi-bminet", policy="full"))
+
+
+def test_a_cell_that_names_a_biosignal_network_is_shown_as_it_was_published() -> None:
+    async def steps(app: App) -> None:
+        before = app.view.session
+        assert (before.setup.effective_batch, before.setup.micro_batch) == (8, 1)
+        assert app.origin.batch == 1
+        app._settings_changed()
+        await app.wait(30)
+        assert app.view.session == before
+
+    driven(steps, Session(model="mi-bminet", policy="full"))

@@ -19,6 +19,7 @@ from explorer.search.exact import exact_front, exact_share
 from explorer.search.judge import Judge
 from explorer.search.problem import Problem
 from explorer.search.program import Program
+from explorer.search.sources import calibration_of
 from explorer.search.space import LEVELS, SearchSpace
 from explorer.search.sweep import budget_grid, sweep, warm_start
 from explorer.session import Session
@@ -236,7 +237,7 @@ def test_a_question_is_solved_once_unless_there_is_more_time():
 
 def test_predicted_accuracy_has_no_exact_front():
     session = Session(model="digits-cnn", policy="none")
-    calibrated = Judge(table=None, calibration=session._calibration())
+    calibrated = Judge(table=None, calibration=calibration_of(session.graph, session.task_name))
     assert calibrated.calibration is not None
     problem, space = asked(six_layers())
     with pytest.raises(SpecError, match="not additive"):

@@ -155,7 +155,8 @@ def test_while_points_stream_the_front_has_one_hover_text_and_known_policies_the
     assert trace(streamed, "known").hovers == trace(whole, "known").hovers
     assert trace(streamed, "selected").hovers == trace(whole, "selected").hovers
     assert len(trace(whole, "front").hovers) == 3
-    assert trace(streamed, "front").outline_width == 0 < trace(whole, "front").outline_width
+    assert not trace(streamed, "front").is_outlined
+    assert trace(whole, "front").is_outlined
 
 
 def test_a_front_larger_than_the_cap_is_drawn_whole() -> None:

@@ -151,7 +151,7 @@ def test_a_damaged_view_is_one_sentence_and_a_fresh_start(
         assert words in app.message.value
         assert app.message.value.count("explorer-error") == 1
         assert app.view.session == SESSION
-        assert app.controls.read().device == SESSION.device
+        assert app.controls.device.value == SESSION.device
         assert app.view.found is None
         assert app.pins.pins == ()
         assert app.tabs.box.selected_index == 0

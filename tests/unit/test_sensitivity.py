@@ -5,6 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from explorer.app.advice_bar import AdviceBar
+from explorer.app.answer_pane import AnswerPane
+from explorer.app.bars import MeasureBar
 from explorer.app.rival import decider_html, decider_words, rival_of, value_text
 from explorer.app.view import Selection, View, selection_of
 from explorer.costmodel.evaluate import evaluate
@@ -87,9 +90,9 @@ def test_two_layers_of_one_rate_each_have_a_closed_form():
     factor = 1.5**QUANTILE
     assert (found.number.low, found.number.high) == pytest.approx((0.5 / factor, 0.5 * factor))
     ratio = (deep_macs / 0.5) / (wide_macs / 2.0)
-    assert found.ratio == pytest.approx(ratio, rel=1e-4)
-    assert found.ratio_low == pytest.approx(ratio * factor, rel=1e-4)
-    assert found.ratio_high == pytest.approx(ratio / factor, rel=1e-4)
+    assert found.now_ratio == pytest.approx(ratio, rel=1e-4)
+    assert found.low_ratio == pytest.approx(ratio * factor, rel=1e-4)
+    assert found.high_ratio == pytest.approx(ratio / factor, rel=1e-4)
     assert found.turns_at is None
     faster = device_with(spreads, depthwise_macs_per_cycle=1.0)
     found = decider(inference(deep, faster), inference(wide, faster))
@@ -136,17 +139,17 @@ def test_a_device_with_that_number_changed_has_the_ratio_and_the_order_said(
     def at(value: float) -> DeviceProfile:
         return with_number(device, found.number.path, value)
 
-    assert ratio(device) == pytest.approx(found.ratio)
-    assert ratio(at(found.number.low)) == pytest.approx(found.ratio_low)
-    assert ratio(at(found.number.high)) == pytest.approx(found.ratio_high)
+    assert ratio(device) == pytest.approx(found.now_ratio)
+    assert ratio(at(found.number.low)) == pytest.approx(found.low_ratio)
+    assert ratio(at(found.number.high)) == pytest.approx(found.high_ratio)
     inside = np.geomspace(found.number.low, found.number.high, 21)
-    turned = [np.sign(np.log(ratio(at(v)))) != np.sign(np.log(found.ratio)) for v in inside]
+    turned = [np.sign(np.log(ratio(at(v)))) != np.sign(np.log(found.now_ratio)) for v in inside]
     if found.turns_at is None:
         assert not any(turned)
     else:
-        assert (ratio(at(found.turns_at)) - 1) * (found.ratio - 1) < 0
+        assert (ratio(at(found.turns_at)) - 1) * (found.now_ratio - 1) < 0
         nearer = found.turns_at + 0.02 * (found.number.value - found.turns_at)
-        assert (ratio(at(nearer)) - 1) * (found.ratio - 1) > 0
+        assert (ratio(at(nearer)) - 1) * (found.now_ratio - 1) > 0
 
 
 def with_number(device: DeviceProfile, path: str, value: float) -> DeviceProfile:
@@ -192,6 +195,24 @@ def test_the_rival_is_the_newest_pin_or_the_nearest_of_the_front():
     assert decider_html(chosen, None) == ""
 
 
+def test_the_answer_says_it_and_follows_what_is_pinned():
+    view = view_of(Session(model="digits-cnn"))
+    pane = AnswerPane(MeasureBar(), AdviceBar(lambda: view.session, print))
+    pane.show(view)
+    assert pane.decider.value == ""
+    pane.complete(view)
+    first = pane.decider.value
+    assert rival_of(view, selection_of(view), ()).label in first
+    pins = [
+        Selection(session=view.session, label=f"pin {row}", table=view.known, row=row)
+        for row in range(2)
+    ]
+    pane.complete(view, pins)
+    assert "against pin 1, " in pane.decider.value
+    pane.complete(view)
+    assert pane.decider.value == first
+
+
 def test_the_sentence_has_number_interval_kind_and_turn():
     device = device_with(
         {"pointwise_macs_per_cycle": 0.1, "depthwise_macs_per_cycle": 0.5},
@@ -203,7 +224,7 @@ def test_the_sentence_has_number_interval_kind_and_turn():
     assert "depthwise MACs per cycle of made-up in fp32, 1 (assumed, 90 %: 0.513 to 1.95)" in words
     assert f"at {found.turns_at:.3g} and above the selection takes less" in words
     assert "the order stays" in decider_words(replace(found, turns_at=None), "x")
-    still = replace(found, ratio_low=found.ratio, ratio_high=found.ratio)
+    still = replace(found, low_ratio=found.now_ratio, high_ratio=found.now_ratio)
     assert "no number of made-up moves that by 1 %" in decider_words(still, "x")
 
 

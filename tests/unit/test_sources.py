@@ -54,7 +54,8 @@ def test_the_app_offers_the_folder_it_was_given(tmp_path):
         (tmp_path / name).mkdir()
         for index in range(2):
             (tmp_path / name / f"{index}.png").write_bytes(b"")
-    controls = Controls(Session(model="digits-cnn", task=str(tmp_path)), lambda: None)
+    controls = Controls(lambda: None)
+    controls.show(Session(model="digits-cnn", task=str(tmp_path)))
     assert controls.task.value == str(tmp_path)
 
 

@@ -14,7 +14,8 @@ from explorer.errors import MissingDataError, SpecError
 VISION = [
     name
     for name in catalog.names("task")
-    if "side" in signature(catalog.load("task", name).load).parameters
+    if "side" in signature((task := catalog.load("task", name)).load).parameters
+    and len(task.INPUT_SHAPE) == 3
 ]
 
 

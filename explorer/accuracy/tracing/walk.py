@@ -62,16 +62,29 @@ class Trace:
         write_whole(place, NetworkDocument.of(self.graph).to_json())
 
 
-def trace(module: nn.Module, example: Tensor | Sequence[int], name: str = "") -> Trace:
+def trace(
+    module: nn.Module | str | Path, example: Tensor | Sequence[int] | None = None, name: str = ""
+) -> Trace:
     """Trace a module of one input; `example` is a batch of samples, or the shape of one.
 
-    The network is traced as it runs in evaluation, so dropout is nothing, and its first output
+    A path is that of an ONNX file, which needs no example where it says its input's sizes. The
+    network is traced as it runs in evaluation, so dropout is nothing, and its first output
     is the output. Raises UnsupportedOpError with every operator that has no counterpart and
     the path of the module it is in, SpecError when the module cannot be exported.
     """
-    module = _plain(module)
-    batch = _batch(example)
-    program = _exported(module, batch)
+    if isinstance(module, str | Path):
+        from explorer.accuracy.tracing.onnx_file import read_onnx
+
+        place = Path(module)
+        module, batch = read_onnx(place, None if example is None else _batch(example))
+        return _traced(module, batch, place.name, name or place.stem, f"read from {place.name}")
+    cite = f"traced from {type(module).__module__}.{type(module).__qualname__}"
+    kind = type(module).__name__
+    return _traced(_plain(module), _batch(example), kind, name or kind.lower(), cite)
+
+
+def _traced(module: nn.Module, batch: Tensor, title: str, name: str, cite: str) -> Trace:
+    program = _exported(module, batch, title)
     walk = _Walk(module, batch)
     with torch.no_grad():
         walk.run(program)
@@ -79,10 +92,9 @@ def trace(module: nn.Module, example: Tensor | Sequence[int], name: str = "") ->
         listed = "; ".join(
             f"{op} in {', '.join(sorted(paths))}" for op, paths in sorted(walk.unknown.items())
         )
-        raise UnsupportedOpError(f"{type(module).__name__}: no counterpart for {listed}")
-    cite = f"traced from {type(module).__module__}.{type(module).__qualname__}"
+        raise UnsupportedOpError(f"{title}: no counterpart for {listed}")
     graph = ModelGraph(
-        name or type(module).__name__.lower(),
+        name,
         tuple(batch.shape[1:]),
         tuple(walk.layers),
         Source(kind=Kind.ASSUMED, cite=cite),
@@ -112,14 +124,14 @@ def _batch(example: Any) -> Tensor:
     return torch.cat([example, example])[:SAMPLES].cpu()
 
 
-def _exported(module: nn.Module, batch: Tensor) -> torch.export.ExportedProgram:
+def _exported(module: nn.Module, batch: Tensor, title: str) -> torch.export.ExportedProgram:
     try:
         return torch.export.export(module, (batch,))
+    except SpecError:
+        raise
     except Exception as problem:
         reason = str(problem).strip().split("\n")[0]
-        raise SpecError(
-            f"{type(module).__name__}: torch.export cannot trace it: {reason}"
-        ) from problem
+        raise SpecError(f"{title}: torch.export cannot trace it: {reason}") from problem
 
 
 class _Walk:
