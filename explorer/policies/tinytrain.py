@@ -125,14 +125,17 @@ class _Rules:
         )
 
     def layer_scores(self) -> FloatArray:
-        """Score of every layer [L]; the maxima of F3 are over the whole model."""
+        """Score of every layer [L]; the maxima of F3 are over the whole model.
+
+        A norm that counts as a layer of its own has no MACs; it is taken as one.
+        """
         context, criterion = self.context, self.words["criterion"]
         scores = context.layer_gradient if criterion == "gradient" else context.layer_fisher
         if scores is None:
             raise SpecError("policy tinytrain: no Fisher table")
         if criterion == "f3":
             size = context.weight_counts / context.weight_counts.max()
-            macs = context.forward_macs / context.forward_macs.max()
+            macs = np.maximum(context.forward_macs, 1) / context.forward_macs.max()
             scores = scores / (size * macs)
         return scores
 

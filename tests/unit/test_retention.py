@@ -106,6 +106,16 @@ def test_a_comparison_holds_those_that_were_measured(session):
     assert all(np.isfinite(known[2]) for known in judge.measured.values())
 
 
+def test_the_shipped_ecg_ledger_compares_by_what_the_source_lost():
+    model = "tdssm:d_model=32,length=1024"
+    shipped = Session(model=model, policy="none", objectives=("proxy", "memory", "retention"))
+    assert shipped.scores is not None  # F3 of a norm without MACs is finite
+    table = shipped.compare()
+    lost = dict(zip(table.labels, table.worth.forgotten, strict=True))
+    assert lost["none"] == 0
+    assert lost["mu-train"] < lost["mu-finetune"] < lost["full"]
+
+
 def test_without_a_source_nothing_is_forgotten(session, tmp_path):
     new = session.with_task(str(tmp_path / "new.npz"))
     with pytest.raises(SpecError, match="no source domain"):
