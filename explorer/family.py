@@ -159,3 +159,14 @@ def number(name: str, text: str, low: float, high: float) -> float:
     if not low <= value <= high:
         raise SpecError.of(name, text, f"a number from {low:g} to {high:g}")
     return value
+
+
+def f3_divisor(weight_counts: FloatArray, forward_macs: FloatArray) -> FloatArray:
+    """What TinyTrain's multi-objective score divides a layer's potential by [L].
+
+    Its share of the largest layer's weights times that of the most MACs (F3 of Kwon et al.,
+    ICML 2024). A norm that counts as a layer of its own has no MACs and is taken as one.
+    """
+    size = weight_counts / weight_counts.max()
+    divisor: FloatArray = size * (np.maximum(forward_macs, 1) / forward_macs.max())
+    return divisor

@@ -15,7 +15,7 @@ import numpy as np
 
 from explorer.design import UpdatePolicy, everything
 from explorer.errors import SpecError
-from explorer.family import Option, PolicyContext, number
+from explorer.family import Option, PolicyContext, f3_divisor, number
 from explorer.units import BoolArray, FloatArray, IntArray
 
 SUMMARY = "layers and channels chosen for the task by Fisher information under budgets"
@@ -125,18 +125,13 @@ class _Rules:
         )
 
     def layer_scores(self) -> FloatArray:
-        """Score of every layer [L]; the maxima of F3 are over the whole model.
-
-        A norm that counts as a layer of its own has no MACs; it is taken as one.
-        """
+        """Score of every layer [L]; the maxima of F3 are over the whole model."""
         context, criterion = self.context, self.words["criterion"]
         scores = context.layer_gradient if criterion == "gradient" else context.layer_fisher
         if scores is None:
             raise SpecError("policy tinytrain: no Fisher table")
         if criterion == "f3":
-            size = context.weight_counts / context.weight_counts.max()
-            macs = np.maximum(context.forward_macs, 1) / context.forward_macs.max()
-            scores = scores / (size * macs)
+            scores = scores / f3_divisor(context.weight_counts, context.forward_macs)
         return scores
 
     def slices_at(self, ratio: float) -> IntArray:

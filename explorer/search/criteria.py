@@ -19,6 +19,7 @@ from explorer.costmodel.evaluate import evaluate
 from explorer.costmodel.tables import layer_table
 from explorer.design import DesignBatch
 from explorer.device import load_device
+from explorer.family import f3_divisor
 from explorer.graph import ModelGraph
 from explorer.search.judge import ANY_DEVICE, design_keys, features, full_design, ledger_designs
 from explorer.units import FloatArray, IntArray
@@ -148,13 +149,12 @@ def _criteria(
     columns = features(table, designs, costs)
     if table is not None:
         layers = layer_table(graph)
-        size = layers.weight_count / layers.weight_count.max()
-        macs = layers.forward_macs / layers.forward_macs.max()
+        divisor = f3_divisor(layers.weight_count, layers.forward_macs)
         fisher = layer_captures(table, designs, "fisher-sum")
         columns |= {
             "gradient L2 norm": proxy_scores(table, designs, "gradient-l2"),
             "Fisher sum": fisher.sum(axis=1),
-            "F3-weighted sum": fisher @ (1 / (size * macs)),
+            "F3-weighted sum": fisher @ (1 / divisor),
         }
     columns["learning rate, low first"] = -np.array([run.learning_rate for run in runs])
     columns["tuning episodes"] = np.array(

@@ -113,7 +113,7 @@ def test_the_last_view_outlives_the_kernel_and_the_page(
     lab.open_tab(page, "Compare")
     page.wait_for_selector(".explorer-compare th[scope=col]")
     answer, drawn = driving.answer(page), driving.drawn(page)
-    _await_kept(page, kept, '"selected": "known:last-layer"', '"tab": 5')
+    _await_kept(page, kept, '"selected": "known:last-layer"', '"tab": 6')
 
     # The kernel again: the page says what to do, and doing it brings all back.
     assert not page.locator(".explorer-gone").is_visible()

@@ -45,6 +45,7 @@ TABS = {
     "Network": ".js-plotly-plot .bars .point",
     "Memory map": ".js-plotly-plot .bars .point",
     "Time and energy": ".js-plotly-plot .bars .point",
+    "Battery": ".js-plotly-plot .bars .point",
     "Search": ".js-plotly-plot .parcoords",
     "Compare": ".explorer-empty",
     "Evidence": ".explorer-evidence td.source",

@@ -134,7 +134,7 @@ def test_the_page_draws_what_came_back_and_undo_leads_to_the_question_of_the_cel
         ('"schema_version": 1', '"schema_version": 2', "schema_version"),
         ('"stm32h743"', '"stm32h999"', "stm32h999"),
         ('"trials"', '"trails"', "trials"),
-        ('"tab": 5', '"tab": 55', "tab: got 55"),
+        ('"tab": 6', '"tab": 66', "tab: got 66"),
         ('"blocks.', '"bricks.', "bricks."),
         ('"sampler": "nsga2"', '"sampler": "guess"', "sampler: got"),
     ],
