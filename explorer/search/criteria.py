@@ -149,7 +149,7 @@ def _criteria(
     if table is not None:
         layers = layer_table(graph)
         size = layers.weight_count / layers.weight_count.max()
-        macs = layers.forward_macs / layers.forward_macs.max()
+        macs = np.maximum(layers.forward_macs, 1) / layers.forward_macs.max()
         fisher = layer_captures(table, designs, "fisher-sum")
         columns |= {
             "gradient L2 norm": proxy_scores(table, designs, "gradient-l2"),
