@@ -31,14 +31,6 @@ CHROMIUM_FLAGS = (
 )
 START_TIMEOUT_S = 60
 FIRST_PLOT_MS = 120_000
-# anywidget gives a module two seconds to start and then drops every later message to the widget.
-# Plotly's five megabytes need longer where other work fills the machine.
-PATIENCE = """
-(() => {
-  const timeout = AbortSignal.timeout.bind(AbortSignal);
-  AbortSignal.timeout = ms => timeout(ms === 2000 ? 120000 : ms);
-})();
-"""
 PLOT = "document.querySelector('.explorer-app .js-plotly-plot')"
 
 
@@ -107,10 +99,9 @@ def running_browser() -> Iterator[Browser]:
 
 
 def new_page(browser: Browser, width: int, height: int) -> Page:
-    """An empty page that waits as long as a busy machine needs."""
+    """An empty page with patience for a busy machine."""
     page = browser.new_page(viewport={"width": width, "height": height})
     page.set_default_timeout(FIRST_PLOT_MS)
-    page.add_init_script(PATIENCE)
     return page
 
 
