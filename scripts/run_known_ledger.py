@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("task")
     parser.add_argument("--device", default="gap9", help="what budgets of policies refer to")
+    parser.add_argument("--ways", type=int, help="classes of an episode; the task's own")
     parser.add_argument("--episodes", type=int, default=10)
     parser.add_argument("--tuning-episodes", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
@@ -46,7 +47,7 @@ def main() -> None:
         model_module(graph),
         options.task,
         [(policy, options.episodes) for policy in policies],
-        protocol=task_protocol(task_for(options.task, graph.input_shape)),
+        protocol=task_protocol(task_for(options.task, graph.input_shape), ways=options.ways),
         seed=options.seed,
         tuning_episodes=options.tuning_episodes,
     )

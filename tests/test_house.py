@@ -47,7 +47,7 @@ PURE_NUMBERS = {
     "needed", "expected", "found",
     "reliability", "ceiling_tau", "lead_low", "chosen_tau", "fitted_tau",
     "full_gain", "full_gain_error", "coverage", "front_coverage", "p_faster", "ratio",
-    "ratio_low", "ratio_high",
+    "ratio_low", "worth", "ratio_high",
     "p_less_energy", "mean_error", "half_width", "intercept",
     "channels", "pixel_maximum", "max_shift", "start", "query_count", "corrupt_lines",
     # trials, elementwise passes, and pixels and opacity of what is drawn
