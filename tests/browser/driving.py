@@ -70,10 +70,7 @@ def remember(page: Page) -> None:
     """Take what the page says now as what `reset` goes back to, also when it is loaded again."""
     select_point(page, "your choice")
     lab.settle(page)
-    page.evaluate(
-        f"() => {{ sessionStorage.firstSettings = {SETTINGS};"
-        f" sessionStorage.firstAnswer = {ANSWER}; }}"
-    )
+    page.evaluate(f"() => {{ sessionStorage.firstSettings = {SETTINGS}; }}")
 
 
 def reset(page: Page) -> None:
@@ -89,7 +86,7 @@ def reset(page: Page) -> None:
         fewer.click()
     select_point(page, "your choice")
     lab.open_tab(page, "Layers")
-    page.wait_for_function(f"() => {ANSWER} === sessionStorage.firstAnswer")
+    lab.settle(page)
 
 
 def select_point(page: Page, text: str) -> None:

@@ -30,7 +30,7 @@ CHROMIUM_FLAGS = (
     "--disable-sync",
 )
 START_TIMEOUT_S = 60
-FIRST_PLOT_MS = 120_000
+FIRST_PLOT_MS = 60_000
 PLOT = "document.querySelector('.explorer-app .js-plotly-plot')"
 
 
