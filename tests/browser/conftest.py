@@ -12,19 +12,15 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 
-# Tests that pass; the others are written and not yet seen to.
-PROVEN = (
-    "test_every_control_has_a_test",
-    "test_a_control_changes_what_is_shown_and_undo_brings_it_back",
-    "test_the_batch_moves_by_keys_and_is_split",
-    "test_the_page_shows_the_app_and_no_code",
-    "test_the_page_can_be_dark",
-    "test_all_cells_run_and_the_first_paint_is_complete",
-    "test_a_click_counts_after_a_cell_that_awaited",
-    "test_in_the_dark_axes_are_light_and_the_ground_is_not_white",
-    "test_on_a_wide_screen_the_answer_stands_beside_the_panels",
-    "test_the_cell_again_and_the_page_again_show_the_same_live_app",
-)
+# What has not been seen to pass, by the start of a test's name, and where it stops.
+UNPROVEN = {
+    "test_a_scheme_of_ones_own": "the sentence on missing shares does not come",
+    "test_points_are_selected": "no hover text comes over the point that is to be clicked",
+    "test_a_policy_is_really_fine_tuned": "was only tried on a busy machine, where it ran out of time",
+    "test_the_last_view_outlives": "the page after a restarted kernel is not drawn as before",
+    "test_a_copy_of_the_device_is_checked_by_line_saved_and_shown[voila]": "panels do not follow",
+    "test_export_writes_a_document_that_the_terminal_accepts[voila]": "nothing says it is saved",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,9 +31,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
             if reason:
                 item.add_marker(pytest.mark.skip(reason=reason))
-            if item.name.partition("[")[0] not in PROVEN:
-                words = "waits for what does not come; to be run by --runxfail until it does"
-                item.add_marker(pytest.mark.xfail(run=False, reason=words))
+            for name, words in UNPROVEN.items():
+                if item.name.startswith(name):
+                    item.add_marker(pytest.mark.xfail(run=False, reason=words))
 
 
 def _reason_against_browser() -> str:

@@ -120,7 +120,7 @@ def test_a_scheme_of_ones_own_is_given_by_its_parts(page: Page) -> None:
     page.wait_for_selector(".explorer-error:has-text('shares')")
     with changing(page, ANSWER):
         lab.fill(page, "shares", "1-0.5")
-    page.wait_for_selector(".explorer-error", state="detached")
+    page.wait_for_selector(".explorer-error:visible", state="detached")
     with changing(page, ANSWER):
         lab.choose(page, "criterion", "random")
 
@@ -131,7 +131,7 @@ def test_a_combination_that_cannot_be_is_one_sentence_and_the_view_stays(page: P
     page.wait_for_selector(".explorer-error:has-text('micro_batch')")
     assert (driving.answer(page), driving.drawn(page)) == before
     lab.fill(page, whole(page, "Micro-batch"), "0")
-    page.wait_for_selector(".explorer-error", state="detached")
+    page.wait_for_selector(".explorer-error:visible", state="detached")
 
 
 def test_rare_settings_open_and_are_counted(page: Page) -> None:
