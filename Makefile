@@ -7,7 +7,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 STAMP := $(VENV)/.installed
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
-.PHONY: lab test lint unit package fuzz docs notebooks browser chromium postgresql evidence bench clean
+.PHONY: lab test lint unit package fuzz docs notebooks browser pages chromium postgresql evidence bench clean
 
 lab: $(STAMP)
 	$(BIN)/explorer lab $(LAB_OPTIONS)
@@ -48,7 +48,12 @@ fuzz: $(STAMP)
 notebooks: $(STAMP)
 	$(BIN)/pytest --nbmake --nbmake-timeout=300 -p no:cacheprovider notebooks
 
+# Without one test for each control and page, which a busy machine does not finish in its time.
 browser: $(STAMP) chromium
+	$(BIN)/pytest tests/browser -k "not a_control_changes"
+
+# All of it.
+pages: $(STAMP) chromium
 	$(BIN)/pytest tests/browser
 
 # A browser where there is none and we may install one; else the browser tests skip, saying why.
