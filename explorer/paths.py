@@ -77,12 +77,17 @@ def write_whole(path: Path, content: str | bytes) -> None:
         if path.exists() and not path.is_file():
             path.write_bytes(data)
             return
-        beside = _beside(path)
-        try:
-            beside.write_bytes(data)
-            beside.replace(path.resolve())
-        finally:
-            beside.unlink(missing_ok=True)
+        replace_whole(path, data)
+
+
+def replace_whole(path: Path, data: bytes) -> None:
+    """The same for a plain file in a folder that is there; OSError when that fails."""
+    beside = _beside(path)
+    try:
+        beside.write_bytes(data)
+        beside.replace(path.resolve())
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _beside(path: Path) -> Path:

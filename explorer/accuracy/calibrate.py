@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from explorer.accuracy.ranking import MIN_RUNS, NULL_MODELS, ceiling_tau, rank
+from explorer.accuracy.ranking import BACKWARD_MACS, MIN_RUNS, NULL_MODELS, ceiling_tau, rank
 from explorer.errors import CalibrationError
 from explorer.units import BoolArray, FloatArray, IntArray
 
-COST = "backward MACs"
+COST = BACKWARD_MACS
 FOLDS = 10
 LEVEL = 0.9
 PREDICTION = "prediction"

@@ -19,7 +19,8 @@ from explorer.units import BoolArray, FloatArray, IntArray
 if TYPE_CHECKING:
     import pandas as pd
 
-NULL_MODELS = ("depth", "trained parameters", "backward MACs")
+BACKWARD_MACS = "backward MACs"
+NULL_MODELS = ("depth", "trained parameters", BACKWARD_MACS)
 MIN_RUNS = 19
 FEWEST_PAIRED = 4
 MIN_RELIABILITY = 0.5

@@ -7,7 +7,7 @@ import ipywidgets as widgets
 
 from explorer.app.plot import Plot
 from explorer.app.view import CHOICE
-from explorer.costmodel.battery import COUNTED, Battery
+from explorer.costmodel.battery import COUNTED, Battery, charge_and_voltage
 from explorer.costmodel.report import Cost
 from explorer.figures import charges
 from explorer.units import MILLI, format_joules
@@ -31,10 +31,10 @@ class BatteryPane:
         self._plot = Plot()
         label, source = (DEFAULT_CELL, DEFAULT_SOURCE) if cell is None else (cell, "as asked")
         self._source = source
-        battery = Battery.of(label)
-        volts = float(label.partition("@")[2].removesuffix("V"))
-        charge = battery.energy_j / volts / 3600 / MILLI
-        self.charge = _number("Cell, mAh", charge, _MOST_MAH, "Charge that the cell holds")
+        charge_ah, volts = charge_and_voltage(label)
+        self.charge = _number(
+            "Cell, mAh", charge_ah / MILLI, _MOST_MAH, "Charge that the cell holds"
+        )
         self.volts = _number("V", volts, _MOST_V, "Nominal voltage of the cell")
         self.words = widgets.HTML()
         self.words.add_class("explorer-text")

@@ -59,9 +59,9 @@ class Controls:
         self._on_change = on_change
         self._writing = False
         self._own: set[str] = set()  # of the device and the setup, what a person chose
-        self._option_fields: dict[str, Any] = {}
+        self.option_fields: dict[str, Any] = {}
         self._options: Mapping[str, Option] = {}
-        self._model_fields: dict[str, Any] = {}
+        self.model_fields: dict[str, Any] = {}
         self.model = _dropdown("model", "Model", catalog.names("model"))
         self.device = _dropdown("device", "Device", catalog.names("device"))
         self.task = _dropdown("task", "Task", [""])
@@ -125,7 +125,7 @@ class Controls:
     @property
     def _rare_fields(self) -> tuple[Any, ...]:
         return (
-            *self._model_fields.values(),
+            *self.model_fields.values(),
             self.memory_objective,
             self.update_timing,
             self.recompute,
@@ -133,21 +133,11 @@ class Controls:
             self.reserve,
         )
 
-    @property
-    def option_fields(self) -> Mapping[str, Any]:
-        """The fields of the family's options, by name."""
-        return self._option_fields
-
-    @property
-    def model_fields(self) -> Mapping[str, Any]:
-        """The fields of the network's options, by name."""
-        return self._model_fields
-
     def read(self) -> Settings:
         """What a person chose; options left at their default are not named."""
         chosen = self._own | ({"batch"} if "micro_batch" in self._own else set())  # it is part of
         own = {name: getattr(self, name).value for name in ("device", *SETUP) if name in chosen}
-        given = [f"{name}={one.value}" for name, one in self._model_fields.items() if one.value]
+        given = [f"{name}={one.value}" for name, one in self.model_fields.items() if one.value]
         return Settings(
             model=f"{self.model.value}:{','.join(given)}" if given else self.model.value,
             task=self.task.value or None,
@@ -156,7 +146,7 @@ class Controls:
             policy=self.policy.value,
             options=tuple(
                 field.value if name.isupper() else f"{name}={field.value}"
-                for name, field in self._option_fields.items()
+                for name, field in self.option_fields.items()
                 if field.value and field.value != self._options[name].default
             ),
             **dict.fromkeys(("device", *SETUP)) | own,
@@ -233,8 +223,8 @@ class Controls:
                 hints = [own for name, own in map(split_policy, known_specs) if name == chosen]
                 self._show_options(options, given, hints)
             for name, value in given.items():
-                if name in self._option_fields:
-                    self._option_fields[name].value = value
+                if name in self.option_fields:
+                    self.option_fields[name].value = value
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -263,17 +253,17 @@ class Controls:
         """A field for each option of a parametrised network, and what it allows."""
         options = model_options(model)
         given = {} if is_network_path(model) else catalog.split_spec(model)[1]
-        if list(options) != list(self._model_fields):
-            for field in self._model_fields.values():
+        if list(options) != list(self.model_fields):
+            for field in self.model_fields.values():
                 field.close()
-            self._model_fields = {
+            self.model_fields = {
                 name: fields.text(name, f"{name} of the network: {words}", placeholder=default)
                 for name, (default, words) in options.items()
             }
-            for field in self._model_fields.values():
+            for field in self.model_fields.values():
                 field.observe(self._changed, names="value")
             self._lay_out()
-        for name, field in self._model_fields.items():
+        for name, field in self.model_fields.items():
             default, words = options[name]
             field.value, field.placeholder = given.get(name, ""), default
             field.tooltip = f"{name} of the network: {words}"
@@ -283,14 +273,14 @@ class Controls:
     def _show_options(
         self, options: Mapping[str, Option], given: Mapping[str, str], hints: list[dict[str, str]]
     ) -> None:
-        old = list(self._option_fields.values())
-        self._option_fields, self._options = {}, options
+        old = list(self.option_fields.values())
+        self.option_fields, self._options = {}, options
         for name, option in options.items():
             known = [hint[name] for hint in hints if name in hint]
             first = option.default or (known[0] if known else "")
             field = fields.option_field(name, option, given.get(name, first), known)
             field.observe(self._changed, names="value")
-            self._option_fields[name] = field
+            self.option_fields[name] = field
         self._lay_out()
         for field in old:
             field.close()
@@ -298,10 +288,10 @@ class Controls:
     def _lay_out(self) -> None:
         rare = {
             name: field
-            for name, field in self._option_fields.items()
+            for name, field in self.option_fields.items()
             if not (field.value or name.isupper())
         }
-        shown = (field for name, field in self._option_fields.items() if name not in rare)
+        shown = (field for name, field in self.option_fields.items() if name not in rare)
         self.grid.children = (*self._fields, *shown, self.more, self.past)
         buttons = (self.forget, self.own_button)
         self.rare_grid.children = (*self._rare_fields, *rare.values(), *buttons)
@@ -315,7 +305,7 @@ class Controls:
             if name in self._own and getattr(self, name).value != USUAL.get(name)
         ]
         options = self.rare_grid.children[len(self._rare_fields) : -2]
-        written = (*self._model_fields.values(), *options, self.reserve)
+        written = (*self.model_fields.values(), *options, self.reserve)
         count = len(rare) + sum(bool(field.value) for field in written)
         count += self.memory_objective.value != Session.memory_objective
         words = "Fewer" if self.more.value else "More"
@@ -341,7 +331,7 @@ class Controls:
     def _model_chosen(self, change: Any) -> None:
         if not self._writing:
             with self.writing():
-                for field in self._model_fields.values():
+                for field in self.model_fields.values():
                     field.value = ""
         self._changed(change)
 

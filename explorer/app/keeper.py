@@ -13,6 +13,7 @@ from explorer.app.answer import error_html, note_html
 from explorer.app.kept import KeptView, kept_session, kept_view, restore
 from explorer.document import parse_document
 from explorer.errors import ExplorerError
+from explorer.paths import replace_whole
 
 if TYPE_CHECKING:
     from explorer.app.main import App
@@ -86,7 +87,7 @@ class Keeper:
         self._app.standing.update()
         if self._path is not None:
             try:
-                _replace(self._path, text)
+                replace_whole(self._path, text.encode())
             except OSError as error:
                 self._complain(f"the view is not kept: {self._path.name}: {error.strerror}")
 
@@ -94,10 +95,3 @@ class Keeper:
         if not self._has_complained:
             self._has_complained = True
             self._app.message.value += note_html(sentence)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file as a whole or not at all."""
-    draft = path.with_name(f"{path.name}.part")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)

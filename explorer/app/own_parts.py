@@ -22,7 +22,7 @@ from explorer.device_text import (
 )
 from explorer.errors import ExplorerError, SpecError
 from explorer.network import SUFFIX, load_network
-from explorer.paths import check_writable, user_cache
+from explorer.paths import check_writable, user_cache, write_whole
 
 _NAMES_SHOWN = 3
 _ASK_COPY = "Copy the device that is shown, change its numbers, and save it as a file of yours."
@@ -155,10 +155,7 @@ class OwnParts:
 
 def _write(path: Path, content: bytes) -> None:
     check_writable(path)
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise SpecError(f"{path}: cannot be written: {error.strerror}") from None
+    write_whole(path, content)
 
 
 def _free_path(stem: str) -> Path:

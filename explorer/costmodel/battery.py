@@ -27,12 +27,8 @@ class Battery:
     @classmethod
     def of(cls, text: str) -> "Battery":
         """From `320mAh@3.7V` or `0.32Ah@3.7V`; SpecError says so."""
-        found = _CELL.fullmatch(str(text))
-        numbers = (float(found[1]), float(found[3])) if found else (0.0, 0.0)
-        if not found or not all(0 < number <= _LARGEST for number in numbers):
-            raise SpecError.of("battery", text, "charge and voltage, such as 320mAh@3.7V")
-        charge_ah = numbers[0] * (MILLI if found[2] else 1.0)
-        return cls(label=text, energy_j=charge_ah * SECONDS_PER_HOUR * numbers[1])
+        charge_ah, volts = charge_and_voltage(text)
+        return cls(label=text, energy_j=charge_ah * SECONDS_PER_HOUR * volts)
 
     def sessions(self, session_energy_j: float) -> float | None:
         """Sessions of so much energy in one charge; None when a session takes none."""
@@ -45,3 +41,12 @@ class Battery:
             "energy_j": self.energy_j,
             "sessions_per_charge": self.sessions(session_energy_j),
         }
+
+
+def charge_and_voltage(text: str) -> tuple[float, float]:
+    """Ampere-hours and volts of `320mAh@3.7V` or `0.32Ah@3.7V`; SpecError says so."""
+    found = _CELL.fullmatch(str(text))
+    numbers = (float(found[1]), float(found[3])) if found else (0.0, 0.0)
+    if not found or not all(0 < number <= _LARGEST for number in numbers):
+        raise SpecError.of("battery", text, "charge and voltage, such as 320mAh@3.7V")
+    return numbers[0] * (MILLI if found[2] else 1.0), numbers[1]

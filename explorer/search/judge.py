@@ -11,7 +11,7 @@ import numpy as np
 
 from explorer.accuracy.calibrate import Calibration, fit
 from explorer.accuracy.proxy import proxy_scores
-from explorer.accuracy.ranking import paired_gains, reliability
+from explorer.accuracy.ranking import BACKWARD_MACS, paired_gains, reliability
 from explorer.accuracy.records import MeasuredRun
 from explorer.accuracy.scores import ScoreTable
 from explorer.costmodel.evaluate import evaluate
@@ -29,7 +29,7 @@ from explorer.units import BoolArray, FloatArray
 DesignKey = tuple[bytes, bytes, bytes, bool, str, tuple[Adapter, ...], Distillation | None]
 Known = tuple[float, float, float]
 ANY_DEVICE = "gap9"
-NULL_PROXY = "backward MACs"
+NULL_PROXY = BACKWARD_MACS
 PROXY_NAMES = {"gradient": "gradient norm", "fisher": "Fisher shares"}
 
 
@@ -160,7 +160,7 @@ def features(
     columns: dict[str, FloatArray] = {
         "depth": depth / layer_count,
         "trained parameters": np.log1p(costs.trained_parameter_count),
-        "backward MACs": (costs.input_grad_macs + costs.weight_grad_macs) / costs.forward_macs,
+        BACKWARD_MACS: (costs.input_grad_macs + costs.weight_grad_macs) / costs.forward_macs,
     }
     if table is not None:
         whole = full_design(designs)
