@@ -165,8 +165,17 @@ def known_runs(graph: ModelGraph, task: str) -> tuple[MeasuredRun, ...]:
 
 
 def left_out(graph: ModelGraph, task: str) -> tuple[str, ...]:
-    """What the user's own ledger holds that is not among the known runs, and why; sentences."""
-    return beside_shipped(graph, task, own_ledger(graph, task)).left_out
+    """What the user's own ledger holds that is not among the known runs, and why; sentences.
+
+    Also where channel scores are of other data than what was measured last.
+    """
+    reasons = beside_shipped(graph, task, own_ledger(graph, task)).left_out
+    table, runs = score_table(graph, task), known_runs(graph, task)
+    scored = "" if table is None else table.meta.get("data_digest", "")
+    measured = next((run.data_digest for run in reversed(runs) if run.data_digest), "")
+    if "" in (scored, measured) or scored == measured:
+        return reasons
+    return (*reasons, f"channel scores are of other data than runs on {task}; explorer fisher makes them anew")
 
 
 @dataclass(frozen=True)

@@ -344,7 +344,11 @@ def test_fisher_and_measure_run_it_and_the_next_run_resumes(digits, tmp_path, ca
     assert len(Ledger(ledger).read()) == 2
     (known,) = known_runs(graph, digits)
     assert known.data_digest == second["data_digest"]
-    assert "1 of 2 runs are left out, their data is not what" in left_out(graph, digits)[0]
+    runs, scores = left_out(graph, digits)
+    assert "1 of 2 runs are left out, their data is not what" in runs
+    assert scores == f"channel scores are of other data than runs on {digits}; explorer fisher makes them anew"
+    assert run(["fisher", "digits-cnn", digits, "--episodes", "1"]) == 0
+    assert left_out(graph, digits) == (runs,)
 
 
 def test_own_tasks_are_kept_apart_by_where_they_lie(tmp_path, monkeypatch):
