@@ -20,7 +20,8 @@ from explorer import Session
 from explorer.accuracy.protocols import LessonProtocol
 from explorer.accuracy.records import Ledger
 from explorer.cli import run
-from explorer.paths import data_cache, kept_name
+from explorer.paths import data_cache
+from explorer.search.sources import kept_name
 
 POLICIES = ("none", "biotrain-last-layer", "biotrain-edge", "full", "last-k:k=2", "bias-only")
 SEGMENT_POLICIES = (
