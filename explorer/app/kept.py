@@ -77,8 +77,7 @@ def kept_view(app: "App") -> KeptView:
         selected=selected,
         search=_kept_search(app),
         pins=tuple(
-            KeptDesigns.of(pin.session, pin.table, [pin.row], [pin.label])
-            for pin in app.pins.pins
+            KeptDesigns.of(pin.session, pin.table, [pin.row], [pin.label]) for pin in app.pins.pins
         ),
     )
 

@@ -353,6 +353,7 @@ class App:
         try:
             self._look()
         except ExplorerError as error:
+            self.past.go_astray()
             self.message.value = error_html(f"{error}; what is shown is the question before")
             return
         if self._is_search_old():
@@ -374,8 +375,7 @@ class App:
         self.search_bar.show(self.run, self.searching.share)
         self.measure_bar.picks.disabled = self.measuring.is_active or not picks_of(view)
         self.advice_bar.keep_for(view.session)
-        self.controls.undo.disabled = not self.past.can_undo
-        self.controls.redo.disabled = not self.past.can_redo
+        self.controls.show_past(self.past.undo_count, self.past.redo_count)
         self.point_bar.pin.disabled = self.pins.is_full or self.pins.has(selection_of(view))
         shown = view.known, view.found, view.cost, view.selected_id, view.fits_only
         drawn = (*shown, self.run.phase)

@@ -68,6 +68,7 @@ _RULES = """
     grid-template-columns: minmax(0, 1fr);}
 }
 .explorer-gone {display: none;}
+.explorer-app .jupyter-widgets-disconnected::before {display: none;}
 .explorer-gone.jupyter-widgets-disconnected {display: block; height: auto;}
 .jp-OutputArea-child:has(.explorer-app) ~ .jp-OutputArea-child:has(.explorer-standing),
 .jp-OutputArea-child:not(:has(.explorer-app)):has(+ .jp-OutputArea-child .explorer-standing) {
