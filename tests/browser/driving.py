@@ -72,7 +72,7 @@ def is_enabled(page: Page, text: str) -> bool:
 def remember(page: Page) -> None:
     """Take what the page says now as what `reset` goes back to, also when it is loaded again."""
     select_point(page, "your choice")
-    lab.settle(page)
+    rest(page)
     page.evaluate(f"() => {{ sessionStorage.firstSettings = {SETTINGS}; }}")
 
 
@@ -92,12 +92,19 @@ def reset(page: Page) -> None:
         undos = page.evaluate(UNDOS)
         page.evaluate(f"{UNDO}.click()")
         page.wait_for_function(f"undos => {UNDOS} !== undos || !{CAN_UNDO}", arg=undos)
+        rest(page)
     for text in ("Own board, network", "Fewer"):
         toggle = page.locator(f".explorer-more.mod-active:visible:has-text('{text}')")
         if toggle.count():
             toggle.click()
     select_point(page, "your choice")
     lab.open_tab(page, "Layers")
+    rest(page)
+
+
+def rest(page: Page) -> None:
+    """Wait until the app has nothing left to draw, and the browser has drawn it."""
+    page.wait_for_selector(".explorer-app:not(.explorer-busy)")
     lab.settle(page)
 
 
