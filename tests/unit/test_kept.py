@@ -89,7 +89,10 @@ def test_everything_comes_back_with_the_next_kernel(tmp_path: Path) -> None:
                 [pin.table.values[pin.row] for pin in app.pins.pins],
                 run_words(app.run),
                 app.searching.volumes,
-                [(trace.name, [] if trace.x is None else list(trace.x)) for trace in app.figure.data],
+                [
+                    (trace.name, [] if trace.x is None else list(trace.x))
+                    for trace in app.figure.data
+                ],
                 app.view.found and app.view.found.table.labels,
                 (app.search_bar.trials.value, app.search_bar.seed.value),
                 kept_view(app),
