@@ -10,9 +10,11 @@ from explorer.accuracy.published import PERCENT, published_accuracy
 from explorer.accuracy.ranking import NULL_MODELS, Interval
 from explorer.accuracy.records import Ledger, MeasuredRun, Metric
 from explorer.accuracy.tasks import task_metrics
+from explorer.errors import CalibrationError
 from explorer.paths import data_cache
 from explorer.search.criteria import TRIED, Study, form_of, leave_one_out
-from explorer.search.sources import shipped_runs, studies
+from explorer.search.judge import calibrate_runs
+from explorer.search.sources import score_table, shipped_runs, studies
 from explorer.session import Session
 
 WANTED_SHARE = 0.8
@@ -102,6 +104,36 @@ def calibration() -> str:
         f"{evidence.front_count} a search would offer {evidence.front_coverage:.0%}), mean error "
         f"{100 * evidence.mean_error:.1f} points. Verdict: {verdict}."
     )
+
+
+def calibrations() -> str:
+    """On every ledger with enough runs: does a prediction of its metric beat the null models."""
+    rows = []
+    for graph, runs in shipped_runs():
+        metric, scores = _metric(runs[0]), score_table(graph, runs[0].task)
+        try:
+            found = calibrate_runs(graph, runs, scores, metric).evidence
+        except CalibrationError:
+            continue
+        best = max(NULL_MODELS, key=lambda name: found.proxy_taus[name])
+        rows.append(
+            (
+                f"{form_of(graph, runs)} on {runs[0].task}",
+                METRIC_NAMES[metric],
+                str(found.run_count),
+                f"{found.tau:.2f}",
+                f"{best} {found.proxy_taus[best]:.2f}",
+                f"{found.ceiling_tau:.2f}",
+                f"{found.reliability:.2f}",
+                f"{found.coverage:.0%}",
+                found.reason_against or "earned",
+            )
+        )
+    head = (
+        "network, task", "metric", "runs", "tau, families held out", "best null model", "ceiling",
+        "reliability", "coverage", "verdict",
+    )  # fmt: skip
+    return table(head, rows)
 
 
 def proxies() -> str:

@@ -17,6 +17,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "scripts")]
 from accuracy_evidence import (  # noqa: E402
     beside,
     calibration,
+    calibrations,
     measured,
     measured_all,
     meta,
@@ -160,6 +161,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "measured-all": measured_all,
     "meta": meta,
     "calibration": calibration,
+    "calibrations": calibrations,
     "proxies": proxies,
     "beside": beside,
     "devices": devices,
