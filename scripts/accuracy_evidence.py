@@ -1,6 +1,8 @@
 """Evidence tables on measured accuracy: ledgers, criteria, calibration, published beside ours."""
 
+import json
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -8,7 +10,7 @@ from explorer.accuracy.metrics import METRIC_NAMES, METRICS
 from explorer.accuracy.protocols import Protocol
 from explorer.accuracy.published import PERCENT, published_accuracy
 from explorer.accuracy.ranking import NULL_MODELS, Interval
-from explorer.accuracy.records import Ledger, MeasuredRun, Metric
+from explorer.accuracy.records import Ledger, MeasuredRun, Metric, standard_error
 from explorer.accuracy.tasks import task_metrics
 from explorer.errors import CalibrationError
 from explorer.paths import data_cache
@@ -134,6 +136,41 @@ def calibrations() -> str:
         "reliability", "coverage", "verdict",
     )  # fmt: skip
     return table(head, rows)
+
+
+def schedules() -> str:
+    """Source training by mu-Training's schedules: means over seeds, with their standard error."""
+    rows = json.loads((data_cache() / "schedules.json").read_text("utf-8"))
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["model"], row["schedule"], row["policy"]), []).append(row)
+    shown = [
+        (
+            model,
+            f"{name}, {policy}" if policy else name,
+            " + ".join(f"{count} {spec}" for spec, count in group[0]["phases"]),
+            *(
+                _over_seeds([row[domain][column] for row in group])
+                for domain in ("source", "target", "tuned_target", "tuned_source")
+                for column in ("macro_f1", "macro_auroc")
+            ),
+        )
+        for (model, name, policy), group in groups.items()
+    ]
+    domains = ("source", "target", "target, tuned", "source, tuned")
+    figures = (f"{domain}: {name}" for domain in domains for name in ("F1", "AUROC"))
+    seeds = sorted({len(group) for group in groups.values()})
+    return (
+        f"{table(('network', 'schedule', 'steps', *figures), shown)}\n\n"
+        f"Macro figures in per cent, mean and standard error of {seeds[0]} seeds or more; source: "
+        "its held-out part; tuned: after mu-finetune on the target, eight repeats."
+    )
+
+
+def _over_seeds(values: list[float]) -> str:
+    error = standard_error(np.array(values))
+    spread = "" if error is None else f" ± {PERCENT * error:.1f}"
+    return f"{PERCENT * np.mean(values):.1f}{spread}"
 
 
 def proxies() -> str:

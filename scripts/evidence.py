@@ -22,6 +22,7 @@ from accuracy_evidence import (  # noqa: E402
     measured_all,
     meta,
     proxies,
+    schedules,
     table,
 )
 from golden.device_error import FIT_ERROR, DeviceError, coverage, device_errors, reasons, untested  # noqa: E402
@@ -163,6 +164,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "calibration": calibration,
     "calibrations": calibrations,
     "proxies": proxies,
+    "schedules": schedules,
     "beside": beside,
     "devices": devices,
     "devices-all": devices_all,
