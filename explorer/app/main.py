@@ -383,7 +383,7 @@ class App:
         if not same_items(drawn, self._drawn):
             self._drawn = drawn
             self.tradeoff_data = self._make_data()
-            tradeoff.update(self.figure, self.tradeoff_data)
+            tradeoff.update(self.figure, self.tradeoff_data, has_crowds=True)
             self.point_bar.offer(choices_of(view), view.selected_id)
         self.answer.show(view)
 
