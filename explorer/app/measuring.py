@@ -39,9 +39,10 @@ class Measured:
         """`digits-cnn, last-layer: 75.1 % ± 3.1 % on digits (measured, 5 episodes, ...)`."""
         run = self.run
         error = "" if run.standard_error is None else f" ± {run.standard_error:.1%}"
+        count = f"{run.episodes} episode{'s' * (run.episodes > 1)}"
         return (
-            f"{self.title}: {run.accuracy:.1%}{error} on {run.task} (measured, {run.episodes} "
-            f"episodes, {run.protocol.words})"
+            f"{self.title}: {run.accuracy:.1%}{error} on {run.task} (measured, {count}, "
+            f"{run.protocol.words})"
         )
 
 
