@@ -54,8 +54,9 @@ class Question:
 
     `model` may be a path to a network JSON, `device` to a TOML, `policy` a spec or a path to a
     policy JSON or to a tiny-training YAML, `task` a folder whose subfolders are classes of
-    images. `task` None means the model's own (a path has none); the policy `default` is a
-    published scheme where there is one.
+    images, an .npz or a folder of signals, or code that returns either (`my_task.py:load`),
+    which runs only to measure. `task` None means the model's own (a path has none); the policy
+    `default` is a published scheme where there is one.
 
     A field of the setup that is None is not chosen: it is what the policy is published with (a
     family may bring a setup, a policy document always does), or else a batch of 1 at once, the

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from explorer import catalog
 from explorer.accuracy.calibrate import Calibration
 from explorer.accuracy.protocols import AnyProtocol
 from explorer.accuracy.ranking import FEWEST_PAIRED, kendall_tau
@@ -204,7 +205,7 @@ class _Plan:
         )
         check_writable(measurer.ledger.path)
         weights, rules = measurer.weights_digest, measurer.rules
-        scale = (graph.digest, weights, task, rules, measurer.seed)
+        scale = (graph.digest, weights, catalog.task_key(task), rules, measurer.seed)
         kept = (*measured_runs(graph, task), *measurer.runs().values())
         is_usual = like is None or (like.weights_digest, like.protocol) == (weights, rules)
         return cls(

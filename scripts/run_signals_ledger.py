@@ -29,8 +29,9 @@ from explorer.accuracy.records import Ledger
 from explorer.accuracy.torch_bridge import model_module
 from explorer.cli import run
 from explorer.design import DesignBatch, LayerAxes, UpdatePolicy
-from explorer.paths import data_cache, kept_name
+from explorer.paths import data_cache
 from explorer.search.judge import design_keys
+from explorer.search.sources import kept_name
 
 POLICIES = ("none", "biotrain-last-layer", "biotrain-edge", "full", "last-k:k=2", "bias-only")
 SEGMENT_POLICIES = (

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
+from explorer import catalog
 from explorer.accuracy.metrics import ACCURACY
 from explorer.accuracy.protocols import AnyProtocol
 from explorer.design import Design, LayerAxes, UpdatePolicy
@@ -193,7 +194,8 @@ def run_key(
     protocol: AnyProtocol,
 ) -> RunKey:
     """Digests of network and weights, task, canonical design, seed, episodes and protocol."""
-    return (digest, weights_digest, task, design.to_json(), seed, episodes, protocol.to_json())
+    task_key, rules = catalog.task_key(task), protocol.to_json()
+    return (digest, weights_digest, task_key, design.to_json(), seed, episodes, rules)
 
 
 def standard_error(values: FloatArray) -> float | None:

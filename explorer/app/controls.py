@@ -96,8 +96,7 @@ class Controls:
         )
         self.own_button.add_class("explorer-more")
         self.own_parts = OwnParts(lambda: str(self.device.value), self.choose)
-        self.undo = fields.button("Undo", "The question before")
-        self.redo = fields.button("Redo", "The question undone")
+        self.undo, self.redo = fields.button("Undo", ""), fields.button("Redo", "")
         self.past = widgets.HBox([self.undo, self.redo])
         self.past.add_class("explorer-past")
         self.grid, self.rare_grid = fields.grid(), fields.grid()
@@ -194,6 +193,12 @@ class Controls:
             self.reserve.value = session.reserve_bytes // KIB
             self._mark(session)
             self._show_rare()
+
+    def show_past(self, undo_count: int, redo_count: int) -> None:
+        """Say how many questions there are to go back to, and how many were undone."""
+        self.undo.disabled, self.redo.disabled = not undo_count, not redo_count
+        self.undo.tooltip = f"The question before: {undo_count} to go back to"
+        self.redo.tooltip = f"The question undone: {redo_count} to come back to"
 
     def choose(self, name: str, path: str) -> None:
         """Ask about a model or a device from a file, as if a person chose it of the list."""

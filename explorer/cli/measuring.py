@@ -42,7 +42,11 @@ if TYPE_CHECKING:
     from explorer.accuracy.torch_bridge import GraphModule
 
 TaskArgument = Annotated[
-    str, typer.Argument(help="a task by name, a folder of images, or signals: .npz, folder of CSV")
+    str,
+    typer.Argument(
+        help="a task by name, a folder of images, signals (.npz, folder of CSV), or code that "
+        "returns them: my_task.py:load"
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="the same seed gives the same episodes")]
 Weights = Annotated[
@@ -63,7 +67,7 @@ def fisher(
     ways: Ways = None,
     shots: Shots = None,
     sampler: Sampler = FIXED,
-    out: Annotated[Path | None, out_option("an .npz; data_cache/fisher if absent")] = None,
+    out: Annotated[Path | None, out_option("an .npz; where others find it if absent")] = None,
     weights: Weights = None,
     device: Where = "cpu",
     as_json: AsJson = False,
