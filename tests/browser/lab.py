@@ -30,7 +30,9 @@ CHROMIUM_FLAGS = (
     "--disable-sync",
 )
 START_TIMEOUT_S = 180
-FIRST_PLOT_MS = int(os.environ.get("T_MS", 180_000))  # a busy machine takes far longer than a quiet one
+FIRST_PLOT_MS = int(
+    os.environ.get("T_MS", 180_000)
+)  # a busy machine takes far longer than a quiet one
 PLOT = "document.querySelector('.explorer-app .js-plotly-plot')"
 
 

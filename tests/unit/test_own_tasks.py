@@ -346,7 +346,10 @@ def test_fisher_and_measure_run_it_and_the_next_run_resumes(digits, tmp_path, ca
     assert known.data_digest == second["data_digest"]
     runs, scores = left_out(graph, digits)
     assert "1 of 2 runs are left out, their data is not what" in runs
-    assert scores == f"channel scores are of other data than runs on {digits}; explorer fisher makes them anew"
+    assert (
+        scores
+        == f"channel scores are of other data than runs on {digits}; explorer fisher makes them anew"
+    )
     assert run(["fisher", "digits-cnn", digits, "--episodes", "1"]) == 0
     assert left_out(graph, digits) == (runs,)
 
