@@ -5,6 +5,8 @@ from typing import Annotated
 import typer
 
 from explorer import catalog
+from explorer.accuracy.metrics import METRICS
+from explorer.accuracy.tasks import task_metrics
 from explorer.cli.shared import AsJson, app, show
 from explorer.device import load_device
 from explorer.engine import load_engine
@@ -36,7 +38,9 @@ def list_entries(
 
 
 def _fields(kind: str, name: str) -> dict[str, str]:
-    """What a model reads, and the device it is usually asked about."""
+    """What a model reads and the device it is usually asked about; what ranks runs on a task."""
+    if kind == "tasks":
+        return {"metric": METRICS[task_metrics(name)[0]]}
     if kind != "models":
         return {}
     entry = catalog.load("model", name)

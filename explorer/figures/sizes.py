@@ -21,13 +21,18 @@ from explorer.provenance import Kind
 from explorer.units import FloatArray
 
 _HEIGHT = 340
+_APART_RATIO = 1.03  # between the bars of two policies at one size
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class SizeLine:
-    """A policy: its measured `values` with their `errors`, and its `costs`, over sizes [N]."""
+    """A policy: its measured `values` with their `errors`, and its `costs`, over sizes [N].
+
+    `places` are the sizes, a little apart from those of other policies.
+    """
 
     name: str
+    places: FloatArray
     values: FloatArray
     errors: FloatArray
     costs: FloatArray
@@ -59,12 +64,13 @@ def sizes_data(
     `quantity` names the cost and `text_of` writes it. SpecError where a run has no such metric,
     or a policy not as many runs and costs as there are sizes.
     """
+    settings = np.array(sizes, dtype=np.float64)
+    steps = np.arange(len(runs)) - (len(runs) - 1) / 2
     lines = [
-        _line(name, len(sizes), of_policy, metric, costs.get(name, ()), text_of)
-        for name, of_policy in runs.items()
+        _line(name, settings * place, of_policy, metric, costs.get(name, ()), text_of)
+        for (name, of_policy), place in zip(runs.items(), _APART_RATIO**steps, strict=True)
     ]
     bounds = [line.values + sign * line.errors for line in lines for sign in (-1, 1)]
-    settings = np.array(sizes, dtype=np.float64)
     ticks = tuple(settings.tolist())
     size_axis = decimal_axis(knob, settings, "{:g}".format)
     return SizesData(
@@ -83,7 +89,7 @@ def draw(data: SizesData) -> go.Figure:
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.03)
     labels = [f"{size:g}" for size in data.sizes]
     for index, line in enumerate(data.lines):
-        for column, across in enumerate((data.sizes, line.costs), start=1):
+        for column, across in enumerate((line.places, line.costs), start=1):
             figure.add_trace(
                 go.Scatter(
                     x=across,
@@ -122,12 +128,13 @@ def draw(data: SizesData) -> go.Figure:
 
 def _line(
     name: str,
-    count: int,
+    places: FloatArray,
     runs: Sequence[MeasuredRun],
     metric: str,
     costs: Sequence[float],
     text_of: Callable[[float], str],
 ) -> SizeLine:
+    count = len(places)
     if (len(runs), len(costs)) != (count, count):
         came = f"{len(runs)} runs and {len(costs)} costs"
         raise SpecError.of(f"sizes of {name}", came, f"{count} of both")
@@ -135,6 +142,7 @@ def _line(
     errors = [np.nan if one.standard_error is None else one.standard_error for one in figures]
     return SizeLine(
         name=name,
+        places=places,
         values=np.array([one.after for one in figures]),
         errors=np.array(errors),
         costs=np.array(costs, dtype=np.float64),

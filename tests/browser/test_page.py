@@ -24,6 +24,7 @@ CHOSEN = {
     "Optimizer": ("adam", (ANSWER, DRAWN)),
     "Update policy": ("last-layer", (ANSWER, DRAWN)),
     "Memory axis": ("above-inference", (DRAWN,)),
+    "Worth axis": ("accuracy, measured", (DRAWN,)),
     "Weight update": ("deferred", (ANSWER, DRAWN)),
     "Recompute": ("blocks", (ANSWER, DRAWN)),
     "Normalisation": ("gn", (ANSWER, DRAWN)),
@@ -51,8 +52,8 @@ TABS = {
     "Evidence": ".explorer-evidence td.source",
 }
 RARE = {
-    *("Memory axis", "Weight update", "Recompute", "Normalisation", "App reserve"),
-    *("classes", "resolution"),
+    *("Memory axis", "Worth axis", "Weight update", "Recompute", "Normalisation"),
+    *("App reserve", "classes", "resolution"),
 }
 TRIALS = "200"
 ERROR = ".explorer-error:visible"

@@ -179,6 +179,10 @@ def test_the_terminal_ranks_by_the_metric(own, tmp_path, capsys):
     assert {row["metric"] for row in rows} == {"macro_f1"}
     assert run(["compare", ECG, "radxa-zero", "--metric", "recall"]) == 2
     assert "allowed: f1, accuracy, auroc" in capsys.readouterr().err
+    assert run(["list", "tasks", "--json"]) == 0
+    listed = {row["name"]: row["metric"] for row in json.loads(capsys.readouterr().out)}
+    assert listed["ecg-rhythm"] == "macro_f1"
+    assert listed["digits"] == "accuracy"
     assert run(["calibrate", own.model, own.task, "--metric", "f1"]) == 2
     assert "0 runs of 0 families; at least 19 runs of 5" in capsys.readouterr().err
 
