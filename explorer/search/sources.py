@@ -175,7 +175,10 @@ def left_out(graph: ModelGraph, task: str) -> tuple[str, ...]:
     measured = next((run.data_digest for run in reversed(runs) if run.data_digest), "")
     if "" in (scored, measured) or scored == measured:
         return reasons
-    return (*reasons, f"channel scores are of other data than runs on {task}; explorer fisher makes them anew")
+    return (
+        *reasons,
+        f"channel scores are of other data than runs on {task}; explorer fisher makes them anew",
+    )
 
 
 @dataclass(frozen=True)
