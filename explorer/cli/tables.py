@@ -67,19 +67,18 @@ def print_front(front: ParetoFront) -> None:
 
 def print_refinement(front: ParetoFront, refinement: Refinement) -> None:
     """What was measured and how the front moved; nothing measured is mixed into the score."""
-    table, rows = front.table, []
-    for one in refinement.choices:
-        error = f" ± {one.standard_error:.1%}" if np.isfinite(one.standard_error) else ""
-        rows.append(
-            {
-                "candidate": one.row,
-                "policy": table.labels[one.row] or table.designs.families[one.row],
-                "why": one.why,
-                "score before": f"{one.score_before:.3f}",
-                "accuracy (measured)": f"{one.accuracy:.1%}{error}",
-                "on the measured front": "yes" if one.on_measured_front else "no",
-            }
-        )
+    table = front.table
+    rows = [
+        {
+            "candidate": one.row,
+            "policy": table.labels[one.row] or table.designs.families[one.row],
+            "why": one.why,
+            "score before": f"{one.score_before:.3f}",
+            "accuracy (measured)": _accuracy(one.accuracy, one.standard_error),
+            "on the measured front": "yes" if one.on_measured_front else "no",
+        }
+        for one in refinement.choices
+    ]
     title = f"measured on {refinement.episodes} episodes, seed {refinement.seed}"
     print_rows(rows, title)
     if np.isfinite(refinement.tau):
@@ -133,5 +132,11 @@ def _lost(share: float) -> str:
 
 
 def _measured(table: CandidateTable, row: int) -> str:
-    accuracy, error = table.worth.measured[row], table.worth.measured_error[row]
-    return f"{accuracy:.1%} ± {error:.1%}" if np.isfinite(accuracy) else ""
+    return _accuracy(table.worth.measured[row], table.worth.measured_error[row])
+
+
+def _accuracy(share: float, error: float) -> str:
+    """`54.0% ± 2.1%`; one episode has no error, and a design that is not measured nothing."""
+    if not isfinite(share):
+        return ""
+    return f"{share:.1%} ± {error:.1%}" if isfinite(error) else f"{share:.1%}"

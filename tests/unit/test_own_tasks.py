@@ -11,6 +11,7 @@ from explorer.accuracy.records import Ledger
 from explorer.accuracy.tasks import SignalTask, check_task, load_task, suits, task_for
 from explorer.accuracy.tasks._vision import WHITE
 from explorer.cli import run
+from explorer.design import Design
 from explorer.errors import SpecError
 from explorer.own_code import is_code
 from explorer.search.sources import (
@@ -101,6 +102,14 @@ def test_images_in_either_layout_are_one_task(coded, returned):
     assert task.class_names == ("0", "1")
     assert task.labels.tolist() == LABELS.tolist()
     assert (task.pixel_maximum, task.query_count, task.augment_colour) == (WHITE, 1, True)
+
+
+@pytest.mark.parametrize(
+    ("more", "low"), [("", -1), (", 'signed': True", -1), (", 'signed': 0 > 1", 0)]
+)
+def test_images_are_read_from_minus_one_or_from_zero(coded, more, low):
+    task = load_task(coded(f"return {{'images': images * 0, 'labels': labels{more}}}"))
+    assert np.unique(task.network_input(task.unit_images(np.arange(2)))).tolist() == [low]
 
 
 def test_images_without_channels_are_read_by_networks_of_any(coded):
@@ -224,6 +233,10 @@ def test_changed_code_is_run_again_and_other_code_once(digits):
         (
             "return {'x': images, 'labels': labels}",
             r"names: got \['x', 'labels'\], allowed: images",
+        ),
+        (
+            "return {'images': images, 'labels': labels, 'signed': 'no'}",
+            "signed: got 'no', allowed: T",
         ),
         ("return {'signals': signals, 'labels': labels, 'fs': 1}", r"arrays: got \['fs', 'labels'"),
         (
@@ -379,6 +392,20 @@ def test_fisher_and_measure_run_it_and_the_next_run_resumes(digits, tmp_path, ca
     assert "channel scores are of other data than runs on" in scores
     assert run(["fisher", "digits-cnn", digits, "--episodes", "1"]) == 0
     assert left_out(graph, digits) == (runs,)
+
+
+def test_a_run_of_one_episode_is_shown_without_an_error(digits, capsys):
+    session = Session(model="digits-cnn", task=digits, policy="none")
+    one = known_runs(session.graph, "digits")[0]
+    policy = session.chosen().designs[0].policy
+    alone = {"accuracy": 0.54, "standard_error": None, "data_digest": "1" * 12}
+    design = one.design.of(Design(policy=policy, setup=one.design.setup.setup()))
+    ledger = own_ledger(session.graph, digits)
+    ledger.append(one.model_copy(update={"task": digits, "design": design, **alone}))
+    assert run(["compare", "digits-cnn", "gap9", "--task", digits]) == 0
+    shown = capsys.readouterr().out
+    assert "54.0%" in shown
+    assert "nan" not in shown
 
 
 def test_own_tasks_are_kept_apart_by_where_they_lie(tmp_path, monkeypatch):
