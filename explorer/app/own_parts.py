@@ -6,6 +6,7 @@ path that is then asked about.
 """
 
 import asyncio
+import os
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -17,6 +18,7 @@ from explorer import catalog
 from explorer.accuracy.tasks import SignalTask, check_task, task_for
 from explorer.app import fields
 from explorer.app.answer import error_html
+from explorer.app.kernel import is_for_visitors
 from explorer.device import DeviceProfile, load_device
 from explorer.device_text import (
     changed_numbers,
@@ -26,6 +28,7 @@ from explorer.device_text import (
 )
 from explorer.errors import ExplorerError, SpecError
 from explorer.network import SUFFIX, load_network
+from explorer.own_code import is_code
 from explorer.paths import check_writable, user_cache, write_whole
 
 _NAMES_SHOWN = 3
@@ -159,8 +162,7 @@ class OwnParts:
 
     def _show_network(self) -> None:
         path = self.network_path.value.strip()
-        if not path.endswith(SUFFIX):
-            raise SpecError.of("Network JSON", path, f"a path that ends in {SUFFIX}")
+        _check_suffix("Network JSON", path)
         graph = load_network(Path(path).expanduser())
         self._choose("model", path)
         count = len(graph.layers)
@@ -170,6 +172,7 @@ class OwnParts:
         """Keep an uploaded file under its own name, so that a session can name it."""
         for file in self.upload.value:
             path = user_cache() / "networks" / Path(file["name"]).name
+            _check_suffix("Upload", str(path))
             _write(path, bytes(file["content"]))
             self.network_path.value = str(path)
             self._show_network()
@@ -179,6 +182,8 @@ class OwnParts:
         name = self.task_path.value.strip()
         if not catalog.is_own_task(name):
             raise SpecError.of("Task data", name, _TASKS)
+        if is_code(name) and is_for_visitors(os.environ):
+            raise SpecError("Task data: code is run in a notebook or a terminal, not by visitors")
         check_task(name)
         self.read_task.disabled = True
         self.task_words.value = escape(f"{name} is read.")
@@ -204,6 +209,11 @@ class OwnParts:
             action()
         except ExplorerError as error:
             words.value = error_html(str(error))
+
+
+def _check_suffix(field: str, path: str) -> None:
+    if not path.endswith(SUFFIX):
+        raise SpecError.of(field, path, f"a path that ends in {SUFFIX}")
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -285,6 +285,10 @@ def test_a_network_comes_from_a_path_or_an_upload(
         kept = tmp_path / "cache" / "networks" / "sent.json"
         assert app.view.session.model == str(kept)
         assert kept.read_text() == text
+        file = {"name": "code.py", "content": memoryview(b"1")}
+        parts.upload.value = ({"type": "", "size": 1, "last_modified": NOW, **file},)
+        assert "a path that ends in .json" in parts.network_words.value
+        assert list(kept.parent.iterdir()) == [kept]
         file = {"name": "bad.json", "content": memoryview(b"{}")}
         parts.upload.value = ({"type": "", "size": 2, "last_modified": NOW, **file},)
         assert "bad.json" in parts.network_words.value
@@ -382,6 +386,18 @@ def test_a_task_that_cannot_be_is_one_sentence_and_the_view_stays(own_data: Path
             assert words in html.unescape(said)
         assert app.view.session == before
         assert str(own_data) not in str(app.controls.task.options)
+
+    driven(steps)
+
+
+def test_visitors_of_a_page_run_no_code(own_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVER_SOFTWARE", "voila/0.5.13")
+
+    async def steps(app: App) -> None:
+        for code in (f"{own_data}/my_task.py:load", "os:abort"):
+            assert "not by visitors" in await read_task(app, code)
+        assert not (own_data / "ran").exists()
+        assert "8 images of 2 classes" in await read_task(app, own_data / "photos")
 
     driven(steps)
 
