@@ -4,12 +4,14 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from explorer.accuracy.metrics import METRIC_NAMES, METRICS
 from explorer.accuracy.protocols import Protocol
 from explorer.accuracy.published import PERCENT, published_accuracy
 from explorer.accuracy.ranking import NULL_MODELS, Interval
-from explorer.accuracy.records import Ledger, MeasuredRun
+from explorer.accuracy.records import Ledger, MeasuredRun, Metric
+from explorer.accuracy.tasks import task_metrics
 from explorer.paths import data_cache
-from explorer.search.criteria import TRIED, Study, leave_one_out
+from explorer.search.criteria import TRIED, Study, form_of, leave_one_out
 from explorer.search.sources import shipped_runs, studies
 from explorer.session import Session
 
@@ -29,23 +31,25 @@ def measured() -> str:
     for graph, runs in shipped_runs():
         known = _known_specs(graph.name, runs[0].task)
         by_policy = {run.design.family: run for run in runs if run.design.family in known}
-        best = max(by_policy.values(), key=lambda run: run.accuracy)
+        best = max(by_policy.values(), key=lambda run: _figure(run).after)
         cells = [
-            _accuracy(by_policy[name]) if name in by_policy else ""
+            _merit(by_policy[name]) if name in by_policy else ""
             for name in ("none", "last-layer", "full")
         ]
         found.append(
             (
-                f"{graph.name} ({graph.norm}) on {runs[0].task}",
-                f"{runs[0].protocol.words}, {graph.input_shape[-1]} {_unit(runs[0])}",
+                f"{form_of(graph, runs)} on {runs[0].task}",
+                runs[0].protocol.words,
+                METRIC_NAMES[_metric(runs[0])],
                 str(len(runs)),
                 *cells,
-                f"{best.design.family}: {_accuracy(best)}",
+                f"{best.design.family}: {_merit(best)}",
             )
         )
     head = (
         "network, task",
         "protocol",
+        "metric, %",
         "designs",
         "none",
         "last-layer",
@@ -56,16 +60,16 @@ def measured() -> str:
 
 
 def measured_all() -> str:
-    """Really fine-tuned policies: accuracy with its standard error over episodes."""
+    """Really fine-tuned policies: their task's metric with its standard error over episodes."""
     parts = []
     for graph, runs in shipped_runs():
         known = _known_specs(graph.name, runs[0].task)
         rows = [
             (
                 run.design.family,
-                _accuracy(run),
-                f"{100 * (run.accuracy - run.accuracy_before):+.1f} ± "
-                f"{100 * (run.standard_error_gain or 0):.1f}",
+                _merit(run),
+                f"{100 * ((figure := _figure(run)).after - figure.before):+.1f} ± "
+                f"{100 * (figure.standard_error_change or 0):.1f}",
                 f"{run.learning_rate:.2g}",
                 str(run.episodes),
             )
@@ -74,10 +78,11 @@ def measured_all() -> str:
         ]
         rows.sort(key=lambda row: float(row[1].split()[0]))
         title = (
-            f"`{graph.name}` at {graph.input_shape[-1]} {_unit(runs[0])} on `{runs[0].task}`: "
+            f"`{form_of(graph, runs)}` on `{runs[0].task}`: "
             f"{len(runs)} designs measured, {runs[0].protocol.words}; known policies among them:"
         )
-        head = ("policy", "accuracy, %", "gain, points (paired)", "learning rate", "episodes")
+        name = f"{METRIC_NAMES[_metric(runs[0])]}, %"
+        head = ("policy", name, "gain, points (paired)", "learning rate", "episodes")
         parts.append(f"{title}\n\n{table(head, rows)}")
     return "\n\n".join(parts)
 
@@ -264,12 +269,20 @@ def _unseen(judged: list[Study]) -> str:
     return f"{tried}.\n\n{table(head, rows)}"
 
 
-def _accuracy(run: MeasuredRun) -> str:
-    return f"{100 * run.accuracy:.1f} ± {100 * (run.standard_error or 0):.1f}"
+def _metric(run: MeasuredRun) -> str:
+    """The column that ranks runs on a run's task."""
+    return METRICS[task_metrics(run.task)[0]]
 
 
-def _unit(run: MeasuredRun) -> str:
-    return "px" if isinstance(run.protocol, Protocol) else "samples"
+def _figure(run: MeasuredRun) -> Metric:
+    figure = run.figure(_metric(run))
+    assert figure is not None, f"a run on {run.task} without {_metric(run)}"
+    return figure
+
+
+def _merit(run: MeasuredRun) -> str:
+    figure = _figure(run)
+    return f"{100 * figure.after:.1f} ± {100 * (figure.standard_error or 0):.1f}"
 
 
 def _known_specs(model: str, task: str) -> set[str]:

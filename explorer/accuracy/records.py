@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from explorer import catalog
+from explorer.accuracy.metrics import ACCURACY
 from explorer.accuracy.protocols import AnyProtocol
 from explorer.design import Design, LayerAxes, UpdatePolicy
 from explorer.device import first_problem
@@ -71,6 +72,12 @@ class Metric(Document):
     standard_error_change: float | None
     per_episode_before: tuple[float | None, ...]
     per_episode_after: tuple[float | None, ...]
+
+    @property
+    def gains(self) -> FloatArray:
+        """What each repeat gained [E]; nan where it is not defined."""
+        before, after = self.per_episode_before, self.per_episode_after
+        return np.array(after, dtype=np.float64) - np.array(before, dtype=np.float64)
 
     @classmethod
     def of(cls, before: Sequence[float | None], after: Sequence[float | None]) -> "Metric | None":
@@ -143,6 +150,19 @@ class MeasuredRun(Document):
             return self.model.digest == graph.digest and bool(self.design.policy(graph))
         except SpecError:
             return False
+
+    def figure(self, metric: str) -> Metric | None:
+        """A metric of the tests by its column (explorer.accuracy.metrics); None without it."""
+        if metric != ACCURACY:
+            return self.metrics.get(metric)
+        return Metric(
+            before=self.accuracy_before,
+            after=self.accuracy,
+            standard_error=self.standard_error,
+            standard_error_change=self.standard_error_gain,
+            per_episode_before=self.per_episode_accuracy_before,
+            per_episode_after=self.per_episode_accuracy,
+        )
 
     @property
     def forgotten_accuracy(self) -> float | None:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import ipywidgets as widgets
 
 from explorer import catalog
+from explorer.accuracy.metrics import METRIC_NAMES, METRICS
 from explorer.accuracy.tasks import suits
 from explorer.app import fields
 from explorer.app.own_parts import OwnParts
@@ -44,6 +45,7 @@ WORDS = {
     "optimizer": "the rule of the update and its state in memory; as published, else sgd",
     "policy": "which layers and channels train; each family names its paper",
     "memory_objective": "what panels and a search compare: the peak, or what training adds",
+    "worth_axis": "the score, predicted where that is earned; or only what was really measured",
     "update_timing": "fused: each weight is updated as soon as its gradient is there; "
     "deferred: at the end of the step, as accumulation must",
     "recompute": "none: keep what backward needs; blocks: run blocks again in backward (modelled)",
@@ -80,6 +82,7 @@ class Controls:
         self.update_timing = _dropdown("update_timing", "Weight update", UPDATE_TIMINGS)
         self.recompute = _dropdown("recompute", "Recompute", RECOMPUTES)
         self.memory_objective = _dropdown("memory_objective", "Memory axis", MEMORY_OBJECTIVES)
+        self.worth_axis = _dropdown("worth_axis", "Worth axis", [""])
         self.precision = _dropdown("precision", "Precision", [""])
         self.policy = _dropdown("policy", "Update policy", ["none"])
         self.more = widgets.ToggleButton(tooltip="Settings that are rarely changed")
@@ -110,7 +113,8 @@ class Controls:
         for name in ("device", *SETUP):
             getattr(self, name).observe(partial(self._chosen, name), names="value")
         self.model.observe(self._model_chosen, names="value")
-        for field in (self.task, self.policy, self.memory_objective, self.reserve):
+        axes = (self.memory_objective, self.worth_axis)
+        for field in (self.task, self.policy, *axes, self.reserve):
             field.observe(self._changed, names="value")
         for button in (self.more, self.own_button):
             button.observe(lambda _: self._show_rare(), names="value")
@@ -133,6 +137,7 @@ class Controls:
         return (
             *self.model_fields.values(),
             self.memory_objective,
+            self.worth_axis,
             self.update_timing,
             self.recompute,
             self.norm,
@@ -148,6 +153,7 @@ class Controls:
             model=f"{self.model.value}:{','.join(given)}" if given else self.model.value,
             task=self.task.value or None,
             memory_objective=self.memory_objective.value,
+            metric=self.worth_axis.value or None,
             reserve_bytes=self.reserve.value * KIB,
             policy=self.policy.value,
             options=tuple(
@@ -192,6 +198,7 @@ class Controls:
             self.update_timing.value = session.update_timing
             self.recompute.value = session.recompute
             self.memory_objective.value = session.memory_objective
+            fields.offer(self.worth_axis, _worths(session), session.metric or "")
             self.reserve.value = session.reserve_bytes // KIB
             self._mark(session)
             self._show_rare()
@@ -317,6 +324,7 @@ class Controls:
         written = (*self.model_fields.values(), *options, self.reserve)
         count = len(rare) + sum(bool(field.value) for field in written)
         count += self.memory_objective.value != Session.memory_objective
+        count += bool(self.worth_axis.value)
         words = "Fewer" if self.more.value else "More"
         self.more.description = f"{words} ({count} set)" if count else f"{words} settings"
         for part in (self.rare_grid, self.words):
@@ -366,6 +374,12 @@ def _tasks(session: Session, own_tasks: list[str]) -> list[tuple[str, str]]:
     names = [name for name in every if name != own and suits(name, shape)]
     names = _with(session.task, names) if session.task else names
     return [(f"the model's ({own})" if own else "none", ""), *((name, name) for name in names)]
+
+
+def _worths(session: Session) -> list[tuple[str, str]]:
+    """The score, and each metric that is measured on the task."""
+    named = ((f"{METRIC_NAMES[METRICS[word]]}, measured", word) for word in session.metrics)
+    return [("score", ""), *named]
 
 
 def _dropdown(name: str, description: str, options: Iterable[object]) -> Any:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from explorer.accuracy.metrics import METRICS
 from explorer.accuracy.progress import Cancelled
 from explorer.accuracy.progress import Progress as OnDone
 from explorer.costmodel.conventions import ACCOUNTINGS
@@ -74,6 +75,10 @@ Recompute = Annotated[
     str | None, typer.Option(help="none, or blocks: run them again in backward; usually none")
 ]
 Precision = Annotated[str | None, typer.Option(help="fp32, fp16 or int8; the device's default")]
+MetricWord = Annotated[
+    str | None,
+    typer.Option("--metric", help=f"{', '.join(METRICS)}: ranks what is measured; the task's own"),
+]
 Accounting = Annotated[str, typer.Option(help=", ".join(ACCOUNTINGS))]
 Cell = Annotated[
     str | None, typer.Option(help="a cell such as 320mAh@3.7V: sessions of one charge")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from explorer import catalog
 from explorer.accuracy.calibrate import Calibration
+from explorer.accuracy.metrics import ACCURACY
 from explorer.accuracy.records import Ledger, LedgerContent, MeasuredRun, comparable
 from explorer.accuracy.scores import ScoreTable
 from explorer.accuracy.tasks import data_state, task_for
@@ -24,10 +25,14 @@ from explorer.graph import NORMS, ModelGraph, normalised
 from explorer.network import is_network_path, load_network
 from explorer.paths import data_cache, user_cache
 from explorer.search.criteria import Study, study
-from explorer.search.judge import Judge, calibrate_runs, measured_accuracies
+from explorer.search.judge import Judge, calibrate_runs, measured_designs
 from explorer.units import FloatArray
 
-MEASURED_FORMS = ("", ":resolution=84", ":d_model=32,length=1024")
+MEASURED_WIDTHS = (8, 16, 32, 64, 128)
+MEASURED_FORMS = (
+    *("", ":resolution=84"),
+    *(f":d_model={width},length=1024" for width in MEASURED_WIDTHS),
+)
 
 
 def model_graph(spec: str) -> ModelGraph:
@@ -278,22 +283,26 @@ def _catalogued(graph: ModelGraph) -> ModelGraph | None:
 
 
 @lru_cache(maxsize=32)
-def calibration_of(graph: ModelGraph, task: str) -> Calibration | None:
+def calibration_of(graph: ModelGraph, task: str, metric: str = ACCURACY) -> Calibration | None:
     """A calibration on the ledger, or None with too few runs; judge its evidence before use."""
+    runs = measured_runs(graph, task)
     try:
-        return calibrate_runs(graph, measured_runs(graph, task), score_table(graph, task))
+        return calibrate_runs(graph, runs, score_table(graph, task), metric)
     except CalibrationError:
         return None
 
 
-def calibration_beside(graph: ModelGraph, task: str, ledgers: Sequence[Ledger]) -> Calibration:
+def calibration_beside(
+    graph: ModelGraph, task: str, ledgers: Sequence[Ledger], metric: str = ACCURACY
+) -> Calibration:
     """A calibration on the shipped runs and those of more ledgers that can stand beside them.
 
     CalibrationError with too few runs.
     """
     more = (run for ledger in ledgers for run in beside_shipped(graph, task, ledger).runs)
     runs = {run.key: run for run in (*measured_runs(graph, task), *more)}
-    return calibrate_runs(graph, _commonest(tuple(runs.values())), score_table(graph, task))
+    alike = _commonest(tuple(runs.values()))
+    return calibrate_runs(graph, alike, score_table(graph, task), metric)
 
 
 def policy_context(
@@ -322,15 +331,16 @@ def policy_context(
     )
 
 
-def judge_of(graph: ModelGraph, task: str, *, predicts: bool) -> Judge:
-    """Who scores designs of a network: by predicted accuracy if wished and earned, else a proxy."""
-    calibration = calibration_of(graph, task) if predicts else None
+def judge_of(graph: ModelGraph, task: str, metric: str = ACCURACY, *, predicts: bool) -> Judge:
+    """Who scores designs of a network: by a predicted metric if wished and earned, or a proxy."""
+    calibration = calibration_of(graph, task, metric) if predicts else None
     earned = calibration is not None and not calibration.evidence.reason_against
     return Judge(
         table=score_table(graph, task),
         calibration=calibration if earned else None,
-        measured=measured_accuracies(graph, known_runs(graph, task)),
+        measured=measured_designs(graph, known_runs(graph, task), metric),
         norm=graph.norm,
+        metric=metric,
     )
 
 

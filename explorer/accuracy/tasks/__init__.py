@@ -1,7 +1,9 @@
 """Entries: one task a file, `SUMMARY` and `load() -> Task`; and a user's own by path or code.
 
 `INPUT_SHAPE` says what a task can be made for without its data: channels, height and width of
-images, None where any; channels and samples of signals.
+images, None where any; channels and samples of signals. `METRICS` are words of
+`explorer.accuracy.metrics`, those measured on it, the first of which ranks runs; accuracy alone
+where an entry has none, as of images.
 
 A task of images is labelled images and the classes its episodes are drawn from; an entry
 whose `load` takes a `side` makes images of any size, others have their own. Images stay
@@ -19,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explorer import catalog
+from explorer.accuracy.metrics import METRICS
 from explorer.accuracy.tasks._own_signals import (
     check_signals,
     is_signals,
@@ -38,10 +41,12 @@ __all__ = [
     "load_task",
     "suits",
     "task_for",
+    "task_metrics",
 ]
 
 Images = NDArray[np.float32]
 LUMA = (0.299, 0.587, 0.114)  # red, green, blue; ITU-R BT.601
+IMAGE_METRICS = ("accuracy",)
 MAX_WAYS = 5
 SHOTS = 5
 
@@ -194,6 +199,20 @@ def suits(name: str, input_shape: tuple[int, ...]) -> bool:
     if len(wanted) != len(input_shape):
         return False
     return all(want in (None, side) for want, side in zip(wanted, input_shape, strict=True))
+
+
+def task_metrics(name: str) -> tuple[str, ...]:
+    """Words of the metrics measured on a task, the one that ranks runs first; reads no data.
+
+    A task that is not in the catalogue, as of another's ledger, has accuracy.
+    """
+    path = catalog.task_path(name)
+    if path is not None:
+        return tuple(METRICS) if is_signals(path) else IMAGE_METRICS
+    if catalog.is_own_task(name):  # images or signals: what is not measured is not shown
+        return tuple(METRICS)
+    entry = catalog.load("task", name) if name in catalog.names("task") else None
+    return tuple(getattr(entry, "METRICS", IMAGE_METRICS))
 
 
 def _input_shape(name: str) -> tuple[int | None, ...] | None:
