@@ -1,6 +1,8 @@
 """Evidence tables on measured accuracy: ledgers, criteria, calibration, published beside ours."""
 
+import json
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -8,11 +10,13 @@ from explorer.accuracy.metrics import METRIC_NAMES, METRICS
 from explorer.accuracy.protocols import Protocol
 from explorer.accuracy.published import PERCENT, published_accuracy
 from explorer.accuracy.ranking import NULL_MODELS, Interval
-from explorer.accuracy.records import Ledger, MeasuredRun, Metric
+from explorer.accuracy.records import Ledger, MeasuredRun, Metric, standard_error
 from explorer.accuracy.tasks import task_metrics
+from explorer.errors import CalibrationError
 from explorer.paths import data_cache
 from explorer.search.criteria import TRIED, Study, form_of, leave_one_out
-from explorer.search.sources import shipped_runs, studies
+from explorer.search.judge import calibrate_runs
+from explorer.search.sources import score_table, shipped_runs, studies
 from explorer.session import Session
 
 WANTED_SHARE = 0.8
@@ -102,6 +106,71 @@ def calibration() -> str:
         f"{evidence.front_count} a search would offer {evidence.front_coverage:.0%}), mean error "
         f"{100 * evidence.mean_error:.1f} points. Verdict: {verdict}."
     )
+
+
+def calibrations() -> str:
+    """On every ledger with enough runs: does a prediction of its metric beat the null models."""
+    rows = []
+    for graph, runs in shipped_runs():
+        metric, scores = _metric(runs[0]), score_table(graph, runs[0].task)
+        try:
+            found = calibrate_runs(graph, runs, scores, metric).evidence
+        except CalibrationError:
+            continue
+        best = max(NULL_MODELS, key=lambda name: found.proxy_taus[name])
+        rows.append(
+            (
+                f"{form_of(graph, runs)} on {runs[0].task}",
+                METRIC_NAMES[metric],
+                str(found.run_count),
+                f"{found.tau:.2f}",
+                f"{best} {found.proxy_taus[best]:.2f}",
+                f"{found.ceiling_tau:.2f}",
+                f"{found.reliability:.2f}",
+                f"{found.coverage:.0%}",
+                found.reason_against or "earned",
+            )
+        )
+    head = (
+        "network, task", "metric", "runs", "tau, families held out", "best null model", "ceiling",
+        "reliability", "coverage", "verdict",
+    )  # fmt: skip
+    return table(head, rows)
+
+
+def schedules() -> str:
+    """Source training by mu-Training's schedules: means over seeds, with their standard error."""
+    rows = json.loads((data_cache() / "schedules.json").read_text("utf-8"))
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["model"], row["schedule"], row["policy"]), []).append(row)
+    shown = [
+        (
+            model,
+            f"{name}, {policy}" if policy else name,
+            " + ".join(f"{count} {spec}" for spec, count in group[0]["phases"]),
+            *(
+                _over_seeds([row[domain][column] for row in group])
+                for domain in ("source", "target", "tuned_target", "tuned_source")
+                for column in ("macro_f1", "macro_auroc")
+            ),
+        )
+        for (model, name, policy), group in groups.items()
+    ]
+    domains = ("source", "target", "target, tuned", "source, tuned")
+    figures = (f"{domain}: {name}" for domain in domains for name in ("F1", "AUROC"))
+    seeds = sorted({len(group) for group in groups.values()})
+    return (
+        f"{table(('network', 'schedule', 'steps', *figures), shown)}\n\n"
+        f"Macro figures in per cent, mean and standard error of {seeds[0]} seeds or more; source: "
+        "its held-out part; tuned: after mu-finetune on the target, eight repeats."
+    )
+
+
+def _over_seeds(values: list[float]) -> str:
+    error = standard_error(np.array(values))
+    spread = "" if error is None else f" ± {PERCENT * error:.1f}"
+    return f"{PERCENT * np.mean(values):.1f}{spread}"
 
 
 def proxies() -> str:

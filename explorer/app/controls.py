@@ -102,8 +102,7 @@ class Controls:
             lambda: model_graph(self.read().model).input_shape,
             self.choose,
         )
-        self.undo = fields.button("Undo", "The question before")
-        self.redo = fields.button("Redo", "The question undone")
+        self.undo, self.redo = fields.button("Undo", ""), fields.button("Redo", "")
         self.past = widgets.HBox([self.undo, self.redo])
         self.past.add_class("explorer-past")
         self.grid, self.rare_grid = fields.grid(), fields.grid()
@@ -202,6 +201,12 @@ class Controls:
             self.reserve.value = session.reserve_bytes // KIB
             self._mark(session)
             self._show_rare()
+
+    def show_past(self, undo_count: int, redo_count: int) -> None:
+        """Say how many questions there are to go back to, and how many were undone."""
+        self.undo.disabled, self.redo.disabled = not undo_count, not redo_count
+        self.undo.tooltip = f"The question before: {undo_count} to go back to"
+        self.redo.tooltip = f"The question undone: {redo_count} to come back to"
 
     def choose(self, name: str, path: str) -> None:
         """Ask about a model, a device or a task of one's own, as if it was chosen of the list."""

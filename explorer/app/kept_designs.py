@@ -40,7 +40,7 @@ class KeptDesign(Document):
 
     def policy(self, axes: LayerAxes) -> UpdatePolicy:
         """The policy again; SpecError where the network cannot have it."""
-        words = self.trains.split()
+        words, record = self.trains.split(), self.distillation
         parts = [part for part in map(_LAYER.fullmatch, words) if part]
         if not len(parts) == len(words) == len(axes.names):
             allowed = f"{len(axes.names)} numbers, each with b or n or both or neither"
@@ -55,7 +55,7 @@ class KeptDesign(Document):
             channel_axis=self.axis,
             selection=self.selection,
             adapters=self.adapters,
-            distillation=self.distillation and self.distillation.distillation(),
+            distillation=None if record is None else record.distillation(),
         )
 
 
@@ -121,12 +121,14 @@ def _kept(designs: DesignBatch, row: int, setups: list[TrainingSetup]) -> KeptDe
         f"{slices}{'b' * bool(bias)}{'n' * bool(norm)}"
         for slices, bias, norm in zip(*columns, strict=True)
     )
-    return KeptDesign(
-        family=designs.families[row],
-        trains=" ".join(words),
-        setup=setups.index(designs.row_setups[row]),
-        selection=designs.selections[row],
-        axis="in" if designs.axis_in[row] else "out",
-        adapters=designs.adapters[row],
-        distillation=DistillationRecord.of(designs.distillations[row]),
+    return KeptDesign.model_validate(
+        {
+            "family": designs.families[row],
+            "trains": " ".join(words),
+            "setup": setups.index(designs.row_setups[row]),
+            "selection": designs.selections[row],
+            "axis": "in" if designs.axis_in[row] else "out",
+            "adapters": designs.adapters[row],
+            "distillation": DistillationRecord.of(designs.distillations[row]),
+        }
     )

@@ -188,3 +188,11 @@ def test_a_metric_is_written_in_per_cent(name):
     assert worth_text(0.712, name) == "71.2%"
     assert worth_format(name) == "~%"
     assert worth_text(0.712, "proxy score: depth") == "0.712"
+
+
+def test_gains_that_are_mostly_noise_predict_nothing():
+    evidence = Session(model="epidenet", policy="none", metric="f1").evidence
+    assert evidence.lead_low > 0  # of nothing: training everything does not gain there
+    assert evidence.reliability < 0.5
+    assert "reliability" in evidence.reason_against
+    assert replace(evidence, reliability=0.5).reason_against == ""
