@@ -117,6 +117,8 @@ def image_task(
     labels: NDArray[np.int64],
     class_names: list[str],
     query_count: int,
+    *,
+    signed: bool = True,
 ) -> TaskData:
     """A task of images [N, C, H, W], every class of it new; only those of colour vary in it."""
     channels = pixels.shape[1]
@@ -128,7 +130,7 @@ def image_task(
         held_out=tuple(range(len(class_names))),
         channels=RGB if channels == 1 else channels,
         pixel_maximum=WHITE,
-        signed=True,
+        signed=signed,
         max_shift=round(pixels.shape[-1] * SHIFT_RATIO),
         augment_colour=channels == RGB,
         query_count=query_count,
