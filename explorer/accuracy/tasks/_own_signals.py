@@ -21,6 +21,7 @@ from explorer.errors import MissingDataError, SpecError, shown
 TABLE = "labels.csv"
 NPZ_NEEDED, NPZ_KNOWN = ("signals", "labels"), ("signals", "labels", "group", "target", "fs_hz")
 CSV_NEEDED, CSV_KNOWN = ("file", "label"), ("file", "label", "group", "target", "fs_hz")
+MOST_BYTES = 1 << 32  # of all signals
 TRUTH = {"0": False, "1": True, "false": False, "true": True}
 
 
@@ -42,13 +43,7 @@ def check_signals(path: Path) -> None:
 
 def _from_npz(name: str, path: Path) -> SignalTask:
     check_signals(path)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        raise SpecError(
-            f"{path}: cannot be read as an .npz of plain arrays ({', '.join(NPZ_NEEDED)})"
-        ) from None
+    arrays = _arrays(path)
     _check_names(path, arrays, NPZ_NEEDED, NPZ_KNOWN, "arrays")
     signals = arrays["signals"]
     if signals.ndim != 3 or not signals.size or signals.dtype.kind not in "fiu":
@@ -63,17 +58,45 @@ def _from_npz(name: str, path: Path) -> SignalTask:
             raise SpecError.of(
                 f"{path}: {key}", column.shape, f"({count},), one value for each signal"
             )
+        if column.dtype.kind not in "biufSU":
+            raise SpecError.of(f"{path}: {key}", str(column.dtype), "numbers or words")
     target = columns.get("target", np.ones(count, dtype=bool))
     if target.dtype.kind not in "biu" or not np.isin(target, (0, 1)).all():
         raise SpecError.of(f"{path}: target", target[:3].tolist(), "truth values, or 0 and 1")
+    with np.errstate(over="ignore"):  # an infinity is refused as one
+        signals = signals.astype(np.float32)
     return _task(
         name,
-        signals.astype(np.float32),
+        signals,
         columns["labels"],
         columns.get("group"),
         target.astype(bool),
         _rate(path, arrays.get("fs_hz", 0.0)),
     )
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz, whatever is wrong with the file one sentence."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_bytes(path, sum(member.file_size for member in archive.infolist()))
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except SpecError:
+        raise
+    except Exception:
+        arrays = {}
+    if not arrays or not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise SpecError(
+            f"{path}: cannot be read as an .npz of plain arrays ({', '.join(NPZ_NEEDED)})"
+        )
+    return arrays
+
+
+def _check_bytes(place: Path, size_bytes: int) -> None:
+    """SpecError where there is more than is read into memory."""
+    if size_bytes > MOST_BYTES:
+        raise SpecError.of(f"{place}: bytes of all signals", size_bytes, f"at most {MOST_BYTES}")
 
 
 def _from_folder(name: str, folder: Path) -> SignalTask:
@@ -88,7 +111,9 @@ def _from_folder(name: str, folder: Path) -> SignalTask:
     _check_names(table, columns, CSV_NEEDED, CSV_KNOWN, "columns")
     if not rows:
         raise SpecError.of(f"rows of {table}", 0, "one for each signal")
-    signals = [_recording(folder / row["file"]) for row in rows]
+    paths = [_path(table, line, row["file"]) for line, row in enumerate(rows, 2)]
+    _check_bytes(table, sum(path.stat().st_size for path in paths))
+    signals = [_recording(path) for path in paths]
     for row, signal in zip(rows, signals, strict=True):
         if signal.shape != signals[0].shape:
             raise SpecError.of(
@@ -123,6 +148,21 @@ def _check_names(
         raise SpecError.of(
             f"{place}: {what}", sorted(came), f"{', '.join(needed)}; where wanted also {optional}"
         )
+
+
+def _path(table: Path, line: int, file: str) -> Path:
+    """A file below the folder of the table, never one elsewhere, nor a device or a pipe."""
+    path = table.parent / file
+    try:
+        is_inside = not Path(file).is_absolute() and ".." not in Path(file).parts
+        if is_inside and path.is_file():
+            return path
+    except OSError:  # a name that cannot be
+        is_inside = True
+    where = f"{table}: line {line}: file"
+    if is_inside:
+        raise MissingDataError(f"{where}: got {shown(file)}, which cannot be read")
+    raise SpecError.of(where, file, "a file in this folder")
 
 
 def _recording(path: Path) -> NDArray[np.float32]:
