@@ -26,7 +26,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="What to train on a device, and what it costs.",
 )
-console = Console(markup=False, emoji=False)  # names are anyone's text
+PIPE_COLUMNS = 160  # where no terminal says how wide it is
+# Names are anyone's text.
+console = Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 
 WRONG_USE_EXIT = 2
 STOPPED_EXIT = 130  # what a shell says of a program that Ctrl-C ended

@@ -25,13 +25,17 @@ def print_table(
     setups = table.designs.setup_columns(setup_fields).items()
     forgotten = table.worth.forgotten
     has_source = bool(np.isfinite(forgotten).any())
+    has_measured = bool(np.isfinite(table.worth.measured).any())
+    kinds = {kind.word for kind in table.score_kind}
+    score = f"{table.score_name} ({kinds.pop()})" if len(kinds) == 1 else table.score_name
     for row in range(len(table)):
         label = table.labels[row] or table.designs.families[row]
         rows.append(
             {
                 "policy": label,
-                table.score_name: f"{table.score[row]:.3f} ({table.score_kind[row].word})",
-                "accuracy (measured, fp32)": _measured(table, row),
+                score: f"{table.score[row]:.3f}"
+                + (f" ({table.score_kind[row].word})" if kinds else ""),
+                **({"accuracy (measured, fp32)": _measured(table, row)} if has_measured else {}),
                 **({"source lost (measured)": _lost(forgotten[row])} if has_source else {}),
                 "peak RAM": format_bytes(float(table.peak_live_bytes[row])),
                 "above inference": format_bytes(float(table.training_extra_bytes[row])),

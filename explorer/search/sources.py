@@ -16,6 +16,7 @@ from explorer.costmodel.evaluate import evaluate
 from explorer.costmodel.tables import layer_table
 from explorer.design import DesignBatch, TrainingSetup, UpdatePolicy
 from explorer.device import DeviceProfile, load_device
+from explorer.document import PolicyDocument
 from explorer.errors import CalibrationError, ExplorerError, MissingDataError, SpecError
 from explorer.family import PolicyContext
 from explorer.graph import NORMS, ModelGraph, normalised
@@ -308,6 +309,27 @@ def measured_form(name: str, digest: str) -> ModelGraph | None:
         if graph.digest == digest:
             return graph
     return None
+
+
+def network_of(document: PolicyDocument, graph: ModelGraph | None) -> ModelGraph:
+    """The network that a document is for, in the norm of its setup.
+
+    SpecError with both names where `graph` is another one, and where none is given and the
+    catalogue does not have it.
+    """
+    named = document.model
+    found = graph or measured_form(named.name, named.digest)
+    if found is None and named.name in catalog.names("model"):
+        found = model_graph(named.name)
+    if found is None:
+        raise SpecError.of(
+            "network of the document",
+            f"{named.name} ({named.digest}), which the catalogue does not have",
+            "one given as graph=Session(model=...).graph",
+        )
+    network = normalised(found, document.setup.norm)
+    document.check_network(network)
+    return network
 
 
 def shipped_runs() -> list[tuple[ModelGraph, tuple[MeasuredRun, ...]]]:
