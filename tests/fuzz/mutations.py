@@ -1,4 +1,4 @@
-"""Hostile forms of a valid document; whoever draws is a `random.Random`, hypothesis's or a seeded one."""
+"""Hostile forms of a valid document; `rng` is a `random.Random`, seeded or of hypothesis."""
 
 import json
 import math

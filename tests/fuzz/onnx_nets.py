@@ -7,7 +7,10 @@ from onnx import TensorProto, helper, numpy_helper
 def file_of(nodes, weights, shape, kind=TensorProto.FLOAT):
     """A file of one input `x` of that shape and one output `y`."""
     graph = helper.make_graph(
-        [helper.make_node(op, i, o, name=f"/{o[0]}/{op}", **options) for op, i, o, options in nodes],
+        [
+            helper.make_node(op, i, o, name=f"/{o[0]}/{op}", **options)
+            for op, i, o, options in nodes
+        ],
         "net",
         [helper.make_tensor_value_info("x", kind, shape)],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],

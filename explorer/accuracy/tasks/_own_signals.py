@@ -82,14 +82,14 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
             _check_bytes(path, sum(member.file_size for member in archive.infolist()))
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
+        for array in arrays.values():
+            if array.dtype.kind == "U":  # bytes, which are no array, raise here
+                array.tolist()  # and here what is no text
     except SpecError:
         raise
-    except Exception:
-        arrays = {}
-    if not arrays or not all(isinstance(array, np.ndarray) for array in arrays.values()):
-        raise SpecError(
-            f"{path}: cannot be read as an .npz of plain arrays ({', '.join(NPZ_NEEDED)})"
-        )
+    except Exception as error:
+        names = ", ".join(NPZ_NEEDED)
+        raise SpecError(f"{path}: cannot be read as an .npz of plain arrays ({names})") from error
     return arrays
 
 

@@ -145,8 +145,8 @@ def _photograph(sample: Sample, side: int) -> NDArray[np.uint8]:
             image = ImageOps.exif_transpose(opened).convert("RGB")
     except SpecError:
         raise
-    except Exception:
-        raise SpecError(f"{sample.origin}: cannot be read as an image") from None
+    except Exception as error:
+        raise SpecError(f"{sample.origin}: cannot be read as an image") from error
     if sample.box is not None:
         image = image.crop(sample.box)
     # tiny-training rounds 128 / 0.875 = 146.3 up to 147
