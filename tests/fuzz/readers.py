@@ -36,6 +36,7 @@ from explorer.errors import ExplorerError
 from explorer.export import load_front
 from explorer.measurements import read_measurements
 from explorer.network import NetworkDocument, load_network
+from explorer.paths import data_cache
 from explorer.search.sources import measured_runs
 from explorer.session import Session
 from explorer.tiny_training import policy_from
@@ -46,6 +47,7 @@ MOST_BYTES = 1 << 30
 SESSION = Session(model="digits-cnn", policy="last-k:k=2")
 MCUNET = Session(policy="none").graph
 CODE = ("exec", "compile", "import", "subprocess", "os.", "socket", "shutil", "ctypes", "pty")
+OURS = str(data_cache())
 SOURCE = ".py"  # which Python and torch open to word a traceback that nobody sees
 
 for known in ("ascii", "latin-1", "utf-8", "raw_unicode_escape", "unicode_escape"):
@@ -88,7 +90,7 @@ def watched(path, allowed=()):
         used = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MOST_BYTES, most))
     _watched.clear()
-    _files, _allowed = (str(path),), tuple(allowed)
+    _files, _allowed = (str(path), OURS), tuple(allowed)
     signal.setitimer(signal.ITIMER_VIRTUAL, LONGEST_S)
     _is_watching = True
     try:
