@@ -5,6 +5,10 @@ a copy made at construction. A cell that is run again, or a page that is
 loaded again, would show old data. And its module is five megabytes: anywidget
 drops every message to a widget whose module is not there within two seconds,
 so on a slow machine the panels would be drawn once and never follow.
+
+Two things that cost more than the drawing are left out. After every change plotly's page sends
+the kernel all defaults of all traces, which nobody reads. And it draws each point as an element
+of its own: a crowd (see figures.crowds) is one line without ink here, with a mark at each vertex.
 """
 
 from pathlib import Path
@@ -14,17 +18,24 @@ import plotly
 import plotly.graph_objects as go
 import traitlets
 
+from explorer.figures.crowds import CROWD
+
 _BUNDLE = Path(plotly.__file__).parent / "package_data" / "widgetbundle.js"
 _LOADED, _FRESH = "loaded", "fresh"
 
 # There at once; plotly's module follows. What was sent meanwhile nobody heard, so the kernel is
 # asked for the figure as it is; where none answers, what was saved is shown.
-_SCRIPT = f"""
+_BEGIN = f"""
 const PATIENCE_MS = 10000;
 let bundle;
 const load = async text => {{
   const url = URL.createObjectURL(new Blob([text], {{ type: "text/javascript" }}));
-  try {{ return (await import(url)).default; }} finally {{ URL.revokeObjectURL(url); }}
+  try {{
+    const plotly = await import(url);
+    const view = plotly.FigureView?.prototype ?? {{}};
+    view._sendTraceDeltas = view._sendLayoutDelta = () => {{}};
+    return plotly.default;
+  }} finally {{ URL.revokeObjectURL(url); }}
 }};
 const begin = async model => {{
   bundle ??= load(model.get("_bundle"));
@@ -47,16 +58,63 @@ export default () => {{
   let begun;
   return {{
     initialize({{ model }}) {{ begun = begin(model); }},
-    async render({{ model, el }}) {{ return (await begun).render({{ model, el }}); }},
+    async render({{ model, el }}) {{
+      const leave = (await begun).render({{ model, el }});
+      el.on("plotly_afterplot", () => markCrowds(el));
+      return leave;
+    }},
   }};
 }};
 """
+
+# A crowd is drawn by SVG's own marks, shaped as plotly shapes its symbols. They stand in the
+# figure, so that a dark page finds them; a new look of a crowd is a new mark.
+_CROWDS = """
+const circle = r => `M${r},0A${r},${r} 0 1,1 0,${-r}A${r},${r} 0 0,1 ${r},0Z`;
+const SHAPES = {
+  "circle": circle,
+  "cross": r => `M${r * 1.2},${r * .4}h${-r * .8}v${r * .8}h${-r * .8}v${-r * .8}h${-r * .8}`
+    + `v${-r * .8}h${r * .8}v${-r * .8}h${r * .8}v${r * .8}h${r * .8}Z`,
+  "circle-open-dot": r => `${circle(r)}M0,.5L.5,0L0,-.5L-.5,0Z`,
+};
+const svg = (name, parent, attributes = {}) => {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  parent.append(made);
+  return made;
+};
+const markOf = (plot, { symbol, size, color, line }) => {
+  plot.marks ??= { ids: {}, svg: svg("svg", plot, { width: 0, height: 0, class: "crowds" }) };
+  const look = JSON.stringify([symbol, size, color, line]);
+  plot.marks.ids[look] ??= (() => {
+    const id = `crowd-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
+    const place = { id, markerUnits: "userSpaceOnUse", overflow: "visible" };
+    const mark = svg("marker", plot.marks.svg, place);
+    const { style } = svg("path", mark, { class: "point", d: SHAPES[symbol](size / 2) });
+    const isOpen = symbol.includes("open");
+    style.fill = isOpen ? "none" : color;
+    style.stroke = isOpen ? color : line.color;
+    style.strokeWidth = isOpen ? line.width || 1 : line.width;
+    return id;
+  })();
+  return `url(#${plot.marks.ids[look]})`;
+};
+const markCrowds = plot => {
+  for (const { uid, index } of plot._fullData) {
+    const { meta, mode, marker } = plot.data[index];
+    if (meta !== "CROWD" || mode !== "lines") continue;
+    const mark = markOf(plot, marker);
+    for (const line of plot.querySelectorAll(`.trace${uid} path.js-line`))
+      for (const place of ["start", "mid", "end"]) line.setAttribute(`marker-${place}`, mark);
+  }
+};
+""".replace("CROWD", CROWD)
 
 
 class LiveFigure(go.FigureWidget):  # type: ignore[misc]  # plotly ships no types
     """Every new view starts from what the figure shows now."""
 
-    _esm = _SCRIPT
+    _esm = _CROWDS + _BEGIN
     _bundle = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -14,6 +14,7 @@ import ipywidgets as widgets
 
 from explorer.app.details import details_html
 from explorer.app.style import STYLE
+from explorer.figures import tradeoff
 
 if TYPE_CHECKING:
     from explorer.app.main import App
@@ -76,6 +77,7 @@ class Standing:
     def __init__(self, app: "App") -> None:
         self._app = app
         self._output: Any = None
+        self._figure: Any = None
         self._shown = ""
 
     def show(self) -> None:
@@ -96,7 +98,10 @@ class Standing:
         """The panels, the answer and the layers as they stand."""
         app = self._app
         texts = (app.answer.verdict.value, app.answer.numbers.value, details_html(app.view.cost))
-        return static_html(app.figure, texts)
+        if self._figure is None:
+            self._figure = tradeoff.draw(app.tradeoff_data)  # ours: a page may draw its own faster
+        tradeoff.update(self._figure, app.tradeoff_data)
+        return static_html(self._figure, texts)
 
     def _bundle(self) -> dict[str, str]:
         return {"text/html": self.html(), "text/plain": "the last view"}

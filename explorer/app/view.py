@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from explorer.accuracy.metrics import ACCURACY, METRIC_NAMES
 from explorer.accuracy.published_points import PublishedTable, tables_about
 from explorer.costmodel.report import Cost
 from explorer.design import TrainingSetup
@@ -72,15 +73,20 @@ class Selection:
         """`accuracy 71.2 % (measured)`, or a proxy score and what the ledger measured."""
         value = worth_text(float(self.table.score[self.row]), self.table.score_name)
         words = f"{self.table.score_name} {value} ({self.table.score_kind[self.row].word})"
-        measured = float(self.table.worth.measured[self.row])
-        if self.table.worth.is_accuracy or not np.isfinite(measured):
+        measured = measured_text(self.table, self.row)
+        if self.table.worth.is_merit or not measured:
             return words
-        error = float(self.table.worth.measured_error[self.row])
-        spread = f" ± {error:.1%}" if np.isfinite(error) else ""  # one run has none
         return (
-            f"{words}; accuracy on {self.session.task_name} "
-            f"{measured:.1%}{spread} (measured, trained in {MEASURED_PRECISION})"
+            f"{words}; {METRIC_NAMES[self.table.worth.metric]} on {self.session.task_name} "
+            f"{measured} (measured, trained in {MEASURED_PRECISION})"
         )
+
+
+def measured_text(table: CandidateTable, row: int) -> str:
+    """`71.2 % ± 3.1 %`, of the table's metric; empty where it was not measured."""
+    measured, error = float(table.worth.measured[row]), float(table.worth.measured_error[row])
+    spread = f" ± {error:.1%}" if np.isfinite(error) else ""  # one run has none
+    return f"{measured:.1%}{spread}" if np.isfinite(measured) else ""
 
 
 def same_space(one: Session, other: Session) -> bool:
@@ -90,16 +96,21 @@ def same_space(one: Session, other: Session) -> bool:
 
 def points_of(view: View) -> Points:
     """Everything there is to draw; stale points only while they can be compared."""
-    known = _table_points(view.known, _known_ids(view.known), view.known.labels, known=True)
-    parts = [_table_points(view.chosen, (CHOICE,), (_choice_label(view),))]
+    measured = view.session.metric is not None
+    ids, labels = _known_ids(view.known), view.known.labels
+    known = _table_points(view.known, ids, labels, known=True, only_measured=measured)
+    parts = [_table_points(view.chosen, (CHOICE,), (_choice_label(view),), only_measured=measured)]
     found = view.found
     if found is not None:
         stale = view.is_found_stale
         comparable = found.session.model == view.session.model
         comparable &= found.table.score_name == view.known.score_name
         comparable &= found.session.memory_objective == view.session.memory_objective
+        comparable &= found.session.metric == view.session.metric
         if comparable:
-            parts.append(_found_points(found.table, _found_rows(view, found), stale=stale))
+            rows = _found_rows(view, found)
+            shown = _found_points(found.table, rows, stale=stale, only_measured=measured)
+            parts.append(shown)
     objective = view.session.memory_objective
     return replace(
         known.join(parts),
@@ -225,16 +236,22 @@ def _table_points(
     *,
     known: bool = False,
     stale: bool = False,
+    only_measured: bool = False,
     rows: IntArray | None = None,
 ) -> Points:
     rows = np.arange(len(table)) if rows is None else rows
-    kinds = table.score_kind
+    kinds, worth = table.score_kind, table.worth
+    words = {
+        row: f"{METRIC_NAMES[worth.metric]} {measured_text(table, row)} (measured)"
+        for row in map(int, np.flatnonzero(np.isfinite(worth.measured)))
+    }
     return Points(
         ids=ids,
         labels=tuple(labels),
-        worth=table.score[rows],
-        worth_name=table.score_name,
-        worth_kind=tuple(kinds[row] for row in rows),
+        worth=worth.measured[rows] if only_measured else table.score[rows],
+        worth_name=METRIC_NAMES[worth.metric] if only_measured else table.score_name,
+        worth_kind=tuple(Kind.MEASURED if only_measured else kinds[row] for row in rows),
+        measured=tuple(words.get(int(row), "") for row in rows),
         memory_bytes=table.memory_bytes[rows],
         energy_j=table.step_energy_j[rows],
         feasible=table.feasible[rows],
@@ -253,13 +270,16 @@ def _found_rows(view: View, found: Found) -> IntArray:
     return rows[found.table.feasible[rows]] if view.fits_only else rows
 
 
-def _found_points(table: CandidateTable, rows: IntArray, *, stale: bool) -> Points:
+def _found_points(
+    table: CandidateTable, rows: IntArray, *, stale: bool, only_measured: bool
+) -> Points:
     prefix = "old" if stale else "found"
     return _table_points(
         table,
         tuple(f"{prefix}:{row}" for row in rows),
         (candidate_label(table, row) for row in rows),
         stale=stale,
+        only_measured=only_measured,
         rows=rows,
     )
 
@@ -281,7 +301,8 @@ def _budget(view: View) -> Budget:
 def _marks(view: View) -> tuple[Mark, ...]:
     """Published points of this network, board and task whose updates are of this setup."""
     setup, is_peak = view.chosen.designs.setup, view.session.memory_objective == "peak"
-    is_accuracy = view.known.worth.is_accuracy
+    metric, worth = view.session.metric, view.known.worth
+    is_accuracy = worth.is_accuracy if metric is None else worth.metric == ACCURACY
     return tuple(
         mark
         for table in published_of(view.session)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from explorer.figures import theme
+from explorer.figures import crowds, theme
 from explorer.provenance import Kind
 
 
@@ -52,6 +52,7 @@ PLAIN_HOVER = "{}: click for its numbers"  # one text for all, so none is sent f
 def data_trace(role: Role) -> go.Scatter:
     """An empty trace of a role, to be filled by an update."""
     mode = "markers" if role.size else "lines"
+    is_crowded = role.name in crowds.ROLES_OF_CROWDS
     is_plain = bool(role.size) and role.name not in HOVERED
     return go.Scatter(
         name=role.legend,
@@ -62,7 +63,8 @@ def data_trace(role: Role) -> go.Scatter:
         hovertemplate=f"{PLAIN_HOVER.format(role.legend)}<extra></extra>" if is_plain else None,
         opacity=role.opacity,
         marker=_marker(role) if role.size else None,
-        line=_line(role) if not role.size else None,
+        line=_line(role) if not role.size else crowds.LINE if is_crowded else None,
+        meta=crowds.CROWD if is_crowded else None,
         textfont={
             "size": theme.LABEL_SIZE,
             "color": theme.INK if role.size else role.color,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from explorer.figures import axes, theme
+from explorer.figures.crowds import ROLES_OF_CROWDS, is_crowd
 from explorer.figures.hovers import hover_texts, texts_of
 from explorer.figures.labels import place_labels, short_label
 from explorer.figures.points import Budget, Mark, Points, worth_format
@@ -37,6 +38,7 @@ PANEL_COUNT = 3
 _HIDDEN_BUTTONS = ("select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d", "sendDataToCloud")
 _ABOVE, _LEFT, _RIGHT = "top center", "bottom left", "bottom right"
 _FAR_BUDGET_RATIO = 12.0
+_PAPER = "#FFFFFF"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,7 @@ class TraceData:
     text_places: tuple[str, ...] = ()
     hovers: str | tuple[str, ...] = ()
     symbols: str | tuple[str, ...] = "circle"
-    outlines: str | tuple[str, ...] = "white"
+    outlines: str | tuple[str, ...] = _PAPER
     is_outlined: bool = True
 
 
@@ -168,13 +170,19 @@ def draw(data: TradeoffData) -> go.Figure:
     return figure
 
 
-def update(figure: Any, data: TradeoffData) -> None:
-    """Put new data into a figure that `draw` made, in one message if it is live."""
+def update(figure: Any, data: TradeoffData, *, has_crowds: bool = False) -> None:
+    """Put new data into a figure that `draw` made, in one message if it is live.
+
+    With `has_crowds` the page knows how to draw crowds.
+    """
     flat = [trace for panel in data.panels for trace in panel.traces]
     roles = ROLES * PANEL_COUNT
     with figure.batch_update():
         for target, trace, role in zip(figure.data, flat, roles, strict=False):
             _fill(target, trace, role)
+            if has_crowds and role.name in ROLES_OF_CROWDS:
+                is_one = is_crowd(len(trace.x), trace.symbols, trace.outlines)
+                target.mode = "lines" if is_one else "markers"
         shown = [role.name in data.shown_roles for role in ROLES]
         shown += [kind in data.kinds for kind in Kind]
         for target, is_shown in zip(figure.data[len(flat) :], shown, strict=True):
@@ -262,7 +270,7 @@ def _panel(
                 hovers=texts_of(role, rows, hovers),
                 symbols=_one_or_all([theme.KIND_SYMBOLS[kinds[row]] for row in rows]),
                 outlines=_one_or_all(
-                    ["white" if fits else theme.VERMILLION for fits in points.feasible[rows]]
+                    [_PAPER if fits else theme.VERMILLION for fits in points.feasible[rows]]
                 ),
                 is_outlined=not (cell and role.name == "front"),
             )

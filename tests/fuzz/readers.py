@@ -24,7 +24,7 @@ import numpy as np
 from explorer import catalog
 from explorer.accuracy.records import Ledger
 from explorer.accuracy.tasks._folder import load_folder
-from explorer.accuracy.tasks._own_signals import load_signals
+from explorer.accuracy.tasks._own_signals import load_signals, signal_shape
 from explorer.accuracy.upstream import float_weights
 from explorer.app.kept import KeptView, _priced
 from explorer.backward_config import BackwardConfig, read_config
@@ -207,7 +207,8 @@ def kept():
     view = {
         "schema_version": 1, "origin": {}, "settings": settings, "trials": 100, "sampler": "nsga2",
         "seed": 0, "fits_only": False, "tab": 0, "selected": "choice",
-        "search": {"run": {"phase": "done"}, "sampler": "nsga2", "seed": 0, "found": designs},
+        "search": {"run": {"phase": "done"}, "sampler": "nsga2", "seed": 0, "volumes": [[20, 0.5]],
+                   "found": designs},
         "pins": [designs],
     }  # fmt: skip
     return json.dumps(view).encode()
@@ -251,6 +252,11 @@ def timings():
     head = b"model,policy,batch,precision,phase,time_s,power_w\n"
     rows = b"digits-cnn,,1,fp32,inference,0.01,0.5\ndigits-cnn,last-k:k=2,2,fp32,step,0.03,\n"
     return head + rows
+
+
+def read_signals(path):
+    signal_shape(path)  # of what may be wrong it says nothing
+    load_signals("mine", path)
 
 
 def onnx_files():
@@ -340,7 +346,7 @@ READERS = {
     "signals npz": Reader(
         place="signals.npz",
         valid=lambda: [npz()],
-        read=lambda path: load_signals("mine", path),
+        read=read_signals,
         kinds=(damaged, rezipped, rezipped, rezipped, noise),
         allowed=("compile",),  # of a header's literals
     ),
@@ -348,14 +354,14 @@ READERS = {
         place="labels.csv",
         valid=lambda: [signal_table()],
         beside=signals,
-        read=lambda path: load_signals("mine", path),
+        read=read_signals,
         kinds=IN_TEXT,
     ),
     "signals csv": Reader(
         place="left.csv",
         valid=lambda: [signals()["left.csv"]],
         beside=lambda: signals() | {"labels.csv": signal_table()},
-        read=lambda path: load_signals("mine", path),
+        read=read_signals,
         kinds=IN_TEXT,
     ),
     "photo": Reader(

@@ -195,6 +195,14 @@ def test_a_table_names_plain_files_of_its_folder(file, words, tmp_path):
     assert words in said
 
 
+def test_a_pipe_is_no_photograph(tmp_path):
+    for kind in ("cat", "dog"):
+        (tmp_path / kind).mkdir()
+        for at in range(2):
+            os.mkfifo(tmp_path / kind / f"{at}.png")
+    assert "images in" in outcome(READERS["photo"].read, tmp_path)
+
+
 def test_a_photograph_starts_no_program_and_fills_no_memory(tmp_path):
     from PIL import Image
 

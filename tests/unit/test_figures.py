@@ -1,12 +1,15 @@
 """Figures: what is drawn is decided in the data, and a click can be mapped back to a design."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
+from explorer.app.live_figure import LiveFigure
 from explorer.errors import SpecError
-from explorer.figures import axes, layers, memory, theme, tradeoff
+from explorer.figures import axes, crowds, layers, memory, theme, tradeoff
 from explorer.figures.labels import place_labels, short_label
 from explorer.figures.points import Budget, Points, worth_text
 from explorer.figures.roles import PLAIN_HOVER, ROLES
@@ -248,6 +251,31 @@ def test_draw_has_the_same_traces_whatever_the_data() -> None:
         assert not ids or len(drawn.x) == len(ids)
     assert figure.layout.xaxis.type == "log"
     assert figure.layout.yaxis.type == "linear"
+
+
+def test_a_crowd_is_one_line_through_all_its_points_where_the_page_can_mark_them() -> None:
+    count = 300
+    given = points(count, on_front=mask(count, *range(100)), feasible=np.ones(count, dtype=bool))
+    data = tradeoff.tradeoff_data(given, "p250")
+    figure = tradeoff.draw(data)
+    assert {drawn.mode for drawn in figure.data if drawn.name == "front"} == {"markers"}
+    tradeoff.update(figure, data, has_crowds=True)
+    front = [drawn for drawn in figure.data if drawn.name == "front" and not drawn.showlegend]
+    for drawn in front:
+        assert (drawn.mode, drawn.meta, len(drawn.x)) == ("lines", crowds.CROWD, 100)
+        assert drawn.line.width == 0
+        assert not drawn.line.simplify
+    mixed = replace(given, worth_kind=(Kind.MEASURED, *given.worth_kind[1:]))
+    tradeoff.update(figure, tradeoff.tradeoff_data(mixed, "p250"), has_crowds=True)
+    assert [drawn.mode for drawn in front] == ["markers", "markers", "lines"]
+    few = replace(given, on_front=mask(count, 1, 2))
+    tradeoff.update(figure, tradeoff.tradeoff_data(few, "p250"), has_crowds=True)
+    assert {drawn.mode for drawn in front} == {"markers"}
+
+
+def test_the_page_has_a_shape_for_every_symbol_of_a_crowd() -> None:
+    for symbol in crowds.SYMBOLS:
+        assert f'"{symbol}": ' in LiveFigure._esm
 
 
 def test_the_legend_shows_what_is_there_and_only_that() -> None:

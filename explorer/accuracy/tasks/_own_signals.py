@@ -9,16 +9,19 @@ Without groups every signal is one of its own; without `target` all are of the n
 
 import csv
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from explorer.accuracy.tasks._signals import SignalTask
-from explorer.errors import MissingDataError, SpecError, shown
+from explorer.errors import ExplorerError, MissingDataError, SpecError, shown
 
 TABLE = "labels.csv"
+SIGNALS = "numbers of shape [signals, channels, samples]"
 NPZ_NEEDED, NPZ_KNOWN = ("signals", "labels"), ("signals", "labels", "group", "target", "fs_hz")
 CSV_NEEDED, CSV_KNOWN = ("file", "label"), ("file", "label", "group", "target", "fs_hz")
 MOST_BYTES = 1 << 32  # of all signals
@@ -41,28 +44,53 @@ def check_signals(path: Path) -> None:
         raise MissingDataError(f"task {path}: no such file")
 
 
+def signal_shape(path: Path) -> tuple[int, ...] | None:
+    """Channels and samples of the signals of a path, read from little of it; None when unclear."""
+    try:
+        if path.suffix.lower() == ".npz":
+            return _npz_shape(path)
+        table = path / TABLE
+        with table.open(newline="", encoding="utf-8") as file:
+            first = next(csv.DictReader(file, restval=""))["file"]
+        return _recording(_path(table, 2, first)).shape
+    except (ExplorerError, OSError, ValueError, KeyError, StopIteration, csv.Error):
+        return None
+
+
+def _npz_shape(path: Path) -> tuple[int, ...]:
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("signals.npy") as file:
+            read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+            shape: tuple[int, ...] = read[npy.read_magic(file)](file)[0]
+    except Exception as error:
+        raise SpecError(f"{path}: signals cannot be read") from error
+    return shape[1:]
+
+
 def _from_npz(name: str, path: Path) -> SignalTask:
     check_signals(path)
-    arrays = _arrays(path)
-    _check_names(path, arrays, NPZ_NEEDED, NPZ_KNOWN, "arrays")
+    return signal_task(name, str(path), _arrays(path))
+
+
+def signal_task(name: str, place: str, arrays: Mapping[str, NDArray[Any]]) -> SignalTask:
+    """The task of arrays under the names of an NPZ; SpecError says what is wrong in `place`."""
+    _check_names(place, arrays, NPZ_NEEDED, NPZ_KNOWN, "arrays")
     signals = arrays["signals"]
     if signals.ndim != 3 or not signals.size or signals.dtype.kind not in "fiu":
         came = f"{signals.dtype} of shape {signals.shape}"
-        raise SpecError.of(
-            f"{path}: signals", came, "numbers of shape [signals, channels, samples]"
-        )
+        raise SpecError.of(f"{place}: signals", came, SIGNALS)
     count = len(signals)
     columns = {key: np.atleast_1d(arrays[key]) for key in arrays.keys() - {"signals", "fs_hz"}}
     for key, column in columns.items():
         if column.shape != (count,):
             raise SpecError.of(
-                f"{path}: {key}", column.shape, f"({count},), one value for each signal"
+                f"{place}: {key}", column.shape, f"({count},), one value for each signal"
             )
         if column.dtype.kind not in "biufSU":
-            raise SpecError.of(f"{path}: {key}", str(column.dtype), "numbers or words")
+            raise SpecError.of(f"{place}: {key}", str(column.dtype), "numbers or words")
     target = columns.get("target", np.ones(count, dtype=bool))
     if target.dtype.kind not in "biu" or not np.isin(target, (0, 1)).all():
-        raise SpecError.of(f"{path}: target", target[:3].tolist(), "truth values, or 0 and 1")
+        raise SpecError.of(f"{place}: target", target[:3].tolist(), "truth values, or 0 and 1")
     with np.errstate(over="ignore"):  # an infinity is refused as one
         signals = signals.astype(np.float32)
     return _task(
@@ -71,7 +99,7 @@ def _from_npz(name: str, path: Path) -> SignalTask:
         columns["labels"],
         columns.get("group"),
         target.astype(bool),
-        _rate(path, arrays.get("fs_hz", 0.0)),
+        _rate(place, arrays.get("fs_hz", 0.0)),
     )
 
 
@@ -137,7 +165,7 @@ def _from_folder(name: str, folder: Path) -> SignalTask:
 
 
 def _check_names(
-    place: Path,
+    place: Path | str,
     came: Any,
     needed: tuple[str, ...],
     known: tuple[str, ...],
@@ -196,7 +224,7 @@ def _truth(table: Path, line: int, text: str) -> bool:
     return TRUTH[text.strip().lower()]
 
 
-def _rate(place: Path, value: Any) -> float:
+def _rate(place: Path | str, value: Any) -> float:
     try:
         fs_hz = float(value)
     except (TypeError, ValueError):
