@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from explorer.accuracy.tracing.onnx_constants import evaluated
 from explorer.accuracy.tracing.onnx_nodes import Node
 from explorer.accuracy.tracing.onnx_ops import HANDLERS, pads_of
 from explorer.errors import SpecError
 
-MOST_ELEMENTS = 10**8
 EPSILON = 1e-5
 
 Array = NDArray[Any]
@@ -152,26 +152,6 @@ def _plain(name: str) -> str:
     """A name as a path of submodules."""
     parts = [re.sub(r"\W", "_", part) for part in name.split(".")]
     return ".".join(part for part in parts if part) or "part"
-
-
-def evaluated(node: Node, inputs: Sequence[Any]) -> list[Array]:
-    """What a node makes of constants; SpecError where it cannot, or would be huge."""
-    from onnx import helper
-    from onnx.reference import ReferenceEvaluator
-
-    if node.op in ("ConstantOfShape", "Expand") and prod(map(int, inputs[-1])) > MOST_ELEMENTS:
-        raise SpecError.of(f"{node.op} {node.name}", inputs[-1].tolist(), "fewer elements")
-    names = [f"in{at}" if one is not None else "" for at, one in enumerate(inputs)]
-    options = {key: value for key, value in node.options.items() if value is not None}
-    made = helper.make_node(node.op, names, [f"out{at}" for at in range(len(node.outputs))])
-    made.attribute.extend(helper.make_attribute(key, value) for key, value in options.items())
-    given = {name: np.asarray(one) for name, one in zip(names, inputs, strict=True) if name}
-    try:
-        results: Any = ReferenceEvaluator(made).run(None, given)
-    except Exception as problem:
-        reason = str(problem).strip().split("\n")[0]
-        raise SpecError(f"onnx: {node.op} {node.name} cannot be computed: {reason}") from problem
-    return list(results)
 
 
 def _resized(op: str, data: Any, sizes: Array, ratio: tuple[int, int] | None) -> Array:
