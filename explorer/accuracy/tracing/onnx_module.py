@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from explorer.accuracy.tracing.onnx_constants import evaluated
 from explorer.accuracy.tracing.onnx_nodes import Node
 from explorer.accuracy.tracing.onnx_ops import HANDLERS, pads_of
+from explorer.accuracy.tracing.onnx_recurrent import RECURRENT, recurrent_of, recurrent_states
 from explorer.errors import SpecError
 
 EPSILON = 1e-5
@@ -66,8 +67,13 @@ class OnnxModule(nn.Module):
         ratio = None if self.batch is None else (len(batch), self.batch)
         for node in self.nodes:
             path = self.paths.get(node.outputs[0])
-            if path is not None:
-                made: Any = _called(self.get_submodule(path), node, values[_data(node)])
+            if path is not None and node.op in RECURRENT:
+                starts = [values[name] for name in node.inputs[4:] if name]
+                made: Any = recurrent_states(
+                    self.get_submodule(path), node, values[_data(node)], starts
+                )
+            elif path is not None:
+                made = _called(self.get_submodule(path), node, values[_data(node)])
             else:
                 inputs = [values[name] if name else None for name in node.inputs]
                 made = self._computed(node, inputs, ratio)
@@ -109,8 +115,7 @@ class OnnxModule(nn.Module):
             stem, _, leaf = name.rpartition(".")
             if stem and leaf in ("weight", "bias") and name in self._weights:
                 return _plain(stem)
-        scope = node.name.strip("/").rpartition("/")[0].replace("/", ".")
-        return _plain(scope or node.name or node.outputs[0])
+        return _plain(_scope(node.name) or node.name or node.outputs[0])
 
     def _place(self, path: str, part: nn.Module | nn.Parameter) -> str:
         """Put a module or parameter at a path, or beside what is there; where it is."""
@@ -133,6 +138,15 @@ class OnnxModule(nn.Module):
                 part.add_module(inner, child)
             parent.add_module(leaf, part)
         return free
+
+
+def _scope(name: str) -> str:
+    """Of a node; torch names each element of a sequence by the sequence, too."""
+    path: list[str] = []
+    for part in name.strip("/").split("/")[:-1]:
+        own = part.removeprefix(f"{path[-1]}.") if path else part
+        path += own.split(".") if own != part else [part]
+    return ".".join(path)
 
 
 def _holds(root: nn.Module, path: str) -> bool:
@@ -260,6 +274,30 @@ def _layernorm(owner: OnnxModule, node: Node) -> nn.Module:
     return _set(made, weight=weight, bias=_optional(owner, node, 2))
 
 
+def _instancenorm(owner: OnnxModule, node: Node) -> nn.Module | None:
+    if not {*node.inputs[1:3]} <= owner._weights.keys():
+        return None
+    weight, bias = (owner.parameter(one) for one in node.inputs[1:3])
+    made = _AnyInstanceNorm(len(weight), node.options.get("epsilon", EPSILON), affine=True)
+    return _set(made, weight=weight, bias=bias)
+
+
+class _AnyInstanceNorm(nn.InstanceNorm2d):
+    """Of signals and images alike."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise, scale and offset."""
+        return nn.functional.instance_norm(input, None, None, self.weight, self.bias, eps=self.eps)
+
+
+def _prelu(owner: OnnxModule, node: Node) -> nn.Module | None:
+    known = {**owner.constants, **owner._weights}
+    if node.inputs[1] not in known:
+        return None
+    slope = nn.Parameter(owner.parameter(node.inputs[1]).flatten())
+    return _set(nn.PReLU(len(slope)), weight=slope)
+
+
 def _embedding(owner: OnnxModule, node: Node) -> nn.Module | None:
     name = node.inputs[0]
     if name not in owner._weights or owner.array(name).ndim != 2 or node.options.get("axis", 0):
@@ -273,7 +311,10 @@ MAKERS: dict[str, Callable[[OnnxModule, Node], nn.Module | None]] = {
     "BatchNormalization": _batchnorm,
     **dict.fromkeys(("GroupNormalization", "[GroupNorm]"), _groupnorm),
     "LayerNormalization": _layernorm,
+    "InstanceNormalization": _instancenorm,
+    "PRelu": _prelu,
     "Gather": _embedding,
+    **dict.fromkeys(RECURRENT, recurrent_of),
 }
 
 
