@@ -45,6 +45,8 @@ from explorer.app.view import (
 )
 from explorer.errors import ExplorerError, SpecError
 from explorer.figures import tradeoff
+from explorer.figures.thinning import POINT_CAP
+from explorer.figures.traces import TradeoffData
 from explorer.search.candidates import CandidateTable, ParetoFront
 from explorer.session import Session
 
@@ -88,7 +90,6 @@ class App:
         self.past = Past(self.controls.read())
         self.tradeoff_data = self._make_data()
         self.figure: Any = LiveFigure(tradeoff.draw(self.tradeoff_data))
-        self.figure._config = {"displaylogo": False, "responsive": True}
         self.standing = Standing(self)
         self.box = self._laid_out()
         self._bind()
@@ -365,9 +366,10 @@ class App:
 
     # Drawing.
 
-    def _make_data(self) -> tradeoff.TradeoffData:
+    def _make_data(self) -> TradeoffData:
         limits = _STREAM_LIMITS if self.run.is_active else {}
-        return tradeoff.tradeoff_data(points_of(self.view), self.view.selected_id, **limits)
+        points = points_of(self.view, limits.get("cap", POINT_CAP))
+        return tradeoff.tradeoff_data(points, self.view.selected_id, **limits)
 
     def _render(self) -> None:
         view = self.view
@@ -377,12 +379,11 @@ class App:
         self.controls.undo.disabled = not self.past.can_undo
         self.controls.redo.disabled = not self.past.can_redo
         self.point_bar.pin.disabled = self.pins.is_full or self.pins.has(selection_of(view))
-        shown = view.known, view.found, view.cost, view.selected_id, view.fits_only
-        drawn = (*shown, self.run.phase)
+        drawn = view.known, view.found, view.cost, view.selected_id, view.fits_only, self.run.phase
         if not same_items(drawn, self._drawn):
-            self._drawn = drawn
+            before, self._drawn = self.tradeoff_data, drawn
             self.tradeoff_data = self._make_data()
-            tradeoff.update(self.figure, self.tradeoff_data, has_crowds=True)
+            tradeoff.update(self.figure, self.tradeoff_data, before=before, has_crowds=True)
             self.point_bar.offer(choices_of(view), view.selected_id)
         self.answer.show(view)
 

@@ -14,6 +14,7 @@ from explorer.costmodel.report import Cost
 from explorer.design import TrainingSetup
 from explorer.figures.points import Budget, Mark, Points, worth_text
 from explorer.figures.published import marks_of
+from explorer.figures.thinning import POINT_CAP, even_share
 from explorer.provenance import Kind
 from explorer.search.candidates import CandidateTable
 from explorer.search.picks import KNEE, choose
@@ -88,8 +89,11 @@ def same_space(one: Session, other: Session) -> bool:
     return replace(one, policy=other.policy) == other and one.setup == other.setup
 
 
-def points_of(view: View) -> Points:
-    """Everything there is to draw; stale points only while they can be compared."""
+def points_of(view: View, cap: int = POINT_CAP) -> Points:
+    """What there is to draw; stale points only while they can be compared.
+
+    Of a search that found more than `cap`, an even share; its front and the selection whole.
+    """
     known = _table_points(view.known, _known_ids(view.known), view.known.labels, known=True)
     parts = [_table_points(view.chosen, (CHOICE,), (_choice_label(view),))]
     found = view.found
@@ -99,7 +103,7 @@ def points_of(view: View) -> Points:
         comparable &= found.table.score_name == view.known.score_name
         comparable &= found.session.memory_objective == view.session.memory_objective
         if comparable:
-            parts.append(_found_points(found.table, _found_rows(view, found), stale=stale))
+            parts.append(_found_points(found.table, _drawn_rows(view, found, cap), stale=stale))
     objective = view.session.memory_objective
     return replace(
         known.join(parts),
@@ -228,13 +232,12 @@ def _table_points(
     rows: IntArray | None = None,
 ) -> Points:
     rows = np.arange(len(table)) if rows is None else rows
-    kinds = table.score_kind
     return Points(
         ids=ids,
         labels=tuple(labels),
         worth=table.score[rows],
         worth_name=table.score_name,
-        worth_kind=tuple(kinds[row] for row in rows),
+        worth_kind=tuple(Kind(int(code)) for code in table.worth.kind[rows]),
         memory_bytes=table.memory_bytes[rows],
         energy_j=table.step_energy_j[rows],
         feasible=table.feasible[rows],
@@ -247,10 +250,21 @@ def _table_points(
 def _found_rows(view: View, found: Found) -> IntArray:
     """Rows of a search that are not shown as known policies already, under the same setup."""
     known = set(zip(view.known.labels, view.known.designs.row_setups, strict=True))
-    named = zip(found.table.labels, found.table.designs.row_setups, strict=True)
-    rows = np.array([row for row, one in enumerate(named) if one not in known])
-    rows = rows.astype(np.int64)
+    labels, setups = found.table.labels, found.table.designs.row_setups
+    named = [row for row, label in enumerate(labels) if label]  # few are, and setups hash slowly
+    twice = [row for row in named if (labels[row], setups[row]) in known]
+    rows = np.delete(np.arange(len(found.table)), twice)
     return rows[found.table.feasible[rows]] if view.fits_only else rows
+
+
+def _drawn_rows(view: View, found: Found, cap: int) -> IntArray:
+    """Rows of a search to draw: texts for each of ten thousand would take longer than the rest."""
+    rows = _found_rows(view, found)
+    kind, _, selected = view.selected_id.partition(":")
+    keep = found.table.on_front[rows] & ~np.bool_(view.is_found_stale)
+    if kind in ("found", "old"):
+        keep = keep | (rows == int(selected))
+    return rows[even_share(keep, found.table.memory_bytes[rows], cap)]
 
 
 def _found_points(table: CandidateTable, rows: IntArray, *, stale: bool) -> Points:
