@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from explorer.errors import SpecError, UnknownNameError
+from explorer.own_code import is_code, whole_spelling
 
 _FOLDERS = {
     "model": "explorer.zoo",
@@ -47,11 +48,24 @@ def read(kind: str, name: str) -> str:
 
 
 def task_path(name: str) -> Path | None:
-    """Where a user's own task lies: any path, folder or .npz; None for an entry's plain name."""
-    if not name or name in _locate("task"):
+    """Where data of a user's own lies: any path, folder or .npz; None for a name and for code."""
+    if not name or name in _locate("task") or is_code(name):
         return None
     path = Path(name).expanduser()
     return path if path.name != name or path.is_dir() or path.suffix == ".npz" else None
+
+
+def is_own_task(name: str) -> bool:
+    """Whether a task is a user's own: data by a path, or code that makes it."""
+    return task_path(name) is not None or (is_code(name) and name not in _locate("task"))
+
+
+def task_key(name: str) -> str:
+    """What a task is kept under: one of a user's own by its whole path, however it is spelled."""
+    if not is_own_task(name):
+        return name
+    path = task_path(name)
+    return whole_spelling(name) if path is None else str(path.resolve())
 
 
 def split_spec(spec: str) -> tuple[str, dict[str, str]]:

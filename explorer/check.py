@@ -21,9 +21,9 @@ from explorer.costmodel.tables import layer_table
 from explorer.costmodel.work import plain_work
 from explorer.design import DesignBatch, LayerAxes, TrainingSetup
 from explorer.document import PolicyDocument
-from explorer.graph import ModelGraph, normalised
+from explorer.graph import ModelGraph
 from explorer.layer import STATE_SPACES
-from explorer.search.sources import model_graph
+from explorer.search.sources import network_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,8 +99,7 @@ def check_applied(
     catalogue does not have it. Gradients of the module are cleared, weights stay. SpecError
     when the document is for another network.
     """
-    if graph is None:
-        graph = normalised(model_graph(document.model.name), document.setup.norm)
+    graph = network_of(document, graph)
     setup = TrainingSetup(micro_batch=len(batch), norm=document.setup.norm)
     designs = DesignBatch.of(LayerAxes.of(graph), [document.policy(graph)], setup)
     own, designs = with_adapters(graph, designs)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from explorer.accuracy.metrics import METRIC_NAMES
 from explorer.accuracy.scores import ScoreTable
 from explorer.costmodel.detail import cost_of_row
 from explorer.costmodel.report import COST_MODEL_VERSION, Cost
@@ -38,7 +39,7 @@ from explorer.search.candidates import CandidateTable, ParetoFront, Worth
 from explorer.search.front import Objective
 from explorer.search.picks import PICKS, choose
 from explorer.search.problem import Problem
-from explorer.search.quantities import ACCURACY, ENERGY, PEAK, PROXY_SCORE
+from explorer.search.quantities import ENERGY, PEAK, PROXY_SCORE
 
 PREDICTED_BYTES = ("peak_live_bytes", "arena_bytes", "training_extra_bytes")
 
@@ -56,7 +57,7 @@ class PolicyRecord(Document):
 
 
 class AccuracyRecord(Document):
-    """Accuracy or proxy score of a candidate; `name` says which."""
+    """Accuracy, another metric or proxy score of a candidate; `name` says which."""
 
     name: str
     value: float
@@ -156,7 +157,7 @@ def policy_document(
 ) -> PolicyDocument:
     """A design with its predictions. Channels are listed where a score table can tell them."""
     policy = design.policy
-    unit = "1" if worth.is_accuracy else "share of full training"
+    unit = "1" if worth.is_merit else "share of full training"
     predicted = {
         worth.name: Quantity.model_validate(
             {
@@ -249,8 +250,9 @@ def _picked(front: FrontDocument, which: str) -> tuple[int, str]:
 
 
 def _score_name(members: Sequence[CandidateRecord]) -> str:
-    is_accuracy = all(candidate.accuracy.name == ACCURACY for candidate in members)
-    return ACCURACY if is_accuracy else PROXY_SCORE
+    columns = {name: column for column, name in METRIC_NAMES.items()}
+    found = {columns.get(candidate.accuracy.name, PROXY_SCORE) for candidate in members}
+    return found.pop() if len(found) == 1 else PROXY_SCORE
 
 
 def policy_of_candidate(

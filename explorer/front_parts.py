@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from explorer.accuracy.metrics import ACCURACY
 from explorer.device import first_problem
 from explorer.document import Document
 from explorer.search.refinement import Refinement
@@ -69,12 +70,17 @@ class LimitRecord(Document):
 
 
 class ChoiceRecord(Document):
-    """A candidate that was really measured, by its index, and the score it had before."""
+    """A candidate that was really measured, by its index, and the score it had before.
+
+    `measured` is the metric of the refinement, which may be the accuracy.
+    """
 
     candidate: Annotated[int, Field(ge=0)]
     why: str
     accuracy: float
     standard_error: float | None
+    measured: float | None = None
+    measured_error: float | None = None
     score_before: float
     on_measured_front: bool
 
@@ -82,9 +88,11 @@ class ChoiceRecord(Document):
 class RefinementRecord(Document):
     """How a front moved when some of it was measured; hypervolumes are by the objectives after.
 
-    `reason_against` says why no accuracy is predicted; empty when it is.
+    `reason_against` says why no accuracy is predicted; empty when it is. `metric` is a column
+    of explorer.accuracy.metrics.
     """
 
+    metric: str = ACCURACY
     choices: tuple[ChoiceRecord, ...]
     episodes: int
     seed: int
@@ -103,7 +111,8 @@ class RefinementRecord(Document):
         choices = row.pop("choices")
         for one in choices:
             one["candidate"] = one.pop("row")
-            one["standard_error"] = finite_or_none(one["standard_error"])
+            for name in ("standard_error", "measured_error"):
+                one[name] = finite_or_none(one[name])
         return cls.model_validate(row | {"choices": choices, "tau": finite_or_none(row["tau"])})
 
 

@@ -154,6 +154,8 @@ class ModelGraph:
             return layer.whole(0) if layer.args else layer.out_elements
         if layer.op == "embedding":
             return layer.whole(0) * layer.out_shape[-1]
+        if layer.op == "prelu":
+            return layer.whole(0)
         if layer.op in RECURRENT_GATES:
             features = self.shape(self.producers(layer)[0])[-1]
             return recurrent_weights(layer, features, layer.whole(3))

@@ -16,16 +16,21 @@ CONVOLUTIONS = ("conv2d", "conv_transpose2d")
 SLICED_OPS = (*CONVOLUTIONS, "linear", "layernorm")
 RECURRENT_GATES = {"gru": 3, "lstm": 4}
 STATE_SPACES = ("s4d", "s4d_recurrent")
-WHOLE_OPS = ("embedding", "parameter", *RECURRENT_GATES, *STATE_SPACES, "cfc")
+WHOLE_OPS = ("embedding", "parameter", "prelu", *RECURRENT_GATES, *STATE_SPACES, "cfc")
 WEIGHTED_OPS = (*SLICED_OPS, *WHOLE_OPS)
 NORM_OPS = ("batchnorm", "groupnorm", "frozen_batchnorm")
-CLIPPED = ("relu", "relu6", "leaky_relu", "hardsigmoid")
-CURVED = ("gelu", "gelu_tanh", "silu", "hardswish", "elu", "power")
-SATURATING = ("sigmoid", "tanh", "softmax")
+CLIPPED = ("relu", "relu6", "leaky_relu", "hardsigmoid", "clip", "abs")
+CURVED = (
+    *("gelu", "gelu_tanh", "silu", "hardswish", "elu", "selu", "celu", "mish", "softplus"),
+    *("power", "log", "sin", "cos"),
+)
+SOFTMAX = ("softmax", "log_softmax")
+SATURATING = ("sigmoid", "tanh", *SOFTMAX, "exp", "sqrt", "rsqrt", "reciprocal")
+PLAIN = ("abs", "exp", "log", "sin", "cos", "sqrt", "rsqrt", "reciprocal")  # as torch names them
 ACTIVATIONS = (*CLIPPED, *CURVED, *SATURATING)
 ELEMENTWISE = (
     *(*ACTIVATIONS, *NORM_OPS, *STATE_SPACES),
-    *("layernorm", "scale", "copy", "roll", "dropout2d"),
+    *("layernorm", "standardise", "prelu", "scale", "copy", "roll", "dropout2d"),
 )
 SOURCES = ("parameter", "constant")
 VIEWS = ("reshape", "transpose", "slice")
@@ -41,11 +46,11 @@ class LayerSpec:
     `inputs` names the producers, `()` means the network input. `stride` is one number where
     rows and columns share it. `padding` is (height, width)
     or, where the two ends of a side differ, (top, bottom, left, right). `groups` of a
-    groupnorm is its number of groups; windows of an avgpool or window_max lie side by side and
-    `kernel` is their size; an upsample is bilinear to any size. `axis` is where the channels
-    are, or what a glu, softmax, concat or slice works along. `args` are an operator's other
-    numbers, see ARGUMENTS. `block` and `role` label the place in the network for block-wise
-    policies and figures.
+    groupnorm is its number of groups; windows of a window_max, and of an avgpool without `args`,
+    lie side by side and `kernel` is their size; an upsample is bilinear to any size. `axis` is
+    where the channels are, or what a glu, softmax, concat or slice works along. `args` are an
+    operator's other numbers, see ARGUMENTS. `block` and `role` label the place in the network
+    for block-wise policies and figures.
     """
 
     name: str
@@ -126,7 +131,7 @@ ANY_COUNT = range(1, 9)
 INPUT_COUNTS = {
     **dict.fromkeys(SOURCES, range(1)),
     **dict.fromkeys(("add", "shift", "concat"), range(1, 10_000)),
-    **dict.fromkeys(("mul", "matmul", "lookup"), range(2, 3)),
+    **dict.fromkeys(("mul", "div", "matmul", "lookup"), range(2, 3)),
     "attention": range(3, 5),
 }
 ARGUMENTS = {
@@ -136,7 +141,14 @@ ARGUMENTS = {
     "pad": (range(2, 17), "how much before and after each axis, the first axis first"),
     "scale": ((2,), "factor and summand of every element"),
     "leaky_relu": ((1,), "the slope below 0"),
-    "elu": ((1,), "the limit below 0, negated"),
+    "clip": ((1, 2), "the lowest value, and the highest"),
+    "prelu": ((1,), "the number of slopes: one, or one a channel"),
+    **dict.fromkeys(("elu", "celu"), ((1,), "the limit below 0, negated")),
+    "softplus": ((1,), "by how much it is steeper"),
+    "groupnorm": (range(3), "epsilon, and 1 where torch runs an instance norm"),
+    "standardise": ((2,), "epsilon, and over how many of the last axes"),
+    "avgpool": (range(2), "1 where padding counts, else 0, of windows with a stride"),
+    "upsample": (range(2), "1 where corners stay where they are"),
     "power": ((1,), "the exponent"),
     "roll": (ANY_COUNT, "by how much each axis of the sample is rolled"),
     "parameter": (range(3), "the number of weights, where not that of elements, and of indices"),
@@ -221,8 +233,28 @@ def _windows(layer: LayerSpec, inputs: Sequence[Shape]) -> Shape:
     return (inputs[0][0], *(size // window for size, window in sides))
 
 
-def _maxpool(layer: LayerSpec, inputs: Sequence[Shape]) -> Shape:
+def _avgpool(layer: LayerSpec, inputs: Sequence[Shape]) -> Shape:
+    return _sliding(layer, inputs) if layer.args else _windows(layer, inputs)
+
+
+def _sliding(layer: LayerSpec, inputs: Sequence[Shape]) -> Shape:
     return (inputs[0][0], *_conv(layer, inputs)[1:])
+
+
+def rounded_up(layer: LayerSpec, size: Shape) -> Shape:
+    """Sides of a maximum pool's output whose last windows may reach over the edge."""
+    sides = zip(size, _spans(layer), layer.pads, layer.strides, strict=True)
+    return tuple(
+        min(ceil((one + sum(pad) - span - 1) / stride), (one + pad[0] - 1) // stride) + 1
+        for one, span, pad, stride in sides
+    )
+
+
+def _maxpool(layer: LayerSpec, inputs: Sequence[Shape]) -> Shape:
+    """One more window along each side where the output says so."""
+    if len(inputs[0]) == 3 and layer.out_shape == (inputs[0][0], *rounded_up(layer, inputs[0][1:])):
+        return layer.out_shape
+    return _sliding(layer, inputs)
 
 
 def _upsample(layer: LayerSpec, inputs: Sequence[Shape]) -> Shape:
@@ -345,14 +377,14 @@ _RULES: dict[str, Callable[[LayerSpec, Sequence[Shape]], Shape]] = {
     **dict.fromkeys(RECURRENT_GATES, _recurrent),
     "cfc": _cell,
     "global_avgpool": lambda _, inputs: inputs[0][:1],
-    "avgpool": _windows,
+    "avgpool": _avgpool,
     "window_max": _windows,
     "maxpool": _maxpool,
-    "upsample": _upsample,
+    **dict.fromkeys(("upsample", "upsample_nearest"), _upsample),
     "mean": _mean,
     "add": _add,
     "shift": _shift,
-    "mul": _broadcast,
+    **dict.fromkeys(("mul", "div"), _broadcast),
     "matmul": _matmul,
     "attention": _attention,
     "glu": _glu,

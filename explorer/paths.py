@@ -1,6 +1,5 @@
 """Where files that are not code lie: what ships, what was fetched, and the user's own data."""
 
-import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,15 +41,6 @@ def user_cache() -> Path:
 
     value = os.environ.get(CACHE_VARIABLE)
     return Path(value).expanduser() if value else platformdirs.user_cache_path(CACHE_NAME)
-
-
-def kept_name(model: str, task: str) -> str:
-    """Stem of the files of a network on a task; a folder's path becomes its name and a digest."""
-    path = Path(task)
-    if task == path.name:
-        return f"{model}-{task}"
-    place = path.expanduser().resolve()
-    return f"{model}-{place.name}-{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"
 
 
 def check_writable(path: Path) -> None:

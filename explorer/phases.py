@@ -7,7 +7,8 @@ Fine-tuning on the device comes after, as a procedure of its own with other data
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from math import cos, pi
 
 from explorer.errors import SpecError, check_whole
@@ -68,6 +69,17 @@ class Procedure:
     def epoch_count(self) -> int:
         """Epochs of all phases."""
         return sum(phase.epoch_count for phase in self.phases)
+
+    def lasting(self, count: int) -> "Procedure":
+        """The same phases in so many epochs, or steps, in all; each keeps its share of them."""
+        check_whole("epochs", count, 1)
+        done = accumulate((phase.epoch_count for phase in self.phases), initial=0)
+        ends = [round(count * end / self.epoch_count) for end in done]
+        counts = [end - begun for begun, end in pairwise(ends)]
+        phases = (
+            replace(phase, epoch_count=own) for phase, own in zip(self.phases, counts, strict=True)
+        )
+        return replace(self, phases=tuple(phases))
 
     def rate_factors(self) -> tuple[tuple[float, ...], ...]:
         """What the learning rate is multiplied by in each epoch of each phase."""
@@ -141,6 +153,19 @@ PROCEDURES: Mapping[str, Callable[[], Procedure]] = {
     "integrated": lambda: integrated(SOURCE_EPOCHS - 2 * DISTILLED_EPOCHS),
     "fine-tuning": fine_tuning,
 }
+SCHEDULES = ("standard", *POSITIONS, "integrated")
+
+
+def schedule(name: str, policy: str = DISTILLED) -> Procedure:
+    """Source training by a published procedure; `policy` trains where the others train the middle.
+
+    The integrated procedure has policies of its own. SpecError lists the names.
+    """
+    if name not in SCHEDULES:
+        raise SpecError.of("schedule", name, ", ".join(SCHEDULES))
+    if name in POSITIONS:
+        return POSITIONS[name](_USUAL, MU_EPOCHS, policy)
+    return PROCEDURES[name]()
 
 
 def procedure_named(name: str) -> Procedure:

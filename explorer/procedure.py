@@ -11,9 +11,9 @@ from explorer.document import PolicyDocument
 from explorer.errors import SpecError
 from explorer.export import device_digest, policy_document
 from explorer.family import build_policy
-from explorer.graph import ModelGraph, normalised
+from explorer.graph import ModelGraph
 from explorer.search.judge import Judge
-from explorer.search.sources import device_profile, model_graph, policy_context
+from explorer.search.sources import device_profile, network_of, policy_context
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,8 +55,7 @@ def reselect(
     if document.procedure is None:
         raise SpecError("procedure: the document has none; a tinytrain policy exports with one")
     setup = document.setup.setup()
-    network = normalised(graph or model_graph(document.model.name), setup.norm)
-    document.check_network(network)
+    network = network_of(document, graph)
     made_for = scores.meta.get("digest", network.digest)
     if scores.layer_names != network.weighted or made_for != network.digest:
         raise SpecError.of("scores", f"a table of {made_for}", f"one of {network.digest}")

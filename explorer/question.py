@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Self
 
+from explorer.accuracy.metrics import ACCURACY, METRICS, metric_column
 from explorer.accuracy.scores import ScoreTable
-from explorer.accuracy.tasks import check_task
+from explorer.accuracy.tasks import check_task, task_metrics
 from explorer.costmodel.adaptation import SAMPLES, Plan
 from explorer.costmodel.battery import Battery
 from explorer.costmodel.conventions import ACCOUNTINGS
@@ -53,8 +54,9 @@ class Question:
 
     `model` may be a path to a network JSON, `device` to a TOML, `policy` a spec or a path to a
     policy JSON or to a tiny-training YAML, `task` a folder whose subfolders are classes of
-    images. `task` None means the model's own (a path has none); the policy `default` is a
-    published scheme where there is one.
+    images, an .npz or a folder of signals, or code that returns either (`my_task.py:load`),
+    which runs only to measure. `task` None means the model's own (a path has none); the policy
+    `default` is a published scheme where there is one.
 
     A field of the setup that is None is not chosen: it is what the policy is published with (a
     family may bring a setup, a policy document always does), or else a batch of 1 at once, the
@@ -69,6 +71,7 @@ class Question:
     above inference; `objectives` and `limits` (`energy=5mJ`) are words of
     explorer.search.quantities, `genes` open more of a search (explorer.search.openings).
     `battery` is a cell such as `320mAh@3.7V`, whose sessions per charge the cost then tells.
+    `metric`, a word of explorer.accuracy.metrics, ranks what is measured; None is the task's own.
     """
 
     model: str = "mcunet-5fps"
@@ -90,6 +93,7 @@ class Question:
     recompute: str | None = None
     memory_objective: str = "peak"
     battery: str | None = None
+    metric: str | None = None
     objectives: tuple[str, ...] = DEFAULT_OBJECTIVES
     limits: tuple[str, ...] = ()
     genes: tuple[str, ...] = ()
@@ -126,6 +130,8 @@ class Question:
             self._setups()
         if self.task is not None:
             check_task(self.task)
+        if self.metric is not None:
+            metric_column(self.metric, self.metrics)
 
     def __getstate__(self) -> dict[str, Any]:
         """Only the question travels; what was worked out is worked out again."""
@@ -138,8 +144,16 @@ class Question:
         return replace(self, device=device)
 
     def with_task(self, task: str | None) -> Self:
-        """Another task; None for the model's own."""
-        return replace(self, task=task)
+        """Another task; None for the model's own. A metric that it does not have is dropped."""
+        return replace(self, task=task, metric=None).measured_by(self.metric)
+
+    def with_metric(self, metric: str | None) -> Self:
+        """Another metric: accuracy, f1 or auroc, where the task has it; None for the task's own."""
+        return replace(self, metric=metric)
+
+    def measured_by(self, metric: str | None) -> Self:
+        """With that metric where the task has it, else as it is."""
+        return self.with_metric(metric) if metric in self.metrics else self
 
     def with_batch(self, batch: int | None, micro_batch: int | None = None) -> Self:
         """Another effective batch, split into micro-batches that divide it; None as above."""
@@ -225,6 +239,16 @@ class Question:
         """The task in force."""
         return self.task or model_task(self.model)
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Words of the metrics that are measured on the task, its own first."""
+        return task_metrics(self.task_name)
+
+    @property
+    def metric_column(self) -> str:
+        """The metric in force, as columns and ledgers call it."""
+        return METRICS[self.metric or self.metrics[0]]
+
     @cached_property
     def graph(self) -> ModelGraph:
         """The network, in the chosen normalisation."""
@@ -288,6 +312,7 @@ class Question:
 
     def _asked(self) -> dict[str, object]:
         """What makes two searches the same question, beside device and score."""
+        metric = self.metric_column
         kept = ("reserve_bytes", "flash_reserve_bytes", "memory_limit_bytes", "memory_objective")
         return {
             "model": f"{self.graph.name} ({self.graph.digest})",
@@ -295,6 +320,7 @@ class Question:
             **asdict(self._setup()),
             **{name: getattr(self, name) for name in kept},
             **{name: list(getattr(self, name)) for name in ("objectives", "limits", "genes")},
+            **({} if metric == ACCURACY else {"metric": metric}),
         }
 
     def _setup(self, **changes: Any) -> TrainingSetup:

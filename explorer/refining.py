@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from explorer import catalog
 from explorer.accuracy.calibrate import Calibration
 from explorer.accuracy.protocols import AnyProtocol
 from explorer.accuracy.ranking import FEWEST_PAIRED, kendall_tau
@@ -20,7 +21,7 @@ from explorer.errors import CalibrationError, SpecError, check_whole
 from explorer.paths import check_writable
 from explorer.search.candidates import CandidateTable, ParetoFront
 from explorer.search.control import SearchControl
-from explorer.search.judge import calibrate_runs, design_keys, measured_accuracies
+from explorer.search.judge import calibrate_runs, design_keys, known_of, measured_designs
 from explorer.search.loop import explore
 from explorer.search.measurer import Measurer
 from explorer.search.refinement import (
@@ -79,7 +80,8 @@ def refine(
     runs = plan.measured(table.designs, choices, on_tuned, control)
     calibration, reason = _calibrated(session, plan, runs)
     usual = judge.measured if plan.is_usual else {}
-    measured = dict(usual) | measured_accuracies(session.graph, (*plan.beside, *runs))
+    every = (*plan.beside, *runs)
+    measured = dict(usual) | measured_designs(session.graph, every, judge.metric)
     problem = session.problem_judged(
         replace(judge, calibration=None if reason else calibration, measured=measured)
     )
@@ -114,7 +116,9 @@ def _calibrated(
         if run.episodes >= plan.least_episodes and run.protocol == plan.measurer.rules
     }
     try:
-        found = calibrate_runs(session.graph, tuple(every.values()), session.scores)
+        found = calibrate_runs(
+            session.graph, tuple(every.values()), session.scores, session.metric_column
+        )
     except CalibrationError as error:
         return None, str(error)
     return found, found.evidence.reason_against
@@ -131,27 +135,33 @@ def _moved(
 ) -> Refinement:
     """What is different between a front and the one after measuring."""
     rows = np.array([choice.row for choice in choices], dtype=np.int64)
-    accuracy = np.array([run.accuracy for run in runs])
+    metric = front.table.worth.metric
+    known = np.array([known_of(run, metric) for run in runs]).reshape(len(runs), 5)
     score = front.table.score[rows]
     best = measured_front(again)
     before, now = (_identities(one.table.take(one.rows)) for one in (front, after))
     members = again.take(front.rows)
     return Refinement(
+        metric=metric,
         choices=tuple(
             MeasuredChoice(
                 row=choice.row,
                 why=choice.why,
-                accuracy=run.accuracy,
-                standard_error=np.nan if run.standard_error is None else run.standard_error,
+                accuracy=accuracy,
+                standard_error=accuracy_error,
+                measured=merit,
+                measured_error=error,
                 score_before=float(front.table.score[choice.row]),
                 on_measured_front=bool(best[choice.row]),
             )
-            for choice, run in zip(choices, runs, strict=True)
+            for choice, (merit, error, accuracy, accuracy_error, _) in zip(
+                choices, known.tolist(), strict=True
+            )
         ),
         episodes=plan.measurer.episodes,
         seed=plan.measurer.seed,
         reason_against=reason,
-        tau=kendall_tau(score, accuracy) if len(rows) > 1 else np.nan,
+        tau=kendall_tau(score, known[:, 0]) if len(rows) > 1 else np.nan,
         hypervolume_before=members.hypervolume,
         hypervolume_after=after.hypervolume,
         kept_count=len(before & now),
@@ -195,7 +205,7 @@ class _Plan:
         )
         check_writable(measurer.ledger.path)
         weights, rules = measurer.weights_digest, measurer.rules
-        scale = (graph.digest, weights, task, rules, measurer.seed)
+        scale = (graph.digest, weights, catalog.task_key(task), rules, measurer.seed)
         kept = (*measured_runs(graph, task), *measurer.runs().values())
         is_usual = like is None or (like.weights_digest, like.protocol) == (weights, rules)
         return cls(

@@ -77,7 +77,7 @@ class Session(Question):
 
     def with_model(self, model: str) -> "Session":
         """Another network with its own task; a policy that does not apply is replaced."""
-        changed = replace(self, model=model, task=None)
+        changed = replace(self, model=model, task=None, metric=None).measured_by(self.metric)
         if changed._reason_against(self.policy):
             return replace(changed, policy=DEFAULT_POLICY)
         return changed
@@ -307,14 +307,17 @@ class Session(Question):
 
     @property
     def evidence(self) -> "Evidence | None":
-        """How well accuracy is predicted here; None without enough measured runs."""
-        calibration = calibration_of(self.graph, self.task_name)
+        """How well the metric is predicted here; None without enough measured runs."""
+        calibration = calibration_of(self.graph, self.task_name, self.metric_column)
         return None if calibration is None else calibration.evidence
 
     @cached_property
     def problem(self) -> Problem:
         """What a search optimises."""
-        return self.problem_judged(judge_of(self.graph, self.task_name, predicts=self.predicts))
+        metric = self.metric_column
+        return self.problem_judged(
+            judge_of(self.graph, self.task_name, metric, predicts=self.predicts)
+        )
 
     def problem_judged(self, judge: Judge) -> Problem:
         """What a search optimises when a judge scores."""

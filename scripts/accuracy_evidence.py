@@ -1,16 +1,22 @@
 """Evidence tables on measured accuracy: ledgers, criteria, calibration, published beside ours."""
 
+import json
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
+from explorer.accuracy.metrics import METRIC_NAMES, METRICS
 from explorer.accuracy.protocols import Protocol
 from explorer.accuracy.published import PERCENT, published_accuracy
 from explorer.accuracy.ranking import NULL_MODELS, Interval
-from explorer.accuracy.records import Ledger, MeasuredRun
+from explorer.accuracy.records import Ledger, MeasuredRun, Metric, standard_error
+from explorer.accuracy.tasks import task_metrics
+from explorer.errors import CalibrationError
 from explorer.paths import data_cache
-from explorer.search.criteria import TRIED, Study, leave_one_out
-from explorer.search.sources import shipped_runs, studies
+from explorer.search.criteria import TRIED, Study, form_of, leave_one_out
+from explorer.search.judge import calibrate_runs
+from explorer.search.sources import score_table, shipped_runs, studies
 from explorer.session import Session
 
 WANTED_SHARE = 0.8
@@ -29,23 +35,25 @@ def measured() -> str:
     for graph, runs in shipped_runs():
         known = _known_specs(graph.name, runs[0].task)
         by_policy = {run.design.family: run for run in runs if run.design.family in known}
-        best = max(by_policy.values(), key=lambda run: run.accuracy)
+        best = max(by_policy.values(), key=lambda run: _figure(run).after)
         cells = [
-            _accuracy(by_policy[name]) if name in by_policy else ""
+            _merit(by_policy[name]) if name in by_policy else ""
             for name in ("none", "last-layer", "full")
         ]
         found.append(
             (
-                f"{graph.name} ({graph.norm}) on {runs[0].task}",
-                f"{runs[0].protocol.words}, {graph.input_shape[-1]} {_unit(runs[0])}",
+                f"{form_of(graph, runs)} on {runs[0].task}",
+                runs[0].protocol.words,
+                METRIC_NAMES[_metric(runs[0])],
                 str(len(runs)),
                 *cells,
-                f"{best.design.family}: {_accuracy(best)}",
+                f"{best.design.family}: {_merit(best)}",
             )
         )
     head = (
         "network, task",
         "protocol",
+        "metric, %",
         "designs",
         "none",
         "last-layer",
@@ -56,16 +64,16 @@ def measured() -> str:
 
 
 def measured_all() -> str:
-    """Really fine-tuned policies: accuracy with its standard error over episodes."""
+    """Really fine-tuned policies: their task's metric with its standard error over episodes."""
     parts = []
     for graph, runs in shipped_runs():
         known = _known_specs(graph.name, runs[0].task)
         rows = [
             (
                 run.design.family,
-                _accuracy(run),
-                f"{100 * (run.accuracy - run.accuracy_before):+.1f} ± "
-                f"{100 * (run.standard_error_gain or 0):.1f}",
+                _merit(run),
+                f"{100 * ((figure := _figure(run)).after - figure.before):+.1f} ± "
+                f"{100 * (figure.standard_error_change or 0):.1f}",
                 f"{run.learning_rate:.2g}",
                 str(run.episodes),
             )
@@ -74,10 +82,11 @@ def measured_all() -> str:
         ]
         rows.sort(key=lambda row: float(row[1].split()[0]))
         title = (
-            f"`{graph.name}` at {graph.input_shape[-1]} {_unit(runs[0])} on `{runs[0].task}`: "
+            f"`{form_of(graph, runs)}` on `{runs[0].task}`: "
             f"{len(runs)} designs measured, {runs[0].protocol.words}; known policies among them:"
         )
-        head = ("policy", "accuracy, %", "gain, points (paired)", "learning rate", "episodes")
+        name = f"{METRIC_NAMES[_metric(runs[0])]}, %"
+        head = ("policy", name, "gain, points (paired)", "learning rate", "episodes")
         parts.append(f"{title}\n\n{table(head, rows)}")
     return "\n\n".join(parts)
 
@@ -97,6 +106,71 @@ def calibration() -> str:
         f"{evidence.front_count} a search would offer {evidence.front_coverage:.0%}), mean error "
         f"{100 * evidence.mean_error:.1f} points. Verdict: {verdict}."
     )
+
+
+def calibrations() -> str:
+    """On every ledger with enough runs: does a prediction of its metric beat the null models."""
+    rows = []
+    for graph, runs in shipped_runs():
+        metric, scores = _metric(runs[0]), score_table(graph, runs[0].task)
+        try:
+            found = calibrate_runs(graph, runs, scores, metric).evidence
+        except CalibrationError:
+            continue
+        best = max(NULL_MODELS, key=lambda name: found.proxy_taus[name])
+        rows.append(
+            (
+                f"{form_of(graph, runs)} on {runs[0].task}",
+                METRIC_NAMES[metric],
+                str(found.run_count),
+                f"{found.tau:.2f}",
+                f"{best} {found.proxy_taus[best]:.2f}",
+                f"{found.ceiling_tau:.2f}",
+                f"{found.reliability:.2f}",
+                f"{found.coverage:.0%}",
+                found.reason_against or "earned",
+            )
+        )
+    head = (
+        "network, task", "metric", "runs", "tau, families held out", "best null model", "ceiling",
+        "reliability", "coverage", "verdict",
+    )  # fmt: skip
+    return table(head, rows)
+
+
+def schedules() -> str:
+    """Source training by mu-Training's schedules: means over seeds, with their standard error."""
+    rows = json.loads((data_cache() / "schedules.json").read_text("utf-8"))
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["model"], row["schedule"], row["policy"]), []).append(row)
+    shown = [
+        (
+            model,
+            f"{name}, {policy}" if policy else name,
+            " + ".join(f"{count} {spec}" for spec, count in group[0]["phases"]),
+            *(
+                _over_seeds([row[domain][column] for row in group])
+                for domain in ("source", "target", "tuned_target", "tuned_source")
+                for column in ("macro_f1", "macro_auroc")
+            ),
+        )
+        for (model, name, policy), group in groups.items()
+    ]
+    domains = ("source", "target", "target, tuned", "source, tuned")
+    figures = (f"{domain}: {name}" for domain in domains for name in ("F1", "AUROC"))
+    seeds = sorted({len(group) for group in groups.values()})
+    return (
+        f"{table(('network', 'schedule', 'steps', *figures), shown)}\n\n"
+        f"Macro figures in per cent, mean and standard error of {seeds[0]} seeds or more; source: "
+        "its held-out part; tuned: after mu-finetune on the target, eight repeats."
+    )
+
+
+def _over_seeds(values: list[float]) -> str:
+    error = standard_error(np.array(values))
+    spread = "" if error is None else f" ± {PERCENT * error:.1f}"
+    return f"{PERCENT * np.mean(values):.1f}{spread}"
 
 
 def proxies() -> str:
@@ -264,12 +338,20 @@ def _unseen(judged: list[Study]) -> str:
     return f"{tried}.\n\n{table(head, rows)}"
 
 
-def _accuracy(run: MeasuredRun) -> str:
-    return f"{100 * run.accuracy:.1f} ± {100 * (run.standard_error or 0):.1f}"
+def _metric(run: MeasuredRun) -> str:
+    """The column that ranks runs on a run's task."""
+    return METRICS[task_metrics(run.task)[0]]
 
 
-def _unit(run: MeasuredRun) -> str:
-    return "px" if isinstance(run.protocol, Protocol) else "samples"
+def _figure(run: MeasuredRun) -> Metric:
+    figure = run.figure(_metric(run))
+    assert figure is not None, f"a run on {run.task} without {_metric(run)}"
+    return figure
+
+
+def _merit(run: MeasuredRun) -> str:
+    figure = _figure(run)
+    return f"{100 * figure.after:.1f} ± {100 * (figure.standard_error or 0):.1f}"
 
 
 def _known_specs(model: str, task: str) -> set[str]:

@@ -17,10 +17,12 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "scripts")]
 from accuracy_evidence import (  # noqa: E402
     beside,
     calibration,
+    calibrations,
     measured,
     measured_all,
     meta,
     proxies,
+    schedules,
     table,
 )
 from golden.device_error import FIT_ERROR, DeviceError, coverage, device_errors, reasons, untested  # noqa: E402
@@ -160,7 +162,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "measured-all": measured_all,
     "meta": meta,
     "calibration": calibration,
+    "calibrations": calibrations,
     "proxies": proxies,
+    "schedules": schedules,
     "beside": beside,
     "devices": devices,
     "devices-all": devices_all,

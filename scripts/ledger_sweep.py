@@ -9,7 +9,7 @@ from explorer.accuracy.finetune import accuracy_curves
 from explorer.accuracy.protocols import AnyProtocol
 from explorer.accuracy.records import Ledger
 from explorer.accuracy.torch_bridge import GraphModule
-from explorer.design import UpdatePolicy
+from explorer.design import TrainingSetup, UpdatePolicy
 from explorer.graph import ModelGraph
 from explorer.search.measurer import Measurer
 
@@ -26,6 +26,7 @@ def sweep(
     protocol: AnyProtocol,
     seed: int,
     tuning_episodes: int,
+    setup: TrainingSetup | None = None,
     limit: int | None = None,
 ) -> None:
     """Measure policies, each on its number of episodes, in this order; at most `limit` new ones.
@@ -37,7 +38,13 @@ def sweep(
     content = ledger.read()
     print(f"{len(content)} runs in {ledger.path}, {content.corrupt_lines} broken lines")
     measurer = Measurer(
-        graph=graph, task=task, ledger=ledger, seed=seed, protocol=protocol, module=module
+        graph=graph,
+        task=task,
+        ledger=ledger,
+        seed=seed,
+        protocol=protocol,
+        setup=setup,
+        module=module,
     )
     done = measurer.runs()
     left = [
@@ -59,6 +66,7 @@ def sweep(
                 episodes=episodes,
                 seed=seed,
                 protocol=protocol,
+                setup=setup,
                 tuning_episodes=tuning_episodes,
                 module=module,
             )

@@ -2,10 +2,13 @@
 
     EXPLORER_DATA=... python scripts/train_signals.py mi-bminet --steps 100
     EXPLORER_DATA=... python scripts/train_signals.py mi-bminet --steps 100 --norm bn
+    EXPLORER_DATA=... python scripts/train_signals.py tdssm --schedule rear --out ...
 
-Any network of the catalogue whose input the task has; its own task if none is named. The
-card holds the figures on the held-out part of the source and on the target before any
-fine-tuning, beside chance and linear baselines trained on the same signals.
+With `--schedule` so large a part of the steps as in mu-Training's procedures trains the middle
+alone, with self-distillation unless `--phase-policy` says otherwise. Any network of the
+catalogue whose input the task has; its own task if none is named. The card holds the figures on
+the held-out part of the source and on the target before any fine-tuning, beside chance and
+linear baselines trained on the same signals.
 """
 
 import argparse
@@ -25,6 +28,7 @@ from explorer.accuracy.source import LEARNING_RATE, SOURCE_BATCH, SOURCE_STEPS, 
 from explorer.accuracy.tasks import SignalTask, task_for
 from explorer.accuracy.torch_bridge import GraphModule, save_weights, state_digest
 from explorer.paths import data_cache
+from explorer.phases import DISTILLED, SCHEDULES, Procedure, schedule
 from explorer.search.sources import model_graph
 
 SAID_EVERY = 50
@@ -38,7 +42,7 @@ Graph digest `{graph}`, weight digest `{weights}`, data digest `{data}`.
 - **Data**: {summary}
 
   Trained on {trained} signals of the source; {held_out} of other groups are held out for good.
-- **Training**: {steps} steps of Adam at {rate:g} falling to 0 (cosine), batch {batch},
+- **Training**: {steps} steps{phases} of Adam at {rate:g} falling to 0 (cosine), batch {batch},
   cross-entropy with classes weighted alike, {augmentation}.
 - **Licence of the weights**: that of this project; the data keep their own.
 
@@ -60,6 +64,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=SOURCE_BATCH)
     parser.add_argument("--lr", type=float, default=LEARNING_RATE)
     parser.add_argument("--views", type=int, default=0, help="altered views of each signal")
+    parser.add_argument("--schedule", choices=SCHEDULES)
+    parser.add_argument("--phase-policy", default=DISTILLED, help="of begin, rear, sandwich")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=data_cache() / "models")
     options = parser.parse_args()
@@ -69,6 +75,11 @@ def main() -> None:
     task = task_for(task_name, graph.input_shape)
     if not isinstance(task, SignalTask):
         parser.error(f"{task_name} is a task of images")
+    procedure, policies = None, {}
+    if options.schedule:
+        procedure = schedule(options.schedule, options.phase_policy)
+        specs = (phase.policy for phase in procedure.phases)
+        policies = {spec: session.with_policy(spec).chosen_policy for spec in specs}
     began = time.perf_counter()
     trained = train_source(
         seeded_module(graph, options.seed),
@@ -77,6 +88,8 @@ def main() -> None:
         batch=options.batch,
         learning_rate=options.lr,
         views=options.views,
+        procedure=procedure,
+        policies=policies,
         seed=options.seed,
         on_step=_say,
     )
@@ -102,6 +115,7 @@ def main() -> None:
         trained=trained.trained_count,
         held_out=trained.held_out_count,
         steps=options.steps,
+        phases=_phases(procedure, options.steps),
         rate=options.lr,
         batch=options.batch,
         augmentation=(
@@ -114,6 +128,14 @@ def main() -> None:
     )
     (options.out / f"{stem}.md").write_text(card, "utf-8")
     print(card)
+
+
+def _phases(procedure: Procedure | None, steps: int) -> str:
+    """` (full 667, mu-distilled 333)`; nothing where everything trains in all steps."""
+    if procedure is None:
+        return ""
+    parts = (f"{phase.policy} {phase.epoch_count}" for phase in procedure.lasting(steps).phases)
+    return f" ({', '.join(parts)})"
 
 
 def _say(done: int, steps: int) -> None:
@@ -133,12 +155,16 @@ def _rows(module: GraphModule, task: SignalTask) -> list[str]:
         if len(task.class_names) == 2:
             figures = spatial_patterns(task, trained, tested)
             rows.append(_row(name, "common spatial patterns", figures))
-        lesson = make_lesson(
-            task, trained, tested, setup=LESSON_SETUP, steps=1, rng=np.random.default_rng(0)
-        )
-        figures = dict(lesson.cut(module, 0).test(module).metrics)
-        rows.append(_row(name, "**the network**", figures))
+        rows.append(_row(name, "**the network**", tested_on(module, task, tested)))
     return rows
+
+
+def tested_on(module: GraphModule, task: SignalTask, tested: np.ndarray) -> Figures:
+    """Figures of a network on some signals of a task, by index."""
+    lesson = make_lesson(
+        task, tested, tested, setup=LESSON_SETUP, steps=1, rng=np.random.default_rng(0)
+    )
+    return dict(lesson.cut(module, 0).test(module).metrics)
 
 
 def _row(tested: str, classifier: str, figures: Figures) -> str:
@@ -156,13 +182,14 @@ def _about(task_name: str) -> str:
 
 def _command(options: argparse.Namespace) -> str:
     usual = {"batch": SOURCE_BATCH, "lr": LEARNING_RATE, "seed": 0, "task": None, "norm": None}
-    usual["views"] = 0
+    usual |= {"views": 0, "schedule": None, "phase_policy": DISTILLED}
     given = {"steps": options.steps} | {
         name: getattr(options, name)
-        for name in ("norm", "task", "batch", "lr", "views", "seed")
+        for name in ("norm", "task", "batch", "lr", "views", "schedule", "phase_policy", "seed")
         if getattr(options, name) != usual[name]
     }
-    return " ".join([options.model, *(f"--{name} {value}" for name, value in given.items())])
+    words = (f"--{name.replace('_', '-')} {value}" for name, value in given.items())
+    return " ".join([options.model, *words])
 
 
 if __name__ == "__main__":

@@ -126,6 +126,35 @@ def squeeze_net() -> ModelGraph:
     return net.graph("squeeze")
 
 
+def image_net() -> ModelGraph:
+    """Slopes, limits, windows that overlap or reach over the edge, larger images, quotients."""
+    net = WideNet(2, 9, 11)
+    end = net.op("prelu", "slopes", net.conv(INPUT, "stem", 6, kernel=3), args=(6,))
+    end = net.op("standardise", "centred", end, args=(1e-5, 2))
+    end = net.op("groupnorm", "each", net.conv(end, "mix", 6), groups=6, args=(1e-5, 1))
+    end = net.op("maxpool", "larger", end, shape=(6, 5, 6), kernel=(2, 2), stride=2)
+    end = net.op("clip", "limited", net.conv(end, "second", 4, kernel=3), args=(-1.0, 2.0))
+    rest = {"kernel": (3, 3), "stride": 2, "padding": (1, 1)}
+    end = net.op("avgpool", "sliding", end, shape=(4, 3, 3), args=(0,), **rest)
+    near = net.op("upsample_nearest", "near", end, shape=(4, 5, 6))
+    wide = net.op("upsample", "wide", end, shape=(4, 5, 6), args=(1,))
+    end = net.add("sum", near, net.op("mish", "mish", wide))
+    end = net.op("softplus", "positive", net.conv(end, "third", 4), args=(2.0,))
+    end = net.op("scale", "above", end, args=(1.0, 1.0))
+    small = net.op("celu", "celu", net.op("log", "small", end), args=(0.5,))
+    root = net.op("sqrt", "root_of", net.op("scale", "higher", end, args=(2.0, 0.0)))
+    end = net.conv(net.op("div", "quotient", small, root), "fourth", 4)
+    end = net.op("abs", "size", net.op("selu", "selu", end))
+    end = net.op("rsqrt", "root", net.op("scale", "off_zero", end, args=(1.0, 1.0)))
+    end = net.op("exp", "grown", net.conv(end, "fifth", 4))
+    end = net.op("sin", "wave", net.conv(end, "sixth", 4))
+    end = net.op("reciprocal", "turned", net.op("scale", "off_one", end, args=(1.0, 2.0)))
+    end = net.op("cos", "other_wave", net.conv(end, "last", 4))
+    end = net.dense(net.mean(end, "mean", 1, 2), "head", 4)
+    net.op("log_softmax", "shares", end)
+    return net.graph("images")
+
+
 def token_net() -> ModelGraph:
     """A transformer block over token indices, with a class token and positions."""
     net = WideNet(5)
@@ -207,7 +236,8 @@ def state_space_net(op: str) -> ModelGraph:
 def wide_graphs() -> tuple[ModelGraph, ...]:
     """All of them, those torch's own bytes are known for first."""
     recurrent = [recurrent_net(op) for op in ("gru", "lstm")]
-    return (gated_net(), squeeze_net(), token_net(), product_net(), tied_net(), *recurrent)
+    plain = (gated_net(), squeeze_net(), image_net(), token_net(), product_net(), tied_net())
+    return (*plain, *recurrent)
 
 
 def state_space_nets() -> tuple[ModelGraph, ...]:

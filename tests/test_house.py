@@ -44,7 +44,7 @@ PURE_NUMBERS = {
     # pure numbers of statistics, and natural values whose unit stands beside them
     "accuracy", "accuracy_before", "accuracies", "standard_error", "standard_error_gain", "nll",
     "nll_before", "rates", "learning_rate", "value", "reference", "scale", "hypervolume", "tau",
-    "needed", "expected", "found",
+    "measured", "measured_error", "needed", "expected", "found",
     "reliability", "ceiling_tau", "lead_low", "chosen_tau", "fitted_tau",
     "full_gain", "full_gain_error", "coverage", "front_coverage", "p_faster", "ratio",
     "ratio_low", "worth", "ratio_high",

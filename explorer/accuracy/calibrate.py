@@ -2,8 +2,9 @@
 
 Ridge regression of accuracy on features and their squares. Every prediction judged
 here is of a run whose whole family was held out. It is earned when at least
-MIN_RUNS runs stand behind it and its held-out Kendall tau beats each null model's
-with a bootstrap interval above zero; otherwise the proxy score keeps its own name.
+MIN_RUNS runs stand behind it, their gains are more than noise (MIN_RELIABILITY), and
+its held-out Kendall tau beats each null model's with a bootstrap interval above zero;
+otherwise the proxy score keeps its own name.
 The interval is split conformal: the held-out residual at the stated level.
 """
 
@@ -12,7 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from explorer.accuracy.ranking import BACKWARD_MACS, MIN_RUNS, NULL_MODELS, ceiling_tau, rank
+from explorer.accuracy.ranking import (
+    BACKWARD_MACS,
+    MIN_RELIABILITY,
+    MIN_RUNS,
+    NULL_MODELS,
+    ceiling_tau,
+    rank,
+)
 from explorer.errors import CalibrationError
 from explorer.units import BoolArray, FloatArray, IntArray
 
@@ -51,6 +59,11 @@ class Evidence:
         """Why no accuracy may be predicted; empty when it may."""
         if self.run_count < MIN_RUNS:
             return f"{self.run_count} measured runs, at least {MIN_RUNS} are needed"
+        if self.reliability < MIN_RELIABILITY:
+            return (
+                f"the gains have a reliability of {self.reliability:.2f}, at least "
+                f"{MIN_RELIABILITY} is needed"
+            )
         if not self.lead_low > 0:
             best = max(NULL_MODELS, key=lambda name: self.proxy_taus[name])
             return (

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from explorer import catalog
 from explorer.accuracy.course import Course, measured_design, measured_setup, task_protocol
 from explorer.accuracy.episodes import TUNING_STREAM, Outcome
 from explorer.accuracy.group import RATE_FACTORS, best_rate, train_all, trainees_of, tune_all
@@ -191,7 +192,7 @@ def accuracy_curves(
         run = MeasuredRun(
             model=Named(name=graph.name, digest=graph.digest),
             weights_digest=weights_digest,
-            task=task_name,
+            task=catalog.task_key(task_name),
             design=designs[number],
             seed=seed,
             episodes=episodes,

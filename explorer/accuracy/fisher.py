@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from explorer import catalog
 from explorer.accuracy.course import Course, task_protocol
 from explorer.accuracy.episodes import SCORE_STREAM, Episode
 from explorer.accuracy.lessons import LESSON_SETUP, Lesson
@@ -87,9 +88,10 @@ def task_scores(
     else:
         size = {"classes": len(task.class_names)}
     meta = {
-        "task": task_name,
+        "task": catalog.task_key(task_name),
         "seed": seed,
         **size,
+        "data_digest": task.digest,
         "weights_digest": state_digest(network),
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
     }

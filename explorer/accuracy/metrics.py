@@ -1,10 +1,26 @@
-"""Figures of merit of a classifier beside its accuracy, from logits [N, K] and labels [N]."""
+"""Figures of merit of a classifier: how they are called, and from logits [N, K] and labels [N].
+
+A task says which of them ranks runs on it (`METRICS` of its entry, the first): accuracy, unless
+its classes are so unlike in number that the commonest alone is accurate.
+"""
 
 import warnings
 
 import numpy as np
 
+from explorer.errors import SpecError
 from explorer.units import FloatArray, IntArray
+
+ACCURACY = "accuracy"
+METRICS = {"accuracy": ACCURACY, "f1": "macro_f1", "auroc": "macro_auroc"}  # word: column
+METRIC_NAMES = {ACCURACY: "accuracy", "macro_f1": "macro F1", "macro_auroc": "macro AUROC"}
+
+
+def metric_column(word: str, allowed: tuple[str, ...]) -> str:
+    """The column a word stands for; SpecError when it is not one of the words `allowed`."""
+    if word not in allowed:
+        raise SpecError.of("metric", word, ", ".join(allowed))
+    return METRICS[word]
 
 
 def scores(logits: FloatArray, labels: IntArray) -> dict[str, float | None]:

@@ -10,7 +10,7 @@ from explorer.accuracy.convolution import Convolution
 from explorer.accuracy.tdssm import cfc_of, s4d_of
 from explorer.errors import UnsupportedOpError
 from explorer.graph import LayerSpec, ModelGraph
-from explorer.layer import STATE_SPACES
+from explorer.layer import PLAIN, STATE_SPACES, rounded_up
 
 Maker = Callable[[ModelGraph, LayerSpec], nn.Module]
 
@@ -68,6 +68,14 @@ class GroupNorm(nn.GroupNorm):
         if torch.is_grad_enabled() and trained and not images.requires_grad:
             images = images.clone(memory_format=torch.contiguous_format)
         return super().forward(images)
+
+
+class InstanceNorm(nn.GroupNorm):
+    """Group norm of one channel a group, as torch's own instance norm computes it."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalise, scale and offset."""
+        return functional.instance_norm(images, None, None, self.weight, self.bias, eps=self.eps)
 
 
 class LayerNorm(nn.LayerNorm):
@@ -168,6 +176,11 @@ def _norm(make: Callable[..., nn.Module]) -> Maker:
     return lambda _, layer: make(layer, eps=layer.args[0] if layer.args else 1e-5)
 
 
+def _groupnorm(layer: LayerSpec, eps: float) -> nn.Module:
+    make = InstanceNorm if len(layer.args) > 1 else GroupNorm
+    return make(layer.groups, layer.out_shape[0], eps)
+
+
 def _batchnorm(layer: LayerSpec, eps: float) -> nn.Module:
     make = nn.BatchNorm2d if len(layer.out_shape) == 3 else nn.BatchNorm1d
     return make(layer.out_shape[0], eps=eps)
@@ -189,6 +202,11 @@ def _aligned(*tensors: Tensor) -> list[Tensor]:
 def _mul(first: Tensor, second: Tensor) -> Tensor:
     left, right = _aligned(first, second)
     return left * right
+
+
+def _div(first: Tensor, second: Tensor) -> Tensor:
+    left, right = _aligned(first, second)
+    return left / right
 
 
 def _matmul(graph: ModelGraph, layer: LayerSpec) -> nn.Module:
@@ -252,6 +270,27 @@ def _mean(layer: LayerSpec) -> Callable[[Tensor], Tensor]:
     return lambda values: values.mean(axes).reshape(-1, *layer.out_shape)
 
 
+def _standardise(layer: LayerSpec) -> Callable[[Tensor], Tensor]:
+    sizes = layer.out_shape[-layer.whole(1) :]
+    return lambda values: functional.layer_norm(values, sizes, eps=layer.args[0])
+
+
+def _avgpool(_: ModelGraph, layer: LayerSpec) -> nn.Module:
+    if not layer.args:
+        return nn.AvgPool2d(layer.kernel)
+    padding = (layer.pads[0][0], layer.pads[1][0])
+    return nn.AvgPool2d(
+        layer.kernel, layer.strides, padding, count_include_pad=bool(layer.whole(0))
+    )
+
+
+def _maxpool(graph: ModelGraph, layer: LayerSpec) -> nn.Module:
+    padding = (layer.pads[0][0], layer.pads[1][0])
+    sides = graph.shape(graph.producers(layer)[0])[1:]
+    is_up = rounded_up(layer, sides) == layer.out_shape[1:]
+    return nn.MaxPool2d(layer.kernel, layer.strides, padding, layer.dilation, ceil_mode=is_up)
+
+
 def _recurrent(graph: ModelGraph, layer: LayerSpec) -> nn.Module:
     features = graph.shape(graph.producers(layer)[0])[-1]
     hidden, depth, directions, biases = (layer.whole(position) for position in range(4))
@@ -277,7 +316,7 @@ OPERATORS: dict[str, Maker] = {
     "frozen_batchnorm": _norm(
         lambda layer, eps: FrozenBatchNorm2d(layer.out_shape[0], eps=eps).eval()
     ),
-    "groupnorm": _norm(lambda layer, eps: GroupNorm(layer.groups, layer.out_shape[0], eps)),
+    "groupnorm": _norm(_groupnorm),
     "layernorm": _norm(
         lambda layer, eps: LayerNorm(layer.channels, layer.axis, bias=layer.has_bias, eps=eps)
     ),
@@ -290,15 +329,25 @@ OPERATORS: dict[str, Maker] = {
     "silu": lambda *_: nn.SiLU(),
     "hardswish": lambda *_: nn.Hardswish(),
     "elu": lambda _, layer: nn.ELU(layer.args[0]),
+    "celu": lambda _, layer: nn.CELU(layer.args[0]),
+    "selu": lambda *_: nn.SELU(),
+    "mish": lambda *_: nn.Mish(),
+    "softplus": lambda _, layer: nn.Softplus(layer.args[0]),
+    "prelu": lambda _, layer: nn.PReLU(layer.whole(0)),
+    "clip": _function(lambda layer: lambda values: values.clamp(*layer.args)),
+    **dict.fromkeys(PLAIN, _function(lambda layer: getattr(torch, layer.op))),
     "power": _function(lambda layer: lambda values: values.pow(layer.args[0])),
     "sigmoid": lambda *_: nn.Sigmoid(),
     "tanh": lambda *_: nn.Tanh(),
     "softmax": lambda _, layer: nn.Softmax(layer.axis + 1),
+    "log_softmax": lambda _, layer: nn.LogSoftmax(layer.axis + 1),
+    "standardise": _function(_standardise),
     "glu": lambda _, layer: nn.GLU(layer.axis + 1),
     "add": lambda *_: Add(),
     "shift": lambda *_: Apply(_shift),
     "scale": _function(lambda layer: lambda values: values * layer.args[0] + layer.args[1]),
     "mul": lambda *_: Apply(_mul),
+    "div": lambda *_: Apply(_div),
     "matmul": _matmul,
     "attention": _function(_attention),
     "concat": _function(_concat),
@@ -310,12 +359,13 @@ OPERATORS: dict[str, Maker] = {
     "transpose": _function(_transpose),
     "global_avgpool": lambda *_: GlobalAveragePool(),
     "mean": _function(_mean),
-    "avgpool": lambda _, layer: nn.AvgPool2d(layer.kernel),
+    "avgpool": _avgpool,
     "window_max": lambda _, layer: nn.MaxPool2d(layer.kernel),
-    "maxpool": lambda _, layer: nn.MaxPool2d(
-        layer.kernel, layer.stride, (layer.pads[0][0], layer.pads[1][0]), layer.dilation
+    "maxpool": _maxpool,
+    "upsample": lambda _, layer: nn.Upsample(
+        layer.out_shape[1:], mode="bilinear", align_corners=bool(layer.args and layer.args[0])
     ),
-    "upsample": lambda _, layer: nn.Upsample(layer.out_shape[1:], mode="bilinear"),
+    "upsample_nearest": lambda _, layer: nn.Upsample(layer.out_shape[1:]),
 }
 
 

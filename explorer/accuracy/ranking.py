@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from explorer.accuracy.metrics import ACCURACY
 from explorer.accuracy.records import MeasuredRun
 from explorer.units import BoolArray, FloatArray, IntArray
 
@@ -200,18 +201,19 @@ def _interval(values: FloatArray) -> Interval:
     return Interval(value=float(values[0]), low=float(low), high=float(high))
 
 
-def paired_gains(runs: Sequence[MeasuredRun]) -> tuple[tuple[MeasuredRun, ...], FloatArray]:
+def paired_gains(
+    runs: Sequence[MeasuredRun], metric: str = ACCURACY
+) -> tuple[tuple[MeasuredRun, ...], FloatArray]:
     """Comparable runs that share episodes, and their gains on those [N, E], as shares.
 
-    They are of the commonest seed and have at least FEWEST_PAIRED episodes; E is what all
-    of them have.
+    They are of the commonest seed and have the metric and at least FEWEST_PAIRED episodes; E is
+    what all of them have, without those in which the metric is not defined.
     """
+    runs = [run for run in runs if run.figure(metric) is not None]
     seeds = Counter(run.seed for run in runs if run.episodes >= FEWEST_PAIRED)
     seed = seeds.most_common(1)[0][0] if seeds else 0
     paired = tuple(run for run in runs if run.seed == seed and run.episodes >= FEWEST_PAIRED)
     count = min((run.episodes for run in paired), default=0)
-    before, after = (
-        np.array([getattr(run, name)[:count] for run in paired]).reshape(len(paired), count)
-        for name in ("per_episode_accuracy_before", "per_episode_accuracy")
-    )
-    return paired, after - before
+    figures = [figure for run in paired if (figure := run.figure(metric)) is not None]
+    gains = np.array([figure.gains[:count] for figure in figures]).reshape(len(paired), count)
+    return paired, gains[:, np.isfinite(gains).all(axis=0)]

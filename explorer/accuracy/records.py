@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
+from explorer import catalog
+from explorer.accuracy.metrics import ACCURACY
 from explorer.accuracy.protocols import AnyProtocol
 from explorer.design import Design, LayerAxes, UpdatePolicy
 from explorer.device import first_problem
@@ -70,6 +72,12 @@ class Metric(Document):
     standard_error_change: float | None
     per_episode_before: tuple[float | None, ...]
     per_episode_after: tuple[float | None, ...]
+
+    @property
+    def gains(self) -> FloatArray:
+        """What each repeat gained [E]; nan where it is not defined."""
+        before, after = self.per_episode_before, self.per_episode_after
+        return np.array(after, dtype=np.float64) - np.array(before, dtype=np.float64)
 
     @classmethod
     def of(cls, before: Sequence[float | None], after: Sequence[float | None]) -> "Metric | None":
@@ -143,6 +151,19 @@ class MeasuredRun(Document):
         except SpecError:
             return False
 
+    def figure(self, metric: str) -> Metric | None:
+        """A metric of the tests by its column (explorer.accuracy.metrics); None without it."""
+        if metric != ACCURACY:
+            return self.metrics.get(metric)
+        return Metric(
+            before=self.accuracy_before,
+            after=self.accuracy,
+            standard_error=self.standard_error,
+            standard_error_change=self.standard_error_gain,
+            per_episode_before=self.per_episode_accuracy_before,
+            per_episode_after=self.per_episode_accuracy,
+        )
+
     @property
     def forgotten_accuracy(self) -> float | None:
         """Accuracy on the source that fine-tuning lost, as a share; None without a source."""
@@ -173,7 +194,8 @@ def run_key(
     protocol: AnyProtocol,
 ) -> RunKey:
     """Digests of network and weights, task, canonical design, seed, episodes and protocol."""
-    return (digest, weights_digest, task, design.to_json(), seed, episodes, protocol.to_json())
+    task_key, rules = catalog.task_key(task), protocol.to_json()
+    return (digest, weights_digest, task_key, design.to_json(), seed, episodes, rules)
 
 
 def standard_error(values: FloatArray) -> float | None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from explorer.errors import SpecError
 
 SWAPPED = ("ConvTranspose1d", "ConvTranspose2d", "Conv1D")  # input channels first; GPT-2's linear
-WHOLE = ("Embedding", "GRU", "LSTM", "Recurrent", "Parameter", "S4d", "CfcCell")
+WHOLE = ("Embedding", "GRU", "LSTM", "Recurrent", "Parameter", "PReLU", "S4d", "CfcCell")
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)

@@ -1,10 +1,12 @@
 """The offline stage for signals: a network trained on a task's source domain.
 
-All of it under weighted cross-entropy, Adam and a rate that falls along a cosine, on three
-quarters of the source and, where asked, on altered views of them. The held-out quarter is the
-same in every run, so that `measure` can say what was forgotten.
+All of it, or in phases one segment of it (mu-Training), under weighted cross-entropy, Adam and
+a rate that falls along one cosine, on three quarters of the source and, where asked, on altered
+views of them. The held-out quarter is the same in every run, so that `measure` can say what was
+forgotten.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,8 +19,9 @@ from explorer.accuracy.tasks import SignalTask
 from explorer.accuracy.tasks._signals import Signals
 from explorer.accuracy.torch_bridge import GraphModule, one_thread, placed
 from explorer.accuracy.trainer import train_copy
-from explorer.design import LayerAxes, TrainingSetup, everything
+from explorer.design import LayerAxes, TrainingSetup, UpdatePolicy, everything
 from explorer.errors import SpecError
+from explorer.phases import Procedure
 
 SOURCE_BATCH = 16
 SOURCE_STEPS = 300
@@ -48,6 +51,8 @@ def train_source(
     batch: int = SOURCE_BATCH,
     learning_rate: float = LEARNING_RATE,
     views: int = 0,
+    procedure: Procedure | None = None,
+    policies: Mapping[str, UpdatePolicy] | None = None,
     seed: int = 0,
     device: str = "cpu",
     on_step: Progress | None = None,
@@ -55,7 +60,8 @@ def train_source(
 ) -> SourceTraining:
     """Train a copy of `module`, whose input a task must have (`task_for`), and test it.
 
-    With `views` every signal is there so many times more, altered (`altered`).
+    With `views` every signal is there so many times more, altered (`altered`). A `procedure`
+    shares the steps among its phases, which train `policies` by their names, or all of it.
     SpecError when the task has no source domain, or the network too few outputs.
     """
     if not 0 < learning_rate < np.inf:
@@ -90,6 +96,8 @@ def train_source(
             after_step=after_step,
             optimizer=setup.optimizer,
             schedule="cosine",
+            phases=() if procedure is None else procedure.lasting(steps).phases,
+            policies=policies,
         )
         before, after = (lesson.cut(net, 0).test(net) for net in (module, student))
     return SourceTraining(

@@ -8,7 +8,7 @@ once. Everything runs where the module is.
 """
 
 import copy
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import cos, pi
 
@@ -137,14 +137,16 @@ def train_copy(
     optimizer: str = "adam",
     schedule: str = "constant",
     phases: Sequence[Phase] = (),
+    policies: Mapping[str, UpdatePolicy] | None = None,
 ) -> tuple[GraphModule, tuple[float, ...]]:
     """A trained copy of `module`, in evaluation mode, and the loss of each step.
 
     Without `prefix` every step starts from the images; the losses are the same.
     `after_step(number, student)` follows every step, from 1. `optimizer` is one of
     explorer.design.OPTIMIZERS, `schedule` constant or cosine. `phases` split the steps between
-    the policy (`own`) and full training; one optimizer goes through all of them, and what a
-    phase freezes has no gradient. A policy that distils looks ahead in its steps, on lessons.
+    the policy (`own`), `policies` by their names and full training; one optimizer goes through
+    all of them, and what a phase freezes has no gradient. A policy that distils looks ahead in
+    its steps, on lessons.
     """
     module, graph, policy = adapted_to(module, graph, policy)
     start = first_position(graph, policy, phases)
@@ -154,7 +156,8 @@ def train_copy(
     student = copy.deepcopy(module)
     rules = [make_optimizer(optimizer, list(student.parameters()), learning_rate)]
     look_ahead = None
-    if policy.distillation is not None:
+    named, whole = {OWN: policy, **(policies or {})}, everything(LayerAxes.of(graph))
+    if any(one.distillation is not None for one in named.values()):
         look_ahead = LookAhead(
             student, lambda copies: make_optimizer(optimizer, list(copies.values()), learning_rate)
         )
@@ -165,7 +168,7 @@ def train_copy(
     _set_mode(student, graph, start, training=True)
     with seeded(student, DROPOUT_SEED):
         for phase in phases or (Phase(policy=OWN, epoch_count=steps),):
-            trained = policy if phase.policy == OWN else everything(LayerAxes.of(graph))
+            trained = named.get(phase.policy, whole)
             apply_to_copy(student, graph, trained, scores)
             if look_ahead is not None:
                 look_ahead.begin()

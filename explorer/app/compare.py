@@ -7,7 +7,8 @@ numbers say how many times the first they are.
 from collections.abc import Callable, Sequence
 from html import escape
 
-from explorer.app.view import Selection
+from explorer.accuracy.metrics import METRIC_NAMES
+from explorer.app.view import Selection, measured_text
 from explorer.costmodel.report import Cost
 from explorer.figures.points import worth_text
 from explorer.units import format_bytes, format_count, format_joules, format_seconds
@@ -87,4 +88,7 @@ def _verdict(cost: Cost) -> str:
 def _worth(pin: Selection) -> str:
     """Scores are only comparable under one name, so the name stands beside the value."""
     table, row = pin.table, pin.row
-    return f"{worth_text(float(table.score[row]), table.score_name)} ({table.score_name})"
+    words = f"{worth_text(float(table.score[row]), table.score_name)} ({table.score_name})"
+    measured = measured_text(table, row)
+    name = METRIC_NAMES[table.worth.metric]
+    return f"{words}; {measured} (measured {name})" if measured else words

@@ -17,6 +17,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from explorer import catalog
+from explorer.accuracy.metrics import METRIC_NAMES, METRICS
 from explorer.accuracy.tasks import suits
 from explorer.app import fields
 from explorer.app.own_parts import OwnParts
@@ -43,6 +44,7 @@ WORDS = {
     "optimizer": "the rule of the update and its state in memory; as published, else sgd",
     "policy": "which layers and channels train; each family names its paper",
     "memory_objective": "what panels and a search compare: the peak, or what training adds",
+    "worth_axis": "the score, predicted where that is earned; or only what was really measured",
     "update_timing": "fused: each weight is updated as soon as its gradient is there; "
     "deferred: at the end of the step, as accumulation must",
     "recompute": "none: keep what backward needs; blocks: run blocks again in backward (modelled)",
@@ -78,6 +80,7 @@ class Controls:
         self.update_timing = _dropdown("update_timing", "Weight update", UPDATE_TIMINGS)
         self.recompute = _dropdown("recompute", "Recompute", RECOMPUTES)
         self.memory_objective = _dropdown("memory_objective", "Memory axis", MEMORY_OBJECTIVES)
+        self.worth_axis = _dropdown("worth_axis", "Worth axis", [""])
         self.precision = _dropdown("precision", "Precision", [""])
         self.policy = _dropdown("policy", "Update policy", ["none"])
         self.more = widgets.ToggleButton(tooltip="Settings that are rarely changed")
@@ -93,8 +96,7 @@ class Controls:
         )
         self.own_button.add_class("explorer-more")
         self.own_parts = OwnParts(lambda: str(self.device.value), self.choose)
-        self.undo = fields.button("Undo", "The question before")
-        self.redo = fields.button("Redo", "The question undone")
+        self.undo, self.redo = fields.button("Undo", ""), fields.button("Redo", "")
         self.past = widgets.HBox([self.undo, self.redo])
         self.past.add_class("explorer-past")
         self.grid, self.rare_grid = fields.grid(), fields.grid()
@@ -104,7 +106,8 @@ class Controls:
         for name in ("device", *SETUP):
             getattr(self, name).observe(partial(self._chosen, name), names="value")
         self.model.observe(self._model_chosen, names="value")
-        for field in (self.task, self.policy, self.memory_objective, self.reserve):
+        axes = (self.memory_objective, self.worth_axis)
+        for field in (self.task, self.policy, *axes, self.reserve):
             field.observe(self._changed, names="value")
         for button in (self.more, self.own_button):
             button.observe(lambda _: self._show_rare(), names="value")
@@ -127,6 +130,7 @@ class Controls:
         return (
             *self.model_fields.values(),
             self.memory_objective,
+            self.worth_axis,
             self.update_timing,
             self.recompute,
             self.norm,
@@ -142,6 +146,7 @@ class Controls:
             model=f"{self.model.value}:{','.join(given)}" if given else self.model.value,
             task=self.task.value or None,
             memory_objective=self.memory_objective.value,
+            metric=self.worth_axis.value or None,
             reserve_bytes=self.reserve.value * KIB,
             policy=self.policy.value,
             options=tuple(
@@ -184,9 +189,16 @@ class Controls:
             self.update_timing.value = session.update_timing
             self.recompute.value = session.recompute
             self.memory_objective.value = session.memory_objective
+            fields.offer(self.worth_axis, _worths(session), session.metric or "")
             self.reserve.value = session.reserve_bytes // KIB
             self._mark(session)
             self._show_rare()
+
+    def show_past(self, undo_count: int, redo_count: int) -> None:
+        """Say how many questions there are to go back to, and how many were undone."""
+        self.undo.disabled, self.redo.disabled = not undo_count, not redo_count
+        self.undo.tooltip = f"The question before: {undo_count} to go back to"
+        self.redo.tooltip = f"The question undone: {redo_count} to come back to"
 
     def choose(self, name: str, path: str) -> None:
         """Ask about a model or a device from a file, as if a person chose it of the list."""
@@ -308,6 +320,7 @@ class Controls:
         written = (*self.model_fields.values(), *options, self.reserve)
         count = len(rare) + sum(bool(field.value) for field in written)
         count += self.memory_objective.value != Session.memory_objective
+        count += bool(self.worth_axis.value)
         words = "Fewer" if self.more.value else "More"
         self.more.description = f"{words} ({count} set)" if count else f"{words} settings"
         for part in (self.rare_grid, self.words):
@@ -356,6 +369,12 @@ def _tasks(session: Session) -> list[tuple[str, str]]:
     names = [name for name in catalog.names("task") if name != own and suits(name, shape)]
     names = _with(session.task, names) if session.task else names
     return [(f"the model's ({own})" if own else "none", ""), *((name, name) for name in names)]
+
+
+def _worths(session: Session) -> list[tuple[str, str]]:
+    """The score, and each metric that is measured on the task."""
+    named = ((f"{METRIC_NAMES[METRICS[word]]}, measured", word) for word in session.metrics)
+    return [("score", ""), *named]
 
 
 def _dropdown(name: str, description: str, options: Iterable[object]) -> Any:

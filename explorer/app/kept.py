@@ -1,60 +1,28 @@
 """What a notebook keeps of its app: the question, the search, the selected point, pins, the tab.
 
-Costs are not kept: designs are priced again. Of a search those designs of its front are kept
-that the list of points offers.
+Costs are not kept: designs are priced again. Of a search its front is kept, and as many of the
+other designs as the panels draw.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import traitlets
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import JsonValue
 
-from explorer.accuracy.records import DesignRecord
+from explorer.app.kept_designs import KeptDesigns, kept_session
 from explorer.app.state import Phase, Run, Settings
-from explorer.app.view import CHOICE, Found, Selection, View, candidate_label, choices_of
-from explorer.design import DesignBatch, LayerAxes
-from explorer.device import first_problem
+from explorer.app.view import CHOICE, Found, Selection, View
 from explorer.document import Document
 from explorer.errors import ExplorerError, SpecError
-from explorer.search.candidates import CandidateTable
-from explorer.session import Session
+from explorer.figures.tradeoff import POINT_CAP
 
 if TYPE_CHECKING:
     from explorer.app.main import App
 
-
-_SESSION = TypeAdapter(Session)
-
-
-class KeptDesigns(Document):
-    """Designs of one session and how they are called; of it only what is not the default."""
-
-    session: dict[str, JsonValue]
-    labels: tuple[str, ...]
-    designs: tuple[DesignRecord, ...]
-
-    @classmethod
-    def of(cls, session: Session, table: CandidateTable, rows: Sequence[int]) -> "KeptDesigns":
-        """Rows of a table."""
-        return cls(
-            session=kept_session(session),
-            labels=tuple(candidate_label(table, row) for row in rows),
-            designs=tuple(DesignRecord.of(table.designs[row]) for row in rows),
-        )
-
-    def table(self, session: Session) -> CandidateTable:
-        """The designs priced and judged again; SpecError when they are not of its network."""
-        if len(self.labels) != len(self.designs) or not self.designs:
-            raise SpecError(f"{len(self.designs)} designs and {len(self.labels)} labels")
-        axes = LayerAxes.of(session.graph)
-        batches = [
-            DesignBatch.of(axes, [record.policy(session.graph)], record.setup.setup())
-            for record in self.designs
-        ]
-        screened = session.problem.screen(DesignBatch.joined(batches), self.labels)
-        return session.problem.place(screened)
+FOUND = ("found", "old")  # how ids begin that name a row of what was found
 
 
 class KeptSearch(Document):
@@ -63,6 +31,7 @@ class KeptSearch(Document):
     run: Run
     sampler: str
     seed: int
+    volumes: tuple[tuple[int, float], ...]
     found: KeptDesigns
 
 
@@ -90,19 +59,13 @@ class _Priced:
     pins: tuple[Selection, ...]
 
 
-def kept_session(session: Session) -> dict[str, JsonValue]:
-    """What of a session is not the default, as JSON has it."""
-    values: dict[str, JsonValue] = _SESSION.dump_python(session, mode="json", exclude_defaults=True)
-    return values
-
-
 def kept_view(app: "App") -> KeptView:
     """What is to be kept of an app."""
     view, controls, bar = app.view, app.controls, app.search_bar
-    search, selected = _kept_search(app), view.selected_id
+    selected = view.selected_id
     kind, _, row = selected.partition(":")
-    if search is not None and kind in ("found", "old"):
-        selected = f"{kind}:{_rows_of(view).index(int(row))}"
+    if view.found is not None and kind in FOUND:
+        selected = f"{kind}:{_rows_of(view.found, selected).index(int(row))}"
     return KeptView(
         origin=kept_session(app.origin),
         settings=controls.read(),
@@ -112,12 +75,9 @@ def kept_view(app: "App") -> KeptView:
         fits_only=view.fits_only,
         tab=app.tabs.box.selected_index or 0,
         selected=selected,
-        search=search,
+        search=_kept_search(app),
         pins=tuple(
-            KeptDesigns.of(pin.session, pin.table, [pin.row]).model_copy(
-                update={"labels": (pin.label,)}
-            )
-            for pin in app.pins.pins
+            KeptDesigns.of(pin.session, pin.table, [pin.row], [pin.label]) for pin in app.pins.pins
         ),
     )
 
@@ -143,49 +103,50 @@ def restore(app: "App", kept: KeptView) -> None:
         app.pins.pin(pin)
     if kept.search is not None and priced.found is not None:
         search = kept.search
-        app.searching.recall(priced.found.session, search.run, search.sampler, search.seed)
+        app.searching.recall(
+            priced.found.session, search.run, search.sampler, search.seed, search.volumes
+        )
 
 
 def _kept_search(app: "App") -> KeptSearch | None:
     found, searching = app.view.found, app.searching
-    rows = [] if found is None else _rows_of(app.view)
-    if found is None or not rows:
+    if found is None:
         return None
-    run = searching.run
-    ended = (
-        run
-        if run.phase in (Phase.DONE, Phase.FAILED, Phase.IDLE)
-        else replace(run, phase=Phase.DONE)
-    )
+    run = searching.last_run
+    is_over = run.phase in (Phase.DONE, Phase.FAILED, Phase.IDLE)
     return KeptSearch(
-        run=ended,
+        run=run if is_over else replace(run, phase=Phase.DONE),
         sampler=searching.sampler,
         seed=searching.seed,
-        found=KeptDesigns.of(found.session, found.table, rows),
+        volumes=tuple(searching.volumes),
+        found=KeptDesigns.of(found.session, found.table, _rows_of(found, app.view.selected_id)),
     )
 
 
-def _rows_of(view: View) -> list[int]:
-    """Rows of what was found that are kept: those offered, and the selected one."""
-    fresh = replace(view, session=view.found.session) if view.found is not None else view
-    names = [name for _, name in choices_of(replace(fresh, fits_only=False))]
-    names.append(view.selected_id)
-    rows = {
-        int(row)
-        for kind, _, row in (name.partition(":") for name in names)
-        if kind in ("found", "old")
-    }
-    return sorted(rows)
+def _rows_of(found: Found, selected_id: str) -> list[int]:
+    """Rows that are kept: the front, the selected one, and of others an even share."""
+    table = found.table
+    keep = table.on_front.copy()
+    kind, _, row = selected_id.partition(":")
+    if kind in FOUND:
+        keep[int(row)] = True
+    others = np.flatnonzero(~keep)
+    room = max(POINT_CAP - int(keep.sum()), 0)
+    if len(others) > room:
+        others = others[np.linspace(0, len(others) - 1, room).round().astype(np.int64)]
+    keep[others] = True
+    rows: list[int] = np.flatnonzero(keep).tolist()
+    return rows
 
 
 def _priced(kept: KeptView) -> _Priced:
     found = None
     if kept.search is not None:
-        session = _session(kept.search.found.session)
+        session = kept.search.found.asked()
         found = Found(session=session, table=kept.search.found.table(session))
     pins = []
     for pin in kept.pins:
-        session = _session(pin.session)
+        session = pin.asked()
         table = pin.table(session)
         pins.append(Selection(session=session, label=pin.labels[0], table=table, row=0))
     return _Priced(found=found, pins=tuple(pins))
@@ -196,20 +157,10 @@ def _check(name: str, value: object, allowed: Sequence[object]) -> None:
         raise SpecError.of(name, value, ", ".join(map(str, allowed)))
 
 
-def _session(values: dict[str, JsonValue]) -> Session:
-    try:
-        session = _SESSION.validate_python(values)
-    except ValidationError as error:
-        raise SpecError(f"session: {first_problem(error)}") from error
-    if unknown := values.keys() - kept_session(session).keys():
-        raise SpecError(f"session: {', '.join(sorted(unknown))} is not known or not needed")
-    return session
-
-
 def _is_there(view: View, selected: str) -> bool:
     """Whether an id names something of a view."""
     kind, _, rest = selected.partition(":")
     if kind == "known":
         return rest in view.known.labels
-    is_row = kind in ("found", "old") and rest.isdecimal() and view.found is not None
+    is_row = kind in FOUND and rest.isdecimal() and view.found is not None
     return selected == CHOICE or (is_row and int(rest) < len(view.found.table))  # type: ignore[union-attr]

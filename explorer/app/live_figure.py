@@ -32,8 +32,8 @@ const load = async text => {{
   const url = URL.createObjectURL(new Blob([text], {{ type: "text/javascript" }}));
   try {{
     const plotly = await import(url);
-    plotly.FigureView.prototype._sendTraceDeltas = () => {{}};
-    plotly.FigureView.prototype._sendLayoutDelta = () => {{}};
+    const view = plotly.FigureView?.prototype ?? {{}};
+    view._sendTraceDeltas = view._sendLayoutDelta = () => {{}};
     return plotly.default;
   }} finally {{ URL.revokeObjectURL(url); }}
 }};

@@ -103,6 +103,7 @@ def settings_of(session: Session) -> Settings:
         device=None if session.device == (device or Session.device) else session.device,
         task=session.task,
         memory_objective=session.memory_objective,
+        metric=session.metric,
         reserve_bytes=session.reserve_bytes,
         policy=name,
         options=tuple(f"{key}={value}" for key, value in options.items()),
@@ -143,8 +144,8 @@ def _substitute(spec: str, known_specs: Iterable[str]) -> str:
 def _session_of(origin: Session, settings: Settings) -> Session:
     """The session a person's choices describe, with the policy left for later.
 
-    What nobody chose is as the network was published. A task that the network cannot read and a
-    precision that the device does not have are not taken.
+    What nobody chose is as the network was published. A task that the network cannot read, a
+    metric that the task and a precision that the device does not have are not taken.
     """
     shape = model_graph(settings.model).input_shape
     home, update = model_home(settings.model)
@@ -152,7 +153,7 @@ def _session_of(origin: Session, settings: Settings) -> Session:
     has_precision = settings.precision in device_profile(device).kernels
     has_task = settings.task is not None and suits(settings.task, shape)
     own = {name: getattr(settings, name) for name in SETUP_FIELDS}
-    return replace(
+    asked = replace(
         origin,
         **own | {"precision": settings.precision if has_precision else None},
         model=settings.model,
@@ -163,4 +164,6 @@ def _session_of(origin: Session, settings: Settings) -> Session:
         policy="none",
         usual=update,
         choices=None,
+        metric=None,
     )
+    return asked.measured_by(settings.metric)

@@ -32,25 +32,23 @@ from explorer.app.pins import PinsPane
 from explorer.app.searching import Searching
 from explorer.app.state import Settings
 from explorer.app.static import Standing, style_and_words
+from explorer.app.style import BUSY
 from explorer.app.tabs import Tabs
 from explorer.app.view import (
     Found,
     View,
     choices_of,
+    panels_of,
     picks_of,
-    points_of,
     rejudged,
     same_space,
     selection_of,
 )
 from explorer.errors import ExplorerError, SpecError
 from explorer.figures import tradeoff
-from explorer.figures.thinning import POINT_CAP
-from explorer.figures.traces import TradeoffData
 from explorer.search.candidates import CandidateTable, ParetoFront
 from explorer.session import Session
 
-_STREAM_LIMITS: dict[str, Any] = {"cap": 500, "cell": 0.03}  # points a panel, and their distance
 _JOIN_TIMEOUT_S = 5.0
 
 
@@ -63,8 +61,7 @@ class App:
     def __init__(self, session: Session) -> None:
         self.origin, session = session, opened(session)
         self.failure: BaseException | None = None
-        self._are_settings_new = False
-        self.is_closed = False
+        self._are_settings_new = self.is_closed = False
         self.on_rest: Callable[[], None] = lambda: None  # called when nothing is left to draw
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pump_task: asyncio.Task[None] | None = None
@@ -74,8 +71,7 @@ class App:
         self.controls = Controls(self._settings_changed)
         self.search_bar = SearchBar()
         self.searching = Searching(self.search_bar, self._wake)
-        self.point_bar = PointBar()
-        self.measure_bar = MeasureBar()
+        self.point_bar, self.measure_bar = PointBar(), MeasureBar()
         self.measuring = Measuring(self.measure_bar, self._wake)
         self.advice_bar = AdviceBar(lambda: self.view.session, self._change_taken)
         self.message = widgets.HTML()
@@ -88,7 +84,7 @@ class App:
         )
         put(self.origin, self.controls, settings_of(self.origin), self.view.known.labels)
         self.past = Past(self.controls.read())
-        self.tradeoff_data = self._make_data()
+        self.tradeoff_data = panels_of(self.view)
         self.figure: Any = LiveFigure(tradeoff.draw(self.tradeoff_data))
         self.standing = Standing(self)
         self.box = self._laid_out()
@@ -305,12 +301,14 @@ class App:
         if self._pump_task is None or self._pump_task.done() or self._loop is not loop:
             self._loop = loop
             self._news, self._settled = asyncio.Event(), asyncio.Event()
+            self._news.set()  # what is added at rest is there before anything is touched
             self._pump_task = loop.create_task(self._pump())
 
     async def _pump(self) -> None:
         while not self.is_closed:
             await self._news.wait()
             self._news.clear()
+            self.box.add_class(BUSY)
             try:
                 self._step_once()
             except Exception as error:  # noqa: BLE001 - shown, and raised by wait
@@ -321,6 +319,7 @@ class App:
             await self.clock.tick()
             if not self._news.is_set():
                 self._complete()
+                self.box.remove_class(BUSY)
                 self._settled.set()
 
     def _step_once(self) -> None:
@@ -354,6 +353,7 @@ class App:
         try:
             self._look()
         except ExplorerError as error:
+            self.past.go_astray()
             self.message.value = error_html(f"{error}; what is shown is the question before")
             return
         if self._is_search_old():
@@ -366,23 +366,17 @@ class App:
 
     # Drawing.
 
-    def _make_data(self) -> TradeoffData:
-        limits = _STREAM_LIMITS if self.run.is_active else {}
-        points = points_of(self.view, limits.get("cap", POINT_CAP))
-        return tradeoff.tradeoff_data(points, self.view.selected_id, **limits)
-
     def _render(self) -> None:
         view = self.view
         self.search_bar.show(self.run, self.searching.share)
         self.measure_bar.picks.disabled = self.measuring.is_active or not picks_of(view)
         self.advice_bar.keep_for(view.session)
-        self.controls.undo.disabled = not self.past.can_undo
-        self.controls.redo.disabled = not self.past.can_redo
+        self.controls.show_past(self.past.undo_count, self.past.redo_count)
         self.point_bar.pin.disabled = self.pins.is_full or self.pins.has(selection_of(view))
         drawn = view.known, view.found, view.cost, view.selected_id, view.fits_only, self.run.phase
         if not same_items(drawn, self._drawn):
             before, self._drawn = self.tradeoff_data, drawn
-            self.tradeoff_data = self._make_data()
+            self.tradeoff_data = panels_of(view, is_streaming=self.run.is_active)
             tradeoff.update(self.figure, self.tradeoff_data, before=before, has_crowds=True)
             self.point_bar.offer(choices_of(view), view.selected_id)
         self.answer.show(view)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from explorer.accuracy.metrics import METRIC_NAMES
 from explorer.accuracy.progress import CancelledError, Progress
 from explorer.accuracy.records import MeasuredRun
 from explorer.app.bars import MeasureBar
@@ -33,14 +34,18 @@ class Measured:
 
     title: str
     run: MeasuredRun
+    metric: str
 
     @property
     def words(self) -> str:
-        """`digits-cnn, last-layer: 75.1 % ± 3.1 % on digits (measured, 5 episodes, ...)`."""
-        run = self.run
-        error = "" if run.standard_error is None else f" ± {run.standard_error:.1%}"
+        """`digits-cnn, last-layer: accuracy 75.1 % ± 3.1 % on digits (measured, ...)`."""
+        run, name = self.run, METRIC_NAMES[self.metric]
+        figure = run.figure(self.metric)
+        value = "not defined" if figure is None else f"{figure.after:.1%}"
+        error = None if figure is None else figure.standard_error
+        spread = "" if error is None else f" ± {error:.1%}"
         return (
-            f"{self.title}: {run.accuracy:.1%}{error} on {run.task} (measured, {run.episodes} "
+            f"{self.title}: {name} {value}{spread} on {run.task} (measured, {run.episodes} "
             f"episodes, {run.protocol.words})"
         )
 
@@ -149,4 +154,4 @@ def measure_each(
         policy = design.table.designs[design.row].policy
         run = measurer.measured(policy, told(title), lambda: control.is_stopped)
         what = design.label.removeprefix("your choice: ")
-        report(Measured(title=f"{session.model}, {what}", run=run))
+        report(Measured(title=f"{session.model}, {what}", run=run, metric=session.metric_column))

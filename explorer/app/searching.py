@@ -1,6 +1,6 @@
 """Searching from the app: one search at a time in a thread, and how near it came to the optimum."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -54,9 +54,22 @@ class Searching:
         self._runner.start()
         self._wake()
 
-    def recall(self, session: Session, run: state.Run, sampler: str, seed: int) -> None:
-        """Show how a search of an earlier kernel ended."""
+    def recall(
+        self,
+        session: Session,
+        run: state.Run,
+        sampler: str,
+        seed: int,
+        volumes: Iterable[tuple[int, float]],
+    ) -> None:
+        """Show how a search of an earlier kernel went."""
         self.session, self.run, self.sampler, self.seed = session, run, sampler, seed
+        self.volumes = list(volumes)
+
+    @property
+    def last_run(self) -> state.Run:
+        """The run, also where the controls ask about other designs now."""
+        return self._outdated or self.run
 
     def pause_or_resume(self) -> None:
         """Pause a running search, or let a paused one go on."""

@@ -162,6 +162,7 @@ class Settings:
     reserve_bytes: int
     policy: str
     options: tuple[str, ...] = ()
+    metric: str | None = None
 
     @property
     def policy_spec(self) -> str:

@@ -2,6 +2,7 @@
 
 from explorer.figures import theme
 
+BUSY = "explorer-busy"  # the class of an app that has more to draw
 _RULES = """
 .explorer-app {padding: 2px 4px 8px 0; max-width: 1720px; width: 100%;
   container-type: inline-size;}
@@ -67,7 +68,9 @@ _RULES = """
   .explorer-app .explorer-side {grid-column: 2; grid-row: 1 / span 2;
     grid-template-columns: minmax(0, 1fr);}
 }
+.explorer-busy {cursor: progress;}
 .explorer-gone {display: none;}
+.explorer-app .jupyter-widgets-disconnected::before {display: none;}
 .explorer-gone.jupyter-widgets-disconnected {display: block; height: auto;}
 .jp-OutputArea-child:has(.explorer-app) ~ .jp-OutputArea-child:has(.explorer-standing),
 .jp-OutputArea-child:not(:has(.explorer-app)):has(+ .jp-OutputArea-child .explorer-standing) {

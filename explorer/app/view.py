@@ -6,15 +6,19 @@ Ids name designs for as long as they mean the same: `choice`, `known:LABEL`,
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from explorer.accuracy.metrics import ACCURACY, METRIC_NAMES
 from explorer.accuracy.published_points import PublishedTable, tables_about
 from explorer.costmodel.report import Cost
 from explorer.design import TrainingSetup
 from explorer.figures.points import Budget, Mark, Points, worth_text
 from explorer.figures.published import marks_of
 from explorer.figures.thinning import POINT_CAP, even_share
+from explorer.figures.traces import TradeoffData
+from explorer.figures.tradeoff import tradeoff_data
 from explorer.provenance import Kind
 from explorer.search.candidates import CandidateTable
 from explorer.search.picks import KNEE, choose
@@ -23,6 +27,7 @@ from explorer.units import BoolArray, IntArray, format_bytes, format_joules
 
 CHOICE = "choice"
 LIST_CAP = 24
+_STREAM_LIMITS: dict[str, Any] = {"cap": 500, "cell": 0.03}  # points a panel, and their distance
 PICKED = (KNEE, "max-accuracy", "cheapest-near-best")
 MEMORY_NAMES = {"peak": "peak live memory", "above-inference": "memory above inference"}
 MEASURED_PRECISION = "fp32"  # what our trainer computes in, whatever setup is asked about
@@ -73,15 +78,20 @@ class Selection:
         """`accuracy 71.2 % (measured)`, or a proxy score and what the ledger measured."""
         value = worth_text(float(self.table.score[self.row]), self.table.score_name)
         words = f"{self.table.score_name} {value} ({self.table.score_kind[self.row].word})"
-        measured = float(self.table.worth.measured[self.row])
-        if self.table.worth.is_accuracy or not np.isfinite(measured):
+        measured = measured_text(self.table, self.row)
+        if self.table.worth.is_merit or not measured:
             return words
-        error = float(self.table.worth.measured_error[self.row])
-        spread = f" ± {error:.1%}" if np.isfinite(error) else ""  # one run has none
         return (
-            f"{words}; accuracy on {self.session.task_name} "
-            f"{measured:.1%}{spread} (measured, trained in {MEASURED_PRECISION})"
+            f"{words}; {METRIC_NAMES[self.table.worth.metric]} on {self.session.task_name} "
+            f"{measured} (measured, trained in {MEASURED_PRECISION})"
         )
+
+
+def measured_text(table: CandidateTable, row: int) -> str:
+    """`71.2 % ± 3.1 %`, of the table's metric; empty where it was not measured."""
+    measured, error = float(table.worth.measured[row]), float(table.worth.measured_error[row])
+    spread = f" ± {error:.1%}" if np.isfinite(error) else ""  # one run has none
+    return f"{measured:.1%}{spread}" if np.isfinite(measured) else ""
 
 
 def same_space(one: Session, other: Session) -> bool:
@@ -89,21 +99,33 @@ def same_space(one: Session, other: Session) -> bool:
     return replace(one, policy=other.policy) == other and one.setup == other.setup
 
 
+def panels_of(view: View, *, is_streaming: bool = False) -> TradeoffData:
+    """The three panels; as long as points stream in, with fewer of those that are dominated."""
+    limits = _STREAM_LIMITS if is_streaming else {}
+    points = points_of(view, limits.get("cap", POINT_CAP))
+    return tradeoff_data(points, view.selected_id, **limits)
+
+
 def points_of(view: View, cap: int = POINT_CAP) -> Points:
     """What there is to draw; stale points only while they can be compared.
 
-    Of a search that found more than `cap`, an even share; its front and the selection whole.
+    Of a search that found more than `cap`, an even share; its front, what was measured and the selection whole.
     """
-    known = _table_points(view.known, _known_ids(view.known), view.known.labels, known=True)
-    parts = [_table_points(view.chosen, (CHOICE,), (_choice_label(view),))]
+    measured = view.session.metric is not None
+    ids, labels = _known_ids(view.known), view.known.labels
+    known = _table_points(view.known, ids, labels, known=True, only_measured=measured)
+    parts = [_table_points(view.chosen, (CHOICE,), (_choice_label(view),), only_measured=measured)]
     found = view.found
     if found is not None:
         stale = view.is_found_stale
         comparable = found.session.model == view.session.model
         comparable &= found.table.score_name == view.known.score_name
         comparable &= found.session.memory_objective == view.session.memory_objective
+        comparable &= found.session.metric == view.session.metric
         if comparable:
-            parts.append(_found_points(found.table, _drawn_rows(view, found, cap), stale=stale))
+            rows = _drawn_rows(view, found, cap)
+            shown = _found_points(found.table, rows, stale=stale, only_measured=measured)
+            parts.append(shown)
     objective = view.session.memory_objective
     return replace(
         known.join(parts),
@@ -229,15 +251,23 @@ def _table_points(
     *,
     known: bool = False,
     stale: bool = False,
+    only_measured: bool = False,
     rows: IntArray | None = None,
 ) -> Points:
     rows = np.arange(len(table)) if rows is None else rows
+    worth = table.worth
+    kinds = (Kind(int(code)) for code in worth.kind[rows])
+    words = {
+        row: f"{METRIC_NAMES[worth.metric]} {measured_text(table, row)} (measured)"
+        for row in map(int, rows[np.isfinite(worth.measured[rows])])
+    }
     return Points(
         ids=ids,
         labels=tuple(labels),
-        worth=table.score[rows],
-        worth_name=table.score_name,
-        worth_kind=tuple(Kind(int(code)) for code in table.worth.kind[rows]),
+        worth=worth.measured[rows] if only_measured else table.score[rows],
+        worth_name=METRIC_NAMES[worth.metric] if only_measured else table.score_name,
+        worth_kind=tuple(Kind.MEASURED if only_measured else kind for kind in kinds),
+        measured=tuple(words.get(int(row), "") for row in rows),
         memory_bytes=table.memory_bytes[rows],
         energy_j=table.step_energy_j[rows],
         feasible=table.feasible[rows],
@@ -262,18 +292,22 @@ def _drawn_rows(view: View, found: Found, cap: int) -> IntArray:
     rows = _found_rows(view, found)
     kind, _, selected = view.selected_id.partition(":")
     keep = found.table.on_front[rows] & ~np.bool_(view.is_found_stale)
+    keep = keep | np.isfinite(found.table.worth.measured[rows])
     if kind in ("found", "old"):
         keep = keep | (rows == int(selected))
     return rows[even_share(keep, found.table.memory_bytes[rows], cap)]
 
 
-def _found_points(table: CandidateTable, rows: IntArray, *, stale: bool) -> Points:
+def _found_points(
+    table: CandidateTable, rows: IntArray, *, stale: bool, only_measured: bool
+) -> Points:
     prefix = "old" if stale else "found"
     return _table_points(
         table,
         tuple(f"{prefix}:{row}" for row in rows),
         (candidate_label(table, row) for row in rows),
         stale=stale,
+        only_measured=only_measured,
         rows=rows,
     )
 
@@ -295,7 +329,8 @@ def _budget(view: View) -> Budget:
 def _marks(view: View) -> tuple[Mark, ...]:
     """Published points of this network, board and task whose updates are of this setup."""
     setup, is_peak = view.chosen.designs.setup, view.session.memory_objective == "peak"
-    is_accuracy = view.known.worth.is_accuracy
+    metric, worth = view.session.metric, view.known.worth
+    is_accuracy = worth.is_accuracy if metric is None else worth.metric == ACCURACY
     return tuple(
         mark
         for table in published_of(view.session)

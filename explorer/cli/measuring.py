@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from explorer.accuracy.metrics import ACCURACY, METRIC_NAMES
 from explorer.accuracy.protocols import FIXED, VARYING
-from explorer.accuracy.records import AccuracyCurve, Ledger, Metric, UnkeptError
+from explorer.accuracy.records import AccuracyCurve, Ledger, MeasuredRun, Metric, UnkeptError
 from explorer.cli.shared import (
     AsJson,
+    MetricWord,
     MicroBatch,
     Model,
     Norm,
@@ -40,7 +42,11 @@ if TYPE_CHECKING:
     from explorer.accuracy.torch_bridge import GraphModule
 
 TaskArgument = Annotated[
-    str, typer.Argument(help="a task by name, a folder of images, or signals: .npz, folder of CSV")
+    str,
+    typer.Argument(
+        help="a task by name, a folder of images, signals (.npz, folder of CSV), or code that "
+        "returns them: my_task.py:load"
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="the same seed gives the same episodes")]
 Weights = Annotated[
@@ -61,7 +67,7 @@ def fisher(
     ways: Ways = None,
     shots: Shots = None,
     sampler: Sampler = FIXED,
-    out: Annotated[Path | None, out_option("an .npz; data_cache/fisher if absent")] = None,
+    out: Annotated[Path | None, out_option("an .npz; where others find it if absent")] = None,
     weights: Weights = None,
     device: Where = "cpu",
     as_json: AsJson = False,
@@ -142,6 +148,7 @@ def measure(
     device: Where = "cpu",
     board: Annotated[str, typer.Option(help="device of budgets and modelled seconds")] = "gap9",
     curve: Annotated[bool, typer.Option(help="also the accuracy after some of the steps")] = False,
+    metric: MetricWord = None,
     as_json: AsJson = False,
 ) -> None:
     """Really fine-tune a policy on episodes of a task, and report its accuracy.
@@ -163,7 +170,8 @@ def measure(
         check_apart(ledger, weights, task, model, policy)
     if curve and full_steps:
         raise SpecError.of("full_steps", full_steps, "0 with --curve, whose steps take one time")
-    session = Session(model=model, task=task, device=board, norm=norm).with_policy(policy)
+    session = Session(model=model, task=task, device=board, norm=norm, metric=metric)
+    session = session.with_policy(policy)
     module, chosen = _network(session.graph, weights), session.chosen_policy
     data = task_for(task, session.graph.input_shape)
     data = data if module is None else unseen_task(data, module)
@@ -211,8 +219,9 @@ def measure(
         extra = {"curve": points} if curve else {}
         print(json.dumps(run.model_dump(mode="json") | extra, indent=2, ensure_ascii=False))
     else:
+        rows = _ranking_row(run, session.metric_column)
         names = ("accuracy_before", "accuracy", "standard_error", "learning_rate", "wall_time_s")
-        rows = [{"": name, "measured": getattr(run, name)} for name in names]
+        rows += [{"": name, "measured": getattr(run, name)} for name in names]
         rows += [
             {"": f"{domain}{name}, before and after", "measured": _change(metric)}
             for domain, metrics in (("", run.metrics), ("source ", run.source))
@@ -234,26 +243,28 @@ def calibrate(
     ledger: Annotated[
         list[Path] | None, typer.Option(help="count these runs beside the shipped ones; repeatable")
     ] = None,
+    metric: MetricWord = None,
     as_json: AsJson = False,
 ) -> None:
-    """How well accuracy can be predicted from ledgers, beside what must be beaten.
+    """How well the task's metric can be predicted from ledgers, beside what must be beaten.
 
     The rest of the program predicts from the shipped ledgers alone.
     """
-    graph = Session(model=model, task=task, policy="none").graph
+    session = Session(model=model, task=task, policy="none", metric=metric)
+    graph, column = session.graph, session.metric_column
     if missing := [str(path) for path in ledger or () if not path.is_file()]:
         raise SpecError(f"ledger: no file {missing[0]}")
     ledgers = [Ledger(path) for path in ledger or ()]
     for sentence in (why for one in ledgers for why in beside_shipped(graph, task, one).left_out):
         note(sentence)
     try:
-        evidence = calibration_beside(graph, task, ledgers).evidence
+        evidence = calibration_beside(graph, task, ledgers, column).evidence
     except CalibrationError as error:
         raise CalibrationError(
             f"{graph.name} on {task}: {error}; measure --ledger adds some, and --ledger here "
             "counts them"
         ) from None
-    row = asdict(evidence) | {"reason_against": evidence.reason_against}
+    row = {"metric": column, **asdict(evidence), "reason_against": evidence.reason_against}
     show([row] if as_json else [{"": k, "value": v} for k, v in row.items()], as_json)
 
 
@@ -303,6 +314,13 @@ def _tell(measurer: Measurer, policy: UpdatePolicy, curve: bool) -> None:
     if measurer.known(policy) is not None:
         again = "measured again for its curve only" if curve else "not measured again"
         note(f"{measurer.ledger.path} has this run; {again}")
+
+
+def _ranking_row(run: MeasuredRun, column: str) -> list[dict[str, Any]]:
+    """What ranks runs on the task, where that is not accuracy, which has rows of its own."""
+    figure = None if column == ACCURACY else run.figure(column)
+    words = f"{METRIC_NAMES[column]}, ranks runs here"
+    return [] if figure is None else [{"": words, "measured": _change(figure)}]
 
 
 def _change(metric: Metric) -> str:

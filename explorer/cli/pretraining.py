@@ -1,8 +1,9 @@
 """The terminal on weights: meta-train a network, or train it on its source of signals."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +11,8 @@ from explorer.accuracy.records import standard_error
 from explorer.cli.measuring import TaskArgument, Ways, Where
 from explorer.cli.shared import AsJson, Model, app, check_apart, out_option, print_rows, working
 from explorer.errors import SpecError, check_whole
+from explorer.phases import SCHEDULES
+from explorer.phases import schedule as schedule_named
 from explorer.search.loop import LARGEST_SEED
 from explorer.session import Session
 
@@ -31,6 +34,10 @@ def pretrain(
     seed: Annotated[int, typer.Option(help="splits the classes and draws the episodes")] = 0,
     scratch: Annotated[bool, typer.Option(help="from initial weights, not the own ones")] = False,
     learn_temperature: Annotated[bool, typer.Option(help="of the head, while training")] = False,
+    schedule: Annotated[
+        str | None,
+        typer.Option(help=f"{', '.join(SCHEDULES)}: mu-Training's phases, distilled; signals only"),
+    ] = None,
     device: Where = "cpu",
     resume: Annotated[bool, typer.Option(help="go on from the checkpoint beside OUT")] = False,
     as_json: AsJson = False,
@@ -53,8 +60,13 @@ def pretrain(
     before = offline.seeded_module(graph, seed) if scratch else model_module(graph)
     before = placed(before, device)
     if isinstance(data, SignalTask):
-        _pretrain_on_signals(before, data, out, steps=episodes, lr=lr, seed=seed, as_json=as_json)
+        phases = {} if schedule is None else _phases(model, task, schedule)
+        _pretrain_on_signals(
+            before, data, out, steps=episodes, lr=lr, seed=seed, phases=phases, as_json=as_json
+        )
         return
+    if schedule is not None:
+        raise SpecError.of("schedule", schedule, "none: images are trained on in episodes")
     rules = offline.recipe(
         before,
         data,
@@ -93,6 +105,16 @@ def pretrain(
         print_rows(rows, f"prototypes of {unseen_count} held-out classes, measured: {out}")
 
 
+def _phases(model: str, task: str, name: str) -> dict[str, Any]:
+    """A schedule, and the policies that its phases name."""
+    procedure = schedule_named(name)
+    session = Session(model=model, task=task, policy="none")
+    policies = {
+        phase.policy: session.with_policy(phase.policy).chosen_policy for phase in procedure.phases
+    }
+    return {"procedure": procedure, "policies": policies}
+
+
 def _pretrain_on_signals(
     module: "GraphModule",
     task: "SignalTask",
@@ -101,6 +123,7 @@ def _pretrain_on_signals(
     steps: int,
     lr: float,
     seed: int,
+    phases: Mapping[str, Any],
     as_json: bool,
 ) -> None:
     """Train on the source domain, keep the weights, and say how its held-out part fares."""
@@ -114,6 +137,7 @@ def _pretrain_on_signals(
             steps=steps,
             learning_rate=lr,
             seed=seed,
+            **phases,
             on_step=told,
             cancelled=stopped,
         )

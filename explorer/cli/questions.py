@@ -17,6 +17,7 @@ from explorer.cli.shared import (
     Cell,
     Device,
     FlashReserve,
+    MetricWord,
     MicroBatch,
     Model,
     Norm,
@@ -185,6 +186,7 @@ def compare(
     precision: Precision = None,
     reserve: Reserve = 0,
     flash_reserve: FlashReserve = 0,
+    metric: MetricWord = None,
     as_json: AsJson = False,
 ) -> None:
     """Every known policy that applies, one row each, under the setup it is published with."""
@@ -202,6 +204,7 @@ def compare(
         policy="none",
         reserve_bytes=reserve,
         flash_reserve_bytes=flash_reserve,
+        metric=metric,
     )
     table = session.problem.place(session.compare())
     for sentence in left_out(session.graph, session.task_name):
@@ -211,6 +214,7 @@ def compare(
         setups = table.designs.row_setups
         for row, spec, setup in zip(rows, table.labels, setups, strict=True):
             row["score_name"] = table.score_name
+            row["metric"] = table.worth.metric
             row["setup"] = setup_dict(session.problem.network(setup), setup)
             row["setup_note"] = replace(session, policy=spec).setup_note
             row["warnings"] = session.warnings(spec)
@@ -255,7 +259,7 @@ def search(
         bool, typer.Option(help="also solve the proxy's optimum and compare, some 20 s")
     ] = False,
     measured: Annotated[
-        bool, typer.Option(help="really fine-tune every trial on the task: accuracy is measured")
+        bool, typer.Option(help="really fine-tune every trial on the task: the metric is measured")
     ] = False,
     measure: Annotated[
         int, typer.Option(help="then really fine-tune so many of the front, and search on")
@@ -271,12 +275,13 @@ def search(
     precision: Precision = None,
     reserve: Reserve = 0,
     flash_reserve: FlashReserve = 0,
+    metric: MetricWord = None,
     out: Annotated[Path | None, out_option("write the front document here")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Search what to train: several objectives at once, within the device and limits.
 
-    Objectives are two to five of: score (accuracy where it may be predicted, else the proxy
+    Objectives are two to five of: score (the metric where it may be predicted, else the proxy
     score), memory, energy, time, macs (of a sample's step), trained-parameters. accuracy or
     proxy in place of score insists on one; peak or above-inference in place of memory too.
     retention, what the source domain loses, is measured or refused: give --measured. A limit
@@ -307,6 +312,7 @@ def search(
         flash_reserve_bytes=flash_reserve,
         memory_limit_bytes=memory_limit,
         memory_objective=memory_objective,
+        metric=metric,
         objectives=tuple(word.strip() for word in objectives.split(",")),
         limits=tuple(limit or ()),
         genes=tuple(word.strip() for word in genes.split(",") if word.strip()),

@@ -14,10 +14,12 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from explorer.accuracy.metrics import METRICS
 from explorer.accuracy.progress import Cancelled
 from explorer.accuracy.progress import Progress as OnDone
 from explorer.costmodel.conventions import ACCOUNTINGS
 from explorer.errors import SpecError
+from explorer.own_code import code_file
 from explorer.paths import check_writable
 
 app = typer.Typer(
@@ -26,7 +28,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="What to train on a device, and what it costs.",
 )
-console = Console(markup=False, emoji=False)  # names are anyone's text
+PIPE_COLUMNS = 160  # where no terminal says how wide it is
+# Names are anyone's text.
+console = Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 
 WRONG_USE_EXIT = 2
 STOPPED_EXIT = 130  # what a shell says of a program that Ctrl-C ended
@@ -51,7 +55,9 @@ Device = Annotated[str, typer.Argument(help="a device's name, or a path to a TOM
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 Task = Annotated[
     str | None,
-    typer.Option(help="a task, a folder of images, or signals; the model's own if not given"),
+    typer.Option(
+        help="a task, images, signals, or code (my_task.py:load); the model's own if not given"
+    ),
 ]
 Policy = Annotated[
     str, typer.Option(help="NAME[:key=value,...], a policy JSON, or a tiny-training YAML")
@@ -69,6 +75,10 @@ Recompute = Annotated[
     str | None, typer.Option(help="none, or blocks: run them again in backward; usually none")
 ]
 Precision = Annotated[str | None, typer.Option(help="fp32, fp16 or int8; the device's default")]
+MetricWord = Annotated[
+    str | None,
+    typer.Option("--metric", help=f"{', '.join(METRICS)}: ranks what is measured; the task's own"),
+]
 Accounting = Annotated[str, typer.Option(help=", ".join(ACCOUNTINGS))]
 Cell = Annotated[
     str | None, typer.Option(help="a cell such as 320mAh@3.7V: sessions of one charge")
@@ -118,8 +128,9 @@ def note(sentence: str) -> None:
 
 
 def check_apart(out: Path, *read: str | Path | None) -> None:
-    """SpecError when a command would write over what it reads."""
-    if any(one is not None and Path(one).resolve() == out.resolve() for one in read):
+    """SpecError when a command would write over what it reads, or over the code that it runs."""
+    files = (code_file(str(one)) or Path(one) for one in read if one is not None)
+    if any(file.resolve() == out.resolve() for file in files):
         raise SpecError.of("out", str(out), "another file than one that is read")
 
 

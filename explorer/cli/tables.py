@@ -7,6 +7,7 @@ from math import isfinite
 import numpy as np
 from rich.progress import Progress
 
+from explorer.accuracy.metrics import METRIC_NAMES
 from explorer.accuracy.progress import CancelledError
 from explorer.cli.shared import console, print_rows
 from explorer.refining import Measure, refine
@@ -23,15 +24,19 @@ def print_table(
     """Candidates as rows, every score with its kind, and what differs among their setups."""
     rows = []
     setups = table.designs.setup_columns(setup_fields).items()
-    forgotten = table.worth.forgotten
+    forgotten, metric = table.worth.forgotten, METRIC_NAMES[table.worth.metric]
     has_source = bool(np.isfinite(forgotten).any())
+    has_measured = bool(np.isfinite(table.worth.measured).any())
+    kinds = {kind.word for kind in table.score_kind}
+    score = f"{table.score_name} ({kinds.pop()})" if len(kinds) == 1 else table.score_name
     for row in range(len(table)):
         label = table.labels[row] or table.designs.families[row]
         rows.append(
             {
                 "policy": label,
-                table.score_name: f"{table.score[row]:.3f} ({table.score_kind[row].word})",
-                "accuracy (measured, fp32)": _measured(table, row),
+                score: f"{table.score[row]:.3f}"
+                + (f" ({table.score_kind[row].word})" if kinds else ""),
+                **({f"{metric} (measured, fp32)": _measured(table, row)} if has_measured else {}),
                 **({"source lost (measured)": _lost(forgotten[row])} if has_source else {}),
                 "peak RAM": format_bytes(float(table.peak_live_bytes[row])),
                 "above inference": format_bytes(float(table.training_extra_bytes[row])),
@@ -63,28 +68,28 @@ def print_front(front: ParetoFront) -> None:
 
 def print_refinement(front: ParetoFront, refinement: Refinement) -> None:
     """What was measured and how the front moved; nothing measured is mixed into the score."""
-    table, rows = front.table, []
+    table, rows, metric = front.table, [], METRIC_NAMES[refinement.metric]
     for one in refinement.choices:
-        error = f" ± {one.standard_error:.1%}" if np.isfinite(one.standard_error) else ""
+        error = f" ± {one.measured_error:.1%}" if np.isfinite(one.measured_error) else ""
         rows.append(
             {
                 "candidate": one.row,
                 "policy": table.labels[one.row] or table.designs.families[one.row],
                 "why": one.why,
                 "score before": f"{one.score_before:.3f}",
-                "accuracy (measured)": f"{one.accuracy:.1%}{error}",
+                f"{metric} (measured)": f"{one.measured:.1%}{error}",
                 "on the measured front": "yes" if one.on_measured_front else "no",
             }
         )
     title = f"measured on {refinement.episodes} episodes, seed {refinement.seed}"
     print_rows(rows, title)
     if np.isfinite(refinement.tau):
-        console.print(f"Kendall's tau of score and measured accuracy: {refinement.tau:.2f}")
+        console.print(f"Kendall's tau of score and measured {metric}: {refinement.tau:.2f}")
     if refinement.reason_against:
         console.print(f"the score stays as it was: {refinement.reason_against}")
         return
     console.print(
-        f"searched on with predicted accuracy: {refinement.kept_count} of "
+        f"searched on with predicted {metric}: {refinement.kept_count} of "
         f"{refinement.kept_count + refinement.left_count} members stayed, "
         f"{refinement.entered_count} came; hypervolume "
         f"{refinement.hypervolume_before:.4f} to {refinement.hypervolume_after:.4f}"
@@ -129,5 +134,5 @@ def _lost(share: float) -> str:
 
 
 def _measured(table: CandidateTable, row: int) -> str:
-    accuracy, error = table.worth.measured[row], table.worth.measured_error[row]
-    return f"{accuracy:.1%} ± {error:.1%}" if np.isfinite(accuracy) else ""
+    merit, error = table.worth.measured[row], table.worth.measured_error[row]
+    return f"{merit:.1%} ± {error:.1%}" if np.isfinite(merit) else ""

@@ -1,8 +1,5 @@
 """Anybody's network: a torch module becomes a model that every other command takes."""
 
-import importlib
-import importlib.util
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +7,7 @@ import typer
 
 from explorer.cli.shared import AsJson, app, print_rows
 from explorer.errors import SpecError
+from explorer.own_code import running
 
 ONNX = ".onnx"
 
@@ -71,31 +69,15 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 
 def _made(where: str) -> Any:
-    """The module of `file.py:name` or `package.module:name`; a function is called without argument.
+    """The module that a spelling names; a function is called without argument.
 
     Whatever the named code raises is its own and passes.
     """
     import torch
 
-    place, colon, name = where.rpartition(":")
-    if not colon or not place or not name:
-        raise SpecError.of("module", where, "package.module:name or file.py:name")
-    if place.endswith(".py"):
-        spec = importlib.util.spec_from_file_location(Path(place).stem, place)
-        if spec is None or spec.loader is None or not Path(place).is_file():
-            raise SpecError(f"module: no file {place}")
-        code = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = code
-        spec.loader.exec_module(code)
-    else:
-        sys.path.insert(0, "")
-        try:
-            code = importlib.import_module(place)
-        except ModuleNotFoundError as error:
-            raise SpecError(f"module: {error}") from None
-    made = getattr(code, name, None)
-    if callable(made) and not isinstance(made, torch.nn.Module):
-        made = made()
+    with running("module", where) as made:
+        if callable(made) and not isinstance(made, torch.nn.Module):
+            made = made()
     if not isinstance(made, torch.nn.Module):
         raise SpecError.of(f"module {where}", made, "a torch module, or what returns one")
     return made

@@ -2,8 +2,9 @@
 
 Autograd saves the whole input of a convolution or a norm whenever the output needs a
 gradient, also when only dX is taken or only some channels train; the input of most
-activations and pools and the output of ReLU, sigmoid, tanh and softmax in full; two
-statistics for every one a norm needs; 64-bit indices of a maximum pool and of an embedding.
+activations and pools and the output of ReLU, sigmoid, tanh, softmax and roots in full; two
+statistics for every one a norm needs, and the scales of an instance norm once a sample; 64-bit
+indices of a maximum pool and of an embedding.
 A convolution with uneven padding saves a copy of its input, padded by the difference.
 Read off torch 2.13's saved-tensor hooks, which a test compares with to the byte.
 A tensor saved by several operators counts once, a view as what it is a view of; parameters
@@ -27,6 +28,7 @@ from explorer.layer import (
     CURVED,
     MAXIMA,
     RECURRENT_GATES,
+    SATURATING,
     SOURCES,
     STATE_SPACES,
     WINDOWS,
@@ -35,10 +37,10 @@ from explorer.units import BITS_PER_BYTE, BoolArray, FloatArray
 
 STATISTICS_KEPT = 2  # mean and reciprocal deviation
 INDEX_WORDS = 2  # a 64-bit index in words of a statistic
-SAVES_INPUT = (*CONVOLUTIONS, *NORM_OPS, "layernorm")
+SAVES_INPUT = (*CONVOLUTIONS, *NORM_OPS, "layernorm", "standardise", "prelu")
 SAVES_PASSED_INPUT = (*CLIPPED, *CURVED, *WINDOWS, "glu")  # where it has a gradient
 UNKNOWN = {*RECURRENT_GATES, *STATE_SPACES, "cfc", "dropout2d"}
-SAVES_OUTPUT = ("relu", "sigmoid", "tanh", "softmax")
+SAVES_OUTPUT = ("relu", *SATURATING)
 
 
 def eager_saved_bytes(graph: ModelGraph, designs: DesignBatch) -> FloatArray:
@@ -105,6 +107,8 @@ def _saved_of(table: LayerTable, layer: LayerSpec) -> list[tuple[str, BoolArray]
         return [(layer.name, _padded(table, sources[0]))]
     if layer.op in SAVES_PASSED_INPUT:
         return [(sources[0], _padded(table, sources[0]))]
+    if layer.op == "div":
+        return [(sources[0], _padded(table, sources[1])), (sources[1], _padded(table, layer.name))]
     if rule.holds is Holds.SHARE:
         alone = np.zeros(4 * len(graph.weighted), dtype=bool)
         alone[3 * len(graph.weighted) + graph.weighted.index(layer.name)] = True
@@ -128,6 +132,7 @@ def _beside(table: LayerTable, layer: LayerSpec) -> list[tuple[BoolArray, int, i
     reached = _padded(table, layer.name)
     if rule.statistics:
         count = STATISTICS_KEPT * rule.statistics(graph, layer)
+        count += layer.channels * (layer.op == "groupnorm" and len(layer.args) > 1)
         per_batch = rule.statistics_per_batch
         return [(reached, 0, 0 if per_batch else count, count if per_batch else 0)]
     if len(layer.padding) == 4:

@@ -17,8 +17,9 @@ zero. Assumptions of the `device` accounting, which the planner relies on:
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
-from math import isqrt, log2, prod
+from math import isqrt, prod
 
+from explorer.costmodel.state_space import StateSpace
 from explorer.errors import UnsupportedOpError
 from explorer.graph import CFC_GATES, LayerSpec, ModelGraph, recurrent_weights
 from explorer.layer import (
@@ -28,6 +29,7 @@ from explorer.layer import (
     MAXIMA,
     RECURRENT_GATES,
     SATURATING,
+    SOFTMAX,
     STATE_SPACES,
     VIEWS,
     WINDOWS,
@@ -144,53 +146,8 @@ def _recurrent_extra(_graph: ModelGraph, layer: LayerSpec) -> int:
     return positions * hidden * depth * directions * (RECURRENT_GATES[layer.op] + 1)
 
 
-@dataclass(frozen=True, slots=True)
-class _StateSpace:
-    """Counts of S4D over a signal of L samples in H channels of N/2 complex modes.
-
-    A real Fourier transform of n numbers takes 2.5 n log2(n) floating-point operations, a
-    multiply-accumulate is two; the signal is padded to n = 2 L. The kernel is a product of
-    complex exponentials, of which only 2 sqrt(L) a mode are computed; these do not count.
-    The gradient of the kernel takes the spectrum of the signal: neither kept beside the signal
-    nor counted again, so one of the two is missing (a transform is 4 % of a full step).
-    """
-
-    channels: int
-    sample_count: int
-    pair_count: int
-
-    @classmethod
-    def of(cls, layer: LayerSpec) -> "_StateSpace":
-        channels, *positions = layer.out_shape
-        return cls(channels, prod(positions), layer.whole(0) // 2)
-
-    @property
-    def skip(self) -> int:
-        return self.channels * self.sample_count
-
-    @property
-    def transform(self) -> int:
-        size = 2 * self.sample_count
-        return round(self.channels * 2.5 * size * log2(size) / 2)
-
-    @property
-    def product(self) -> int:
-        """Spectra multiplied: three multiply-accumulates a complex number."""
-        return 3 * self.channels * (self.sample_count + 1)
-
-    @property
-    def vandermonde(self) -> int:
-        """Real part of the sum over modes that a kernel is."""
-        return 2 * self.channels * self.pair_count * self.sample_count
-
-    @property
-    def recurrence(self) -> int:
-        """Six real multiply-accumulates a mode and sample: state times factor, times output."""
-        return 6 * self.channels * self.pair_count * self.sample_count
-
-
-def _state_space(count: Callable[[_StateSpace], int]) -> Count:
-    return lambda _graph, layer: count(_StateSpace.of(layer))
+def _state_space(count: Callable[[StateSpace], int]) -> Count:
+    return lambda _graph, layer: count(StateSpace.of(layer))
 
 
 def _cell_macs(graph: ModelGraph, layer: LayerSpec) -> int:
@@ -212,6 +169,10 @@ def _groups(_graph: ModelGraph, layer: LayerSpec) -> int:
 
 def _positions(_graph: ModelGraph, layer: LayerSpec) -> int:
     return layer.out_elements // layer.channels
+
+
+def _standardised(_graph: ModelGraph, layer: LayerSpec) -> int:
+    return layer.out_elements // prod(layer.out_shape[-layer.whole(1) :])
 
 
 def _one_bit(_graph: ModelGraph, _layer: LayerSpec) -> int:
@@ -272,15 +233,18 @@ RULES = {
     **dict.fromkeys(CLIPPED, _CLIPPED),
     **dict.fromkeys(CURVED, _CURVED),
     **dict.fromkeys(SATURATING, _SATURATING),
-    "softmax": replace(_SATURATING, forward_passes=3, backward_passes=3),
+    **dict.fromkeys(SOFTMAX, replace(_SATURATING, forward_passes=3, backward_passes=3)),
+    "prelu": replace(_CURVED, macs=_no_macs, backward_passes=2),
     "frozen_batchnorm": OpRule(in_place=True, forward_passes=1, backward_passes=1),
     "groupnorm": _NORM,
     "batchnorm": replace(_NORM, statistics=_channels, statistics_per_batch=True),
     "layernorm": replace(_NORM, statistics=_positions, macs=_no_macs),
+    "standardise": replace(_NORM, statistics=_standardised),
     "add": OpRule(is_sum=True, forward_passes=1),
     "shift": OpRule(in_place=True, forward_passes=1),
     "scale": OpRule(in_place=True, forward_passes=1, backward_passes=1),
     "mul": OpRule(holds=Holds.OPERANDS, forward_passes=1, backward_passes=2),
+    "div": OpRule(holds=Holds.INPUTS, forward_passes=1, backward_passes=2),
     "glu": OpRule(holds=Holds.INPUTS, forward_passes=1, backward_passes=2),
     "matmul": OpRule(macs=_matmul_macs, per_operand=True, holds=Holds.OPERANDS),
     "attention": OpRule(macs=_attention_macs, holds=Holds.INPUTS, keeps_extra=_scores),
@@ -293,6 +257,7 @@ RULES = {
     "mean": OpRule(forward_passes=1, backward_passes=1),
     "avgpool": OpRule(forward_passes=1, backward_passes=1),
     **dict.fromkeys(MAXIMA, OpRule(mask_bits=_place_bits, forward_passes=1, backward_passes=1)),
+    "upsample_nearest": OpRule(forward_passes=1, backward_passes=1),
     "upsample": OpRule(forward_passes=4, backward_passes=4),  # four neighbours an output
 }
 

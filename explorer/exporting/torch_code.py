@@ -4,10 +4,12 @@ from collections.abc import Callable, Sequence
 
 from explorer.errors import UnsupportedOpError
 from explorer.graph import ModelGraph
-from explorer.layer import INPUT, SOURCES, LayerSpec
+from explorer.layer import INPUT, PLAIN, SOURCES, LayerSpec, rounded_up
 
 Keeper = Callable[[ModelGraph, LayerSpec], str]
 Caller = Callable[[LayerSpec, Sequence[str]], str]
+
+JOINED = {"mul": " * ", "div": " / ", "shift": " + ", "concat": ", "}
 
 
 def keeper(graph: ModelGraph, layer: LayerSpec) -> str | None:
@@ -21,14 +23,16 @@ def call(graph: ModelGraph, layer: LayerSpec, names: dict[str, str]) -> str:
     if layer.op == "matmul":
         end = "[0]" if graph.parameter_of(layer.inputs[1]) else ""
         return f"torch.matmul({', '.join(inputs)}{end})"
-    if layer.op in ("mul", "shift", "concat"):
+    if layer.op == "maxpool":
+        return _maxpool(graph, layer, inputs[0])
+    if layer.op in JOINED:
         return _joined(graph, layer, inputs)
     return CALLERS[layer.op](layer, inputs)
 
 
 def check_written(graph: ModelGraph) -> None:
     """UnsupportedOpError lists every operator that has no code here."""
-    known = CALLERS.keys() | {"matmul", "mul", "shift", "concat"}
+    known = CALLERS.keys() | {"matmul", "maxpool", *JOINED}
     if unknown := sorted({layer.op for layer in graph.layers} - known):
         raise UnsupportedOpError(
             f"{graph.name} cannot be written as torch: no code for {', '.join(unknown)}"
@@ -81,6 +85,7 @@ KEEPERS: dict[str, Keeper] = {
     "embedding": lambda _, layer: f"nn.Embedding({layer.whole(0)}, {layer.out_shape[-1]})",
     "parameter": lambda _, layer: f"held(weight=nn.Parameter(torch.zeros({layer.out_shape})))",
     "constant": lambda _, layer: f"held(values=torch.zeros({layer.out_shape}))",
+    "prelu": lambda _, layer: f"nn.PReLU({layer.whole(0)})",
     "gru": _recurrent,
     "lstm": _recurrent,
     "batchnorm": _batchnorm,
@@ -111,6 +116,9 @@ def _conv_call(layer: LayerSpec, inputs: Sequence[str]) -> str:
 
 def _groupnorm_call(layer: LayerSpec, inputs: Sequence[str]) -> str:
     """Torch 2.13 crashes at its backward on an image of one position, which is channels-last."""
+    if len(layer.args) > 1:
+        own = f"{_own(layer)}.weight, {_own(layer)}.bias"
+        return f"F.instance_norm({inputs[0]}, None, None, {own}, eps={layer.args[0]})"
     if layer.out_shape[1:] == (1, 1):
         return f"{_own(layer)}({inputs[0]}.clone(memory_format=torch.contiguous_format))"
     return _called(layer, inputs)
@@ -158,6 +166,27 @@ def _attention(layer: LayerSpec, inputs: Sequence[str]) -> str:
     )
 
 
+def _avgpool(layer: LayerSpec, inputs: Sequence[str]) -> str:
+    if not layer.args:
+        return f"F.avg_pool2d({inputs[0]}, {layer.kernel})"
+    return (
+        f"F.avg_pool2d({inputs[0]}, {layer.kernel}, {layer.stride}, {_pads(layer)}, "
+        f"count_include_pad={bool(layer.args[0])})"
+    )
+
+
+def _maxpool(graph: ModelGraph, layer: LayerSpec, images: str) -> str:
+    is_up = rounded_up(layer, graph.shape(graph.producers(layer)[0])[1:]) == layer.out_shape[1:]
+    return (
+        f"F.max_pool2d({images}, {layer.kernel}, {layer.stride}, {_pads(layer)}, "
+        f"{layer.dilation}, ceil_mode={is_up})"
+    )
+
+
+def _pads(layer: LayerSpec) -> tuple[int, int]:
+    return layer.pads[0][0], layer.pads[1][0]
+
+
 def _axes(layer: LayerSpec) -> tuple[int, ...]:
     return tuple(int(axis) + 1 for axis in layer.args)
 
@@ -181,10 +210,17 @@ CALLERS: dict[str, Caller] = {
     "silu": _plain("F.silu"),
     "hardswish": _plain("F.hardswish"),
     "elu": _plain("F.elu", "{args[0]}"),
+    "celu": _plain("F.celu", "{args[0]}"),
+    "softplus": _plain("F.softplus", "{args[0]}"),
+    **{name: _plain(f"F.{name}") for name in ("selu", "mish")},
+    **{name: _plain(f"torch.{name}") for name in PLAIN},
+    "clip": lambda layer, inputs: f"{inputs[0]}.clamp({', '.join(map(str, layer.args))})",
+    "prelu": _called,
     "power": _plain("torch.pow", "{args[0]}"),
     "sigmoid": _plain("torch.sigmoid"),
     "tanh": _plain("torch.tanh"),
     "softmax": _plain("torch.softmax", "{axis}"),
+    "log_softmax": _plain("torch.log_softmax", "{axis}"),
     "glu": _plain("F.glu", "{axis}"),
     "copy": _plain("torch.clone"),
     "global_avgpool": _plain("torch.mean", "(2, 3)"),
@@ -199,15 +235,16 @@ CALLERS: dict[str, Caller] = {
     "mean": lambda layer, inputs: (
         f"{inputs[0]}.mean({_axes(layer)}).reshape({(-1, *layer.out_shape)})"
     ),
-    "avgpool": lambda layer, inputs: f"F.avg_pool2d({inputs[0]}, {layer.kernel})",
+    "avgpool": _avgpool,
+    "standardise": lambda layer, inputs: (
+        f"F.layer_norm({inputs[0]}, {layer.out_shape[-layer.whole(1) :]}, eps={layer.args[0]})"
+    ),
     "window_max": lambda layer, inputs: f"F.max_pool2d({inputs[0]}, {layer.kernel})",
-    "maxpool": lambda layer, inputs: (
-        f"F.max_pool2d({inputs[0]}, {layer.kernel}, {layer.stride}, "
-        f"{(layer.pads[0][0], layer.pads[1][0])}, {layer.dilation})"
-    ),
     "upsample": lambda layer, inputs: (
-        f'F.interpolate({inputs[0]}, {layer.out_shape[1:]}, mode="bilinear")'
+        f'F.interpolate({inputs[0]}, {layer.out_shape[1:]}, mode="bilinear", '
+        f"align_corners={bool(layer.args and layer.args[0])})"
     ),
+    "upsample_nearest": lambda layer, inputs: f"F.interpolate({inputs[0]}, {layer.out_shape[1:]})",
 }
 
 
@@ -225,7 +262,7 @@ def _joined(graph: ModelGraph, layer: LayerSpec, inputs: Sequence[str]) -> str:
         f"{name}[:, {', '.join(['None'] * (max(ranks) - rank))}]" if rank < max(ranks) else name
         for name, rank in zip(inputs, ranks, strict=True)
     ]
-    return (" * " if layer.op == "mul" else " + ").join(aligned)
+    return JOINED[layer.op].join(aligned)
 
 
 def _is_single(graph: ModelGraph, name: str) -> bool:

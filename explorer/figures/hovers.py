@@ -4,6 +4,7 @@ import numpy as np
 
 from explorer.figures.points import Points, worth_text
 from explorer.figures.roles import HOVERED, PLAIN_HOVER, Role
+from explorer.provenance import Kind
 from explorer.units import IntArray, format_bytes, format_joules
 
 
@@ -13,14 +14,21 @@ def hover_texts(points: Points, selected_id: str | None, *, has_front: bool) -> 
     rows = {int(row) for row in np.flatnonzero(named)}
     rows |= {row for row, name in enumerate(points.ids) if name in (selected_id, points.choice_id)}
     return {
-        row: f"{points.labels[row]}<br>"
-        f"{points.worth_name} {worth_text(points.worth[row], points.worth_name)} "
-        f"({points.worth_kind[row].word})<br>"
+        row: f"{points.labels[row]}<br>{_worth_words(points, row)}<br>"
         f"{format_bytes(points.memory_bytes[row])} ({points.memory_kind.word})<br>"
         f"{format_joules(points.energy_j[row])} ({points.energy_kind.word})<br>"
         f"{'fits' if points.feasible[row] else 'does not fit'}"
         for row in rows
     }
+
+
+def _worth_words(points: Points, row: int) -> str:
+    """The worth and how it is known, and what was measured where that is something else."""
+    measured, kind = points.measured[row], points.worth_kind[row]
+    if measured and kind is Kind.MEASURED:
+        return measured
+    words = f"{points.worth_name} {worth_text(points.worth[row], points.worth_name)} ({kind.word})"
+    return f"{words}<br>{measured}" if measured else words
 
 
 def texts_of(role: Role, rows: IntArray, hovers: dict[int, str]) -> str | tuple[str, ...]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from explorer.accuracy.metrics import METRIC_NAMES
 from explorer.accuracy.ranking import NULL_MODELS, Interval
 from explorer.errors import SpecError
 from explorer.figures import theme
@@ -35,9 +36,10 @@ class MeasuredPanel:
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class MeasuredData:
-    """Gains of P designs as shares, their standard errors `gain_error`, and the panels."""
+    """Gains of P designs in a metric as shares, their standard errors, and the panels."""
 
     labels: tuple[str, ...]
+    metric: str
     gain: FloatArray
     gain_error: FloatArray
     ceiling_tau: float
@@ -52,6 +54,7 @@ def measured_data(study: Study, shown: Sequence[str] = SHOWN) -> MeasuredData:
             raise SpecError.of("criterion", name, ", ".join(columns))
     return MeasuredData(
         labels=study.designs.families,
+        metric=METRIC_NAMES[study.metric],
         gain=study.gain,
         gain_error=study.gain_error,
         ceiling_tau=study.ranking.ceiling_tau,
@@ -106,5 +109,7 @@ def draw(data: MeasuredData) -> go.Figure:
     figure.update_layout(margin={"t": 28})
     figure.update_annotations(font={"size": theme.LABEL_SIZE})
     figure.update_yaxes(**theme.axis(), tickformat=PERCENT)
-    figure.update_yaxes(title_text=f"gain (measured; ceiling of tau {data.ceiling_tau:.2f})", col=1)
+    figure.update_yaxes(
+        title_text=f"{data.metric} gained (measured; ceiling of tau {data.ceiling_tau:.2f})", col=1
+    )
     return figure

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from explorer.accuracy.metrics import METRIC_NAMES
 from explorer.errors import SpecError
 from explorer.figures.axes import PERCENT
 from explorer.provenance import Kind
@@ -35,9 +36,10 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Points:
-    """P designs. `worth` [P] is an accuracy or a proxy score, named by `worth_name`.
+    """P designs. `worth` [P] is a metric or a proxy score, named by `worth_name`.
 
-    `memory_bytes` [P] is what `memory_name` says.
+    `memory_bytes` [P] is what `memory_name` says. `measured` [P] is what was measured of each,
+    in words, empty where nothing was.
     `known` marks published or baseline policies, `stale` those of an earlier
     setup; `memory_kind` and `energy_kind` say how the costs are known.
     """
@@ -53,6 +55,7 @@ class Points:
     on_front: BoolArray
     known: BoolArray
     stale: BoolArray
+    measured: tuple[str, ...] = ()
     memory_name: str = "peak live memory"
     memory_kind: Kind = Kind.MODELLED
     energy_kind: Kind = Kind.MODELLED
@@ -61,7 +64,8 @@ class Points:
     marks: tuple[Mark, ...] = ()
 
     def __post_init__(self) -> None:
-        for field in ("labels", "worth_kind", *COLUMNS):
+        object.__setattr__(self, "measured", self.measured or ("",) * len(self.ids))
+        for field in ("labels", "worth_kind", "measured", *COLUMNS):
             if len(getattr(self, field)) != len(self.ids):
                 raise SpecError.of(
                     f"points.{field}", len(getattr(self, field)), f"{len(self.ids)} entries"
@@ -83,17 +87,18 @@ class Points:
             ids=tuple(name for part in parts for name in part.ids),
             labels=tuple(label for part in parts for label in part.labels),
             worth_kind=tuple(kind for part in parts for kind in part.worth_kind),
+            measured=tuple(words for part in parts for words in part.measured),
             **columns,
         )
 
 
 def worth_text(worth: float, name: str) -> str:
-    """`71.2 %` for an accuracy, three digits for a score, `-` when there is none."""
+    """`71.2 %` for accuracy and its like, three digits for a score, `-` when there is none."""
     if not np.isfinite(worth):
         return "-"
-    return f"{worth:.1%}" if name == "accuracy" else f"{worth:.3g}"
+    return f"{worth:.1%}" if name in METRIC_NAMES.values() else f"{worth:.3g}"
 
 
 def worth_format(name: str) -> str:
     """How ticks of the worth are written: in per cent where texts are."""
-    return PERCENT if name == "accuracy" else ""
+    return PERCENT if name in METRIC_NAMES.values() else ""

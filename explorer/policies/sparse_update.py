@@ -31,6 +31,12 @@ OPTIONS = {
     ),
 }
 
+_WORDS = {  # what that repository calls them: here nobody wrote that
+    "manual_weight_idx": "layers",
+    "weight_update_ratio": "shares",
+    "n_bias_update": "biases",
+}
+
 
 def reason_against(context: PolicyContext) -> str:
     """Applies to every network."""
@@ -52,4 +58,10 @@ def build(context: PolicyContext, options: Mapping[str, str]) -> UpdatePolicy:
         published = SCHEMES.get(published_name(context.graph))
         given = {"scheme": next(iter(published))} if published else {"biases": "all"}
     family = f"{FAMILY}:{','.join(f'{key}={value}' for key, value in given.items())}"
-    return policy_from(config_from(given, context.graph), context.graph, family)
+    try:
+        return policy_from(config_from(given, context.graph), context.graph, family)
+    except SpecError as error:
+        sentence = str(error)
+        for theirs, ours in _WORDS.items():
+            sentence = sentence.replace(theirs, ours)
+        raise SpecError(sentence) from None

@@ -2,17 +2,17 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.accuracy.metrics import ACCURACY, METRIC_NAMES
 from explorer.costmodel.report import CostReport
 from explorer.design import DesignBatch
 from explorer.provenance import Kind
 from explorer.search.front import Objective, hypervolume, is_non_dominated, name_of
 from explorer.search.picks import KNEE, Pick, choose
 from explorer.search.quantities import (
-    ACCURACY,
     ENERGY,
     MEMORY_OBJECTIVES,
     PEAK,
@@ -29,39 +29,44 @@ if TYPE_CHECKING:
     from explorer.search.refinement import Refinement
 
 
+WORTH_COLUMNS = (
+    *("value", "low", "high", "kind", "measured", "measured_error"),
+    *("accuracy", "accuracy_error", "forgotten"),
+)
+
+
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Worth:
     """What designs are worth, columns [P].
 
-    `value` is a measured or calibrated accuracy (0..1) or a proxy score; `name` says which
-    and `is_accuracy` whether it may be called accuracy. `low`, `high` are nan without an
-    interval; `kind` holds Kind codes. `measured`, `measured_error` are the accuracy of
-    designs in the ledger and its standard error, `forgotten` the accuracy they lost on the
-    source domain, nan for all others.
+    `value` is a measured or calibrated `metric` (0..1, a column of explorer.accuracy.metrics)
+    or a proxy score; `name` says which and `is_merit` whether it is the metric. `low`, `high`
+    are nan without an interval; `kind` holds Kind codes. `measured`, `measured_error` are the
+    metric of designs in the ledger and its standard error, `accuracy`, `accuracy_error` always
+    the accuracy, `forgotten` the accuracy they lost on the source domain, nan for all others.
     """
 
     name: str
-    is_accuracy: bool
+    is_merit: bool
     value: FloatArray
     low: FloatArray
     high: FloatArray
     kind: IntArray
     measured: FloatArray
     measured_error: FloatArray
+    accuracy: FloatArray
+    accuracy_error: FloatArray
     forgotten: FloatArray
+    metric: str = ACCURACY
+
+    @property
+    def is_accuracy(self) -> bool:
+        """Whether the value may be called accuracy."""
+        return self.name == METRIC_NAMES[ACCURACY]
 
     def take(self, rows: IntArray) -> "Worth":
         """Rows by index."""
-        return replace(
-            self,
-            value=self.value[rows],
-            low=self.low[rows],
-            high=self.high[rows],
-            kind=self.kind[rows],
-            measured=self.measured[rows],
-            measured_error=self.measured_error[rows],
-            forgotten=self.forgotten[rows],
-        )
+        return replace(self, **{name: getattr(self, name)[rows] for name in WORTH_COLUMNS})
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -84,18 +89,18 @@ class CandidateTable:
 
     @property
     def score(self) -> FloatArray:
-        """Accuracy or proxy score [P]; `score_name` says which."""
+        """A metric such as accuracy, or a proxy score [P]; `score_name` says which."""
         return self.worth.value
 
     @property
     def score_name(self) -> str:
-        """Name of the axis: `accuracy`, or `proxy score: ...`."""
+        """Name of the axis: `accuracy`, `macro F1`, or `proxy score: ...`."""
         return self.worth.name
 
     @property
     def score_column(self) -> str:
         """The score's name among objectives."""
-        return ACCURACY if self.worth.is_accuracy else PROXY_SCORE
+        return self.worth.metric if self.worth.is_merit else PROXY_SCORE
 
     @property
     def score_kind(self) -> tuple[Kind, ...]:
@@ -182,8 +187,11 @@ class CandidateTable:
         frame = self.costs.to_frame()
         frame.insert(1, self.score_column, self.score)
         frame.insert(2, "score_kind", [kind.word for kind in self.score_kind])
-        frame["measured_accuracy"] = self.worth.measured
-        frame["measured_standard_error"] = self.worth.measured_error
+        frame["measured_accuracy"] = self.worth.accuracy
+        frame["measured_standard_error"] = self.worth.accuracy_error
+        if self.worth.metric != ACCURACY:
+            frame[f"measured_{self.worth.metric}"] = self.worth.measured
+            frame[f"measured_{self.worth.metric}_standard_error"] = self.worth.measured_error
         frame["measured_forgotten_accuracy"] = self.worth.forgotten
         frame["feasible"] = self.feasible
         frame["on_front"] = self.on_front
@@ -201,17 +209,11 @@ def concatenate(tables: list[CandidateTable]) -> CandidateTable:
             for name in CostReport.columns()
         },
     )
-    worth = Worth(
-        name=first.worth.name,
-        is_accuracy=first.worth.is_accuracy,
-        **{
-            name: np.concatenate([getattr(table.worth, name) for table in tables])
-            for name in (
-                *("value", "low", "high", "kind"),
-                *("measured", "measured_error", "forgotten"),
-            )
-        },
-    )
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(table.worth, name) for table in tables])
+        for name in WORTH_COLUMNS
+    }
+    worth = replace(first.worth, **columns)
     return CandidateTable(
         costs=costs,
         worth=worth,

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from explorer.accuracy.metrics import ACCURACY, METRIC_NAMES, METRICS
 from explorer.accuracy.protocols import LessonProtocol
 from explorer.accuracy.proxy import layer_captures, proxy_scores
 from explorer.accuracy.ranking import Ranking, kendall_tau, paired_gains, rank
 from explorer.accuracy.records import MeasuredRun
 from explorer.accuracy.scores import ScoreTable
+from explorer.accuracy.tasks import task_metrics
 from explorer.costmodel.evaluate import evaluate
 from explorer.costmodel.tables import layer_table
 from explorer.design import DesignBatch
@@ -38,7 +40,7 @@ RIDGE_STRENGTH = 1.0
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Study:
-    """Criteria of P measured designs beside what they gained, a share [P].
+    """Criteria of P measured designs beside what they gained, a share [P] of `metric`.
 
     `gain_error` is the standard error of the gain over episodes; `measured_with` says under
     which protocol. `designs` are different ones that train something and have no adapters.
@@ -46,6 +48,7 @@ class Study:
 
     model: str
     task: str
+    metric: str
     measured_with: str
     designs: DesignBatch
     criteria: Mapping[str, FloatArray]
@@ -56,8 +59,9 @@ class Study:
 
     @property
     def name(self) -> str:
-        """Network, task and protocol."""
-        return f"{self.model} on {self.task}, {self.measured_with}"
+        """Network, task, metric where it is not accuracy, and protocol."""
+        of = "" if self.metric == ACCURACY else f"{METRIC_NAMES[self.metric]}, "
+        return f"{self.model} on {self.task}, {of}{self.measured_with}"
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -75,26 +79,26 @@ class Unseen:
 
 
 def study(graph: ModelGraph, runs: Sequence[MeasuredRun], table: ScoreTable | None) -> Study:
-    """Judge criteria on comparable runs of a network; none of them is fine, too."""
-    paired, gains = paired_gains(runs)
+    """Judge criteria on comparable runs of a network; none of them is fine, too.
+
+    Gains are of the metric that ranks runs on their task.
+    """
+    metric = METRICS[task_metrics(runs[0].task if runs else "")[0]]
+    paired, gains = paired_gains(runs, metric)
     designs = ledger_designs(graph, paired)
     rows = _different(designs)
     full = design_keys(full_design(designs))[0]
     is_full = np.array([key == full for key in design_keys(designs)], dtype=bool)
+    fulls = [run.figure(metric) for run, flag in zip(paired, is_full, strict=True) if flag]
+    full_gains = np.array([figure.gains for figure in fulls[:1] if figure is not None])
     designs, gains = designs.take(rows), gains[rows]
     kept = [paired[row] for row in rows]
     criteria = _criteria(graph, table, designs, kept)
     combinations = _combinations(graph, table, designs, criteria)
-    fulls = [run for run, flag in zip(paired, is_full, strict=True) if flag]
-    full_gains = np.array(
-        [
-            np.subtract(run.per_episode_accuracy, run.per_episode_accuracy_before)
-            for run in fulls[:1]
-        ]
-    )
     return Study(
-        model=_form(graph, runs),
+        model=form_of(graph, runs),
         task=runs[0].task if runs else "",
+        metric=metric,
         measured_with=runs[0].protocol.words if runs else "not measured",
         designs=designs,
         criteria=criteria,
@@ -214,8 +218,9 @@ def _standard_error(gains: FloatArray) -> FloatArray:
     return error
 
 
-def _form(graph: ModelGraph, runs: Sequence[MeasuredRun]) -> str:
-    """A network with its input's size; with its norm for signals, measured in several norms."""
+def form_of(graph: ModelGraph, runs: Sequence[MeasuredRun]) -> str:
+    """A network with its input's size; for signals with its norm, or without one its size."""
     if runs and isinstance(runs[0].protocol, LessonProtocol):
-        return f"{graph.name} ({graph.norm})"
+        form = graph.norm if graph.norm != "none" else f"{graph.parameter_count:,} parameters"
+        return f"{graph.name} ({form})"
     return f"{graph.name} at {graph.input_shape[-1]} px"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from explorer.accuracy.calibrate import Calibration, fit
+from explorer.accuracy.metrics import ACCURACY, METRIC_NAMES
 from explorer.accuracy.proxy import proxy_scores
 from explorer.accuracy.ranking import BACKWARD_MACS, paired_gains, reliability
 from explorer.accuracy.records import MeasuredRun
@@ -23,11 +24,10 @@ from explorer.low_rank import Adapter
 from explorer.phases import Distillation
 from explorer.provenance import Kind
 from explorer.search.candidates import Worth
-from explorer.search.quantities import ACCURACY
 from explorer.units import BoolArray, FloatArray
 
 DesignKey = tuple[bytes, bytes, bytes, bool, str, tuple[Adapter, ...], Distillation | None]
-Known = tuple[float, float, float]
+Known = tuple[float, float, float, float, float]
 ANY_DEVICE = "gap9"
 NULL_PROXY = BACKWARD_MACS
 PROXY_NAMES = {"gradient": "gradient norm", "fisher": "Fisher shares"}
@@ -39,9 +39,10 @@ class Judge:
 
     Without a score table the null model stands in: backward MACs, which ranked about as
     well as any criterion in our pilot. A calibration, when there is one, leads, and what
-    was `measured` (by design: accuracy, its standard error and what the source lost) leads
-    over that; that was of the network in its `norm`, and says nothing of others. None is for
-    designs of one norm. A setup without a norm means `own_norm`, `norm` if absent.
+    was `measured` (by design: the metric, accuracy, their standard errors, what the source
+    lost) leads over that; that was of the network in its `norm`, and says nothing of others.
+    None is for designs of one norm. A setup without a norm means `own_norm`, `norm` if absent.
+    `metric` is a column of explorer.accuracy.metrics; the calibration predicts it.
     """
 
     table: ScoreTable | None
@@ -50,41 +51,45 @@ class Judge:
     criterion: str = "gradient"
     norm: str | None = None
     own_norm: str | None = None
+    metric: str = ACCURACY
 
     @property
     def name(self) -> str:
         """Name of the axis."""
         if self.calibration is not None:
-            return ACCURACY
+            return METRIC_NAMES[self.metric]
         proxy = NULL_PROXY if self.table is None else PROXY_NAMES[self.criterion]
         return f"proxy score: {proxy}"
 
     def worth(self, designs: DesignBatch, costs: CostReport) -> Worth:
         """Worth of each design [P], given its costs."""
-        unknown = (np.nan, np.nan, np.nan)
+        unknown = (np.nan,) * 5
         found = np.array([self.measured.get(key, unknown) for key in design_keys(designs)])
         if self.norm is not None:
             usual = self.own_norm or self.norm
             own = [(setup.norm or usual) == self.norm for setup in designs.row_setups]
-            found = np.where(np.array(own)[:, None], found.reshape(-1, 3), np.nan)
-        accuracy, error, forgotten = found.reshape(len(designs), 3).T
-        known = np.isfinite(accuracy) & (self.calibration is not None)
+            found = np.where(np.array(own)[:, None], found.reshape(-1, 5), np.nan)
+        merit, error, accuracy, accuracy_error, forgotten = found.reshape(len(designs), 5).T
+        known = np.isfinite(merit) & (self.calibration is not None)
         if self.calibration is None:
             value, half_width = self.proxy(designs, costs), np.full(len(designs), np.nan)
         else:
             predicted = self.calibration.predict(features(self.table, designs, costs))
-            value = np.clip(np.where(known, accuracy, predicted), 0, 1)
+            value = np.clip(np.where(known, merit, predicted), 0, 1)
             half_width = np.where(known, 2 * error, self.calibration.half_width)
         return Worth(
             name=self.name,
-            is_accuracy=self.calibration is not None,
+            is_merit=self.calibration is not None,
             value=value,
             low=np.maximum(value - half_width, 0),
             high=np.minimum(value + half_width, 1),
             kind=np.where(known, Kind.MEASURED, Kind.MODELLED).astype(np.int64),
-            measured=accuracy,
+            measured=merit,
             measured_error=error,
+            accuracy=accuracy,
+            accuracy_error=accuracy_error,
             forgotten=forgotten,
+            metric=self.metric,
         )
 
     def proxy(self, designs: DesignBatch, costs: CostReport) -> FloatArray:
@@ -117,35 +122,47 @@ def design_keys(designs: DesignBatch) -> list[DesignKey]:
     ]
 
 
-def measured_accuracies(graph: ModelGraph, runs: Sequence[MeasuredRun]) -> dict[DesignKey, Known]:
+def measured_designs(
+    graph: ModelGraph, runs: Sequence[MeasuredRun], metric: str = ACCURACY
+) -> dict[DesignKey, Known]:
     """What a ledger knows of its designs; of several runs the longest counts."""
     if not runs:
         return {}
     runs = sorted(runs, key=lambda run: run.episodes)
     designs = ledger_designs(graph, runs)
-    return {
-        key: (run.accuracy, _known(run.standard_error), _known(run.forgotten_accuracy))
-        for key, run in zip(design_keys(designs), runs, strict=True)
-    }
+    return {key: known_of(run, metric) for key, run in zip(design_keys(designs), runs, strict=True)}
 
 
-def _known(value: float | None) -> float:
-    return np.nan if value is None else value
+def known_of(run: MeasuredRun, metric: str) -> Known:
+    """Metric, accuracy, each with its standard error, and what the source lost; nan is unknown."""
+    figure = run.figure(metric)
+    merit = (None, None) if figure is None else (figure.after, figure.standard_error)
+    known = (*merit, run.accuracy, run.standard_error, run.forgotten_accuracy)
+    merit_value, error, accuracy, accuracy_error, forgotten = (
+        np.nan if value is None else value for value in known
+    )
+    return merit_value, error, accuracy, accuracy_error, forgotten
 
 
 def calibrate_runs(
-    graph: ModelGraph, runs: Sequence[MeasuredRun], table: ScoreTable | None
+    graph: ModelGraph,
+    runs: Sequence[MeasuredRun],
+    table: ScoreTable | None,
+    metric: str = ACCURACY,
 ) -> Calibration:
     """A calibration from a ledger's runs; CalibrationError when they are too few.
 
-    MACs and sizes do not depend on the device, so any profile serves.
+    Only runs that have the metric count. MACs and sizes do not depend on the device, so any
+    profile serves.
     """
+    found = [(run, figure.after) for run in runs if (figure := run.figure(metric)) is not None]
+    runs = [run for run, _ in found]
     designs = ledger_designs(graph, runs)
     costs = evaluate(graph, load_device(ANY_DEVICE), designs)
     return fit(
         features(table, designs, costs),
-        np.array([run.accuracy for run in runs]),
-        reliability(paired_gains(runs)[1]),
+        np.array([value for _, value in found]),
+        reliability(paired_gains(runs, metric)[1]),
         [run.design.family for run in runs],
     )
 

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from explorer.accuracy.metrics import METRIC_NAMES
 from explorer.accuracy.protocols import AnyProtocol
 from explorer.accuracy.records import Ledger, MeasuredRun
 from explorer.design import DesignBatch
@@ -18,9 +19,10 @@ from explorer.errors import SpecError, check_whole
 from explorer.provenance import Kind
 from explorer.search.candidates import CandidateTable, Worth
 from explorer.search.front import anchored
+from explorer.search.judge import known_of
 from explorer.search.measurer import Measurer
 from explorer.search.problem import Problem
-from explorer.search.quantities import ACCURACY, SCORES
+from explorer.search.quantities import SCORES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,7 @@ class Measuring:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MeasuredProblem(Problem):
-    """A problem whose accuracy is measured; memory, energy and limits are those it had.
+    """A problem whose metric is measured; memory, energy and limits are those it had.
 
     A true `cancelled()` ends a measurement with CancelledError.
     """
@@ -72,11 +74,12 @@ class MeasuredProblem(Problem):
         measuring: Measuring,
         cancelled: Callable[[], bool] | None = None,
     ) -> "MeasuredProblem":
-        """The same question with accuracy, from 0 to 1, for the score, limits on it too."""
-        accuracy = anchored(ACCURACY, "1", "max", np.array([0.0, 1.0]))
-        objectives = [accuracy if one.name in SCORES else one for one in problem.objectives]
+        """The same question with the judge's metric, 0 to 1, for the score, limits on it too."""
+        metric = problem.judge.metric
+        merit = anchored(metric, "1", "max", np.array([0.0, 1.0]))
+        objectives = [merit if one.name in SCORES else one for one in problem.objectives]
         limits = tuple(
-            replace(one, name=ACCURACY) if one.name in SCORES else one for one in problem.limits
+            replace(one, name=metric) if one.name in SCORES else one for one in problem.limits
         )
         same = {field.name: getattr(problem, field.name) for field in fields(Problem)}
         made = cls(
@@ -110,18 +113,24 @@ class MeasuredProblem(Problem):
     def _candidates(
         self, designs: DesignBatch, runs: list[MeasuredRun], labels: Sequence[str] | None = None
     ) -> CandidateTable:
-        accuracy = np.array([run.accuracy for run in runs], dtype=np.float64)
-        error = np.array([run.standard_error for run in runs], dtype=np.float64)
+        metric = self.judge.metric
+        known = np.array([known_of(run, metric) for run in runs], dtype=np.float64)
+        merit, error, accuracy, accuracy_error, forgotten = known.reshape(len(runs), 5).T
+        if not np.isfinite(merit).all():
+            raise SpecError(f"metric: {metric} is not defined on every test of {self.task}")
         worth = Worth(
-            name=ACCURACY,
-            is_accuracy=True,
-            value=accuracy,
-            low=np.maximum(accuracy - 2 * error, 0),
-            high=np.minimum(accuracy + 2 * error, 1),
+            name=METRIC_NAMES[metric],
+            is_merit=True,
+            value=merit,
+            low=np.maximum(merit - 2 * error, 0),
+            high=np.minimum(merit + 2 * error, 1),
             kind=np.full(len(runs), Kind.MEASURED, dtype=np.int64),
-            measured=accuracy,
+            measured=merit,
             measured_error=error,
-            forgotten=np.array([run.forgotten_accuracy for run in runs], dtype=np.float64),
+            accuracy=accuracy,
+            accuracy_error=accuracy_error,
+            forgotten=forgotten,
+            metric=metric,
         )
         table = self._table(designs, labels)
         violations = self._violations(table.costs, worth)

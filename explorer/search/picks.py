@@ -1,7 +1,7 @@
 """Picks by name: one member of a front, and in one sentence why it.
 
-Nearness to the best is one point of accuracy or, where the axis is a proxy score, one
-hundredth of the score's scale: from nothing trained to everything trained.
+Nearness to the best is one point of the metric, such as accuracy, or, where the axis is a proxy
+score, one hundredth of the score's scale: from nothing trained to everything trained.
 """
 
 from collections.abc import Mapping
@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from explorer.accuracy.metrics import METRIC_NAMES
 from explorer.errors import SpecError
 from explorer.search.front import Objective, knee_index, normalised_values
-from explorer.search.quantities import ACCURACY, ENERGY, MEMORY_OBJECTIVES, SCORES
+from explorer.search.quantities import ENERGY, MEMORY_OBJECTIVES, MERITS, SCORES
 from explorer.units import BoolArray, FloatArray, IntArray, format_bytes, format_joules
 
 KNEE = "knee"
@@ -77,11 +78,12 @@ class _Members:
         """One sentence on why a row was picked."""
         scores, memory, energy = self._columns
         score, memory, energy = scores[row], memory[row], energy[row]
-        count, name = len(self.values), self._score_name.replace("_", " ")
+        count, column = len(self.values), self._score_name
+        name = METRIC_NAMES.get(column, column.replace("_", " "))
         best = f"{name} {self._text(score)}"
         spent = f"{format_bytes(memory)} and {format_joules(energy)} a step"
         highest = scores.max()
-        measure = "one point of" if self.is_accuracy else "1 % of the range of"
+        measure = "one point of" if self.is_merit else "1 % of the range of"
         return {
             KNEE: f"nearest of {count} members to the best of every objective at once: {best}, "
             f"{spent}",
@@ -94,15 +96,15 @@ class _Members:
         }[which]
 
     @property
-    def is_accuracy(self) -> bool:
-        """Whether the score may be called accuracy."""
-        return self._score_name == ACCURACY
+    def is_merit(self) -> bool:
+        """Whether the score is a metric such as accuracy."""
+        return self._score_name in MERITS
 
     @property
     def near(self) -> float:
         """How far below the best is still near, in the score's own unit."""
         scales = {objective.name: objective.scale for objective in self.objectives}
-        return NEAR_RATIO * (1.0 if self.is_accuracy else scales.get(self._score_name, 1.0))
+        return NEAR_RATIO * (1.0 if self.is_merit else scales.get(self._score_name, 1.0))
 
     @property
     def _score_name(self) -> str:
@@ -124,7 +126,7 @@ class _Members:
         raise SpecError.of("pick", names[0], "a quantity that is known of the front")
 
     def _text(self, score: float) -> str:
-        return f"{score:.1%}" if self.is_accuracy else f"{score:.3f}"
+        return f"{score:.1%}" if self.is_merit else f"{score:.3f}"
 
 
 def _first(rows: IntArray, leading: FloatArray, then: FloatArray) -> int:

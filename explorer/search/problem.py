@@ -18,7 +18,6 @@ from explorer.search.candidates import CandidateTable, Worth
 from explorer.search.front import Objective, anchored, name_of
 from explorer.search.judge import Judge
 from explorer.search.quantities import (
-    ACCURACY,
     DEFAULT_OBJECTIVES,
     ENERGY,
     MEMORY_OBJECTIVES,
@@ -83,7 +82,7 @@ class Problem:
         """
         costs = evaluate(graph, device, anchors)
         worth = judge.worth(anchors, costs)
-        score = ACCURACY if worth.is_accuracy else PROXY_SCORE
+        score = worth.metric if worth.is_merit else PROXY_SCORE
         names = [column_of(word, score, memory_objective) for word in objectives]
         notes = []
         power_w = costs.step_energy_j / costs.step_time_s

@@ -1,21 +1,23 @@
 """What may be an objective or be limited: words of the terminal, columns of the cost model.
 
 `score` is accuracy where it may be predicted, else the proxy score; `accuracy` and `proxy`
-insist on one of them. `memory` is the peak or what training needs above inference, as the
-question says. `retention` is the accuracy that fine-tuning loses on the source domain, a share
-to make small; it is measured or not known, never predicted.
+insist on one of them. Where another metric ranks runs (explorer.accuracy.metrics), `accuracy`
+is that metric, and its column has the metric's name. `memory` is the peak or what training
+needs above inference, as the question says. `retention` is the accuracy that fine-tuning loses
+on the source domain, a share to make small; it is measured or not known, never predicted.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from explorer import catalog
+from explorer.accuracy.metrics import METRIC_NAMES
 from explorer.errors import SpecError
 from explorer.units import format_quantity, parse_quantity, units_written
 
-ACCURACY = "accuracy"
+MERITS = tuple(METRIC_NAMES)
 PROXY_SCORE = "proxy_score"
-SCORES = (ACCURACY, PROXY_SCORE)
+SCORES = (*MERITS, PROXY_SCORE)
 MEMORY_OBJECTIVES = {"peak": "peak_live_bytes", "above-inference": "training_extra_bytes"}
 PEAK = MEMORY_OBJECTIVES["peak"]
 ENERGY = "step_energy_j"
@@ -94,9 +96,9 @@ def parse_limit(text: str) -> tuple[str, float]:
 def column_of(word: str, score_name: str, memory_objective: str = "peak") -> str:
     """The column a word means; SpecError when it insists on the other score."""
     if word in SCORE_WORDS:
-        if word == "accuracy" and score_name != ACCURACY:
+        if word == "accuracy" and score_name not in MERITS:
             raise SpecError(f"{word}: no accuracy is predicted here; take proxy, or score")
-        if word == "proxy" and score_name == ACCURACY:
+        if word == "proxy" and score_name in MERITS:
             raise SpecError(f"{word}: the score is a predicted accuracy here; take accuracy")
         return score_name
     if word == RETENTION_WORD:

@@ -50,9 +50,9 @@ def most_informative(
 
 
 def measured_front(table: CandidateTable) -> BoolArray:
-    """Which eligible measured rows no other beats in measured accuracy and the other goals [P].
+    """Which eligible measured rows no other beats in the measured metric and other goals [P].
 
-    Where no score is among the objectives, measured accuracy is one more.
+    Where no score is among the objectives, the measured metric is one more.
     """
     known = np.flatnonzero(np.isfinite(table.worth.measured) & table.eligible)
     columns = [at for at, one in enumerate(table.objectives) if one.unit != "1"]
@@ -97,29 +97,32 @@ def _rank_spread(judge: Judge, table: CandidateTable) -> FloatArray:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredChoice:
-    """A candidate that was measured: accuracy, its standard error, the score it had before.
+    """A candidate that was measured: the metric and the accuracy, with their standard errors.
 
-    `on_measured_front` says that no measured candidate beats it in measured accuracy and all
-    other objectives.
+    `score_before` is the score it had; `on_measured_front` says that no measured candidate
+    beats it in the measured metric and all other objectives.
     """
 
     row: int
     why: str
     accuracy: float
     standard_error: float
+    measured: float
+    measured_error: float
     score_before: float
     on_measured_front: bool
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Refinement:
-    """How a front moved when some of it was measured.
+    """How a front moved when some of it was measured by a metric.
 
-    `reason_against` says why no accuracy is predicted after it; empty when it is. `tau` is of
-    the score before with the measured accuracy of the choices, nan below two of them.
+    `reason_against` says why it is not predicted after that; empty when it is. `tau` is of
+    the score before with the measured metric of the choices, nan below two of them.
     Hypervolumes are both by the objectives after; `kept`, `left`, `entered` count members.
     """
 
+    metric: str
     choices: tuple[MeasuredChoice, ...]
     episodes: int
     seed: int

@@ -1,5 +1,6 @@
 """What a session works on: entries of the catalogue and what was measured of them, kept."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,23 +10,29 @@ from pathlib import Path
 
 from explorer import catalog
 from explorer.accuracy.calibrate import Calibration
+from explorer.accuracy.metrics import ACCURACY
 from explorer.accuracy.records import Ledger, LedgerContent, MeasuredRun, comparable
 from explorer.accuracy.scores import ScoreTable
-from explorer.accuracy.tasks import task_for
+from explorer.accuracy.tasks import data_state, task_for
 from explorer.costmodel.evaluate import evaluate
 from explorer.costmodel.tables import layer_table
 from explorer.design import DesignBatch, TrainingSetup, UpdatePolicy
 from explorer.device import DeviceProfile, load_device
+from explorer.document import PolicyDocument
 from explorer.errors import CalibrationError, ExplorerError, MissingDataError, SpecError
 from explorer.family import PolicyContext
 from explorer.graph import NORMS, ModelGraph, normalised
 from explorer.network import is_network_path, load_network
-from explorer.paths import data_cache, kept_name, user_cache
+from explorer.paths import data_cache, user_cache
 from explorer.search.criteria import Study, study
-from explorer.search.judge import Judge, calibrate_runs, measured_accuracies
+from explorer.search.judge import Judge, calibrate_runs, measured_designs
 from explorer.units import FloatArray
 
-MEASURED_FORMS = ("", ":resolution=84", ":d_model=32,length=1024")
+MEASURED_WIDTHS = (8, 16, 32, 64, 128)
+MEASURED_FORMS = (
+    *("", ":resolution=84"),
+    *(f":d_model={width},length=1024" for width in MEASURED_WIDTHS),
+)
 
 
 def model_graph(spec: str) -> ModelGraph:
@@ -102,19 +109,38 @@ def _state(path: Path) -> tuple[int, ...]:
     return found.st_mtime_ns, found.st_size
 
 
+def kept_name(model: str, task: str) -> str:
+    """Stem of the files of a network on a task; of a user's own its name, and a digest of where."""
+    if not catalog.is_own_task(task):
+        return f"{model}-{task}"
+    key = catalog.task_key(task)
+    name = Path(key).name.replace(":", "-")
+    return f"{model}-{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+
+
 def score_path(graph: ModelGraph, task: str) -> Path:
-    """Where a network's score table lies; a form other than its entry's has its own file."""
+    """Where a network's score table lies: of a task of a user's own in the user's cache.
+
+    A form other than its entry's has its own file.
+    """
     entry = _catalogued(graph)
     own_form = entry is None or graph.digest == entry.digest
     form = "" if own_form else f"-{graph.digest}"
-    return data_cache() / "fisher" / f"{kept_name(graph.name, task)}{form}.npz"
+    cache = user_cache() if catalog.is_own_task(task) else data_cache()
+    return cache / "fisher" / f"{kept_name(graph.name, task)}{form}.npz"
+
+
+def score_table(graph: ModelGraph, task: str) -> ScoreTable | None:
+    """Channel scores that `explorer fisher` made, or None where there are none of this network."""
+    path = score_path(graph, task)
+    state = _state(path)
+    return _score_table(graph, path, state) if state else None
 
 
 @lru_cache(maxsize=32)
-def score_table(graph: ModelGraph, task: str) -> ScoreTable | None:
-    """Channel scores from `data_cache/fisher`, or None where there are none of this network."""
+def _score_table(graph: ModelGraph, path: Path, _state: tuple[int, ...]) -> ScoreTable | None:
     try:
-        return ScoreTable.load(score_path(graph, task), graph)
+        return ScoreTable.load(path, graph)
     except (MissingDataError, SpecError):
         return None
 
@@ -144,8 +170,20 @@ def known_runs(graph: ModelGraph, task: str) -> tuple[MeasuredRun, ...]:
 
 
 def left_out(graph: ModelGraph, task: str) -> tuple[str, ...]:
-    """What the user's own ledger holds that is not among the known runs, and why; sentences."""
-    return beside_shipped(graph, task, own_ledger(graph, task)).left_out
+    """What the user's own ledger holds that is not among the known runs, and why; sentences.
+
+    Also where channel scores are of other data than what was measured last.
+    """
+    reasons = beside_shipped(graph, task, own_ledger(graph, task)).left_out
+    table, runs = score_table(graph, task), known_runs(graph, task)
+    scored = "" if table is None else table.meta.get("data_digest", "")
+    measured = next((run.data_digest for run in reversed(runs) if run.data_digest), "")
+    if "" in (scored, measured) or scored == measured:
+        return reasons
+    return (
+        *reasons,
+        f"channel scores are of other data than runs on {task}; explorer fisher makes them anew",
+    )
 
 
 @dataclass(frozen=True)
@@ -162,11 +200,11 @@ def beside_shipped(graph: ModelGraph, task: str, ledger: Ledger) -> Beside:
     Without shipped ones those of its commonest protocol and weights count.
     """
     state = _state(ledger.path)
-    return _beside(graph, task, ledger, state) if state else Beside((), ())
+    return _beside(graph, task, ledger, (state, data_state(task))) if state else Beside((), ())
 
 
 @lru_cache(maxsize=32)
-def _beside(graph: ModelGraph, task: str, ledger: Ledger, _state: tuple[int, ...]) -> Beside:
+def _beside(graph: ModelGraph, task: str, ledger: Ledger, _state: tuple[object, ...]) -> Beside:
     shipped = measured_runs(graph, task)
     try:
         content = ledger.read()
@@ -178,8 +216,8 @@ def _beside(graph: ModelGraph, task: str, ledger: Ledger, _state: tuple[int, ...
         if count := len(runs) - len(rest):
             reasons.append(f"{ledger.path}: {count} of {len(runs)} runs are left out, {why}")
 
-    name = kept_name(graph.name, task)
-    named = [run for run in _runs_of(graph, content) if kept_name(graph.name, run.task) == name]
+    key = catalog.task_key(task)
+    named = [run for run in _runs_of(graph, content) if catalog.task_key(run.task) == key]
     every = [run for run in named if run.suits(graph)]
     without(every, named, f"{graph.name} cannot have their designs")
     try:
@@ -200,7 +238,10 @@ def _beside(graph: ModelGraph, task: str, ledger: Ledger, _state: tuple[int, ...
 
 
 def _data_digest(graph: ModelGraph, task: str, runs: Sequence[MeasuredRun]) -> str:
-    """Digest of a task's data: a user's own is read, a named one is that of its latest run."""
+    """Digest of a task's data: a user's own is read; else that of the latest run.
+
+    Code is not run to compare.
+    """
     if catalog.task_path(task) is not None:
         return task_for(task, graph.input_shape).digest
     return next((run.data_digest for run in reversed(runs) if run.data_digest), "")
@@ -242,22 +283,26 @@ def _catalogued(graph: ModelGraph) -> ModelGraph | None:
 
 
 @lru_cache(maxsize=32)
-def calibration_of(graph: ModelGraph, task: str) -> Calibration | None:
+def calibration_of(graph: ModelGraph, task: str, metric: str = ACCURACY) -> Calibration | None:
     """A calibration on the ledger, or None with too few runs; judge its evidence before use."""
+    runs = measured_runs(graph, task)
     try:
-        return calibrate_runs(graph, measured_runs(graph, task), score_table(graph, task))
+        return calibrate_runs(graph, runs, score_table(graph, task), metric)
     except CalibrationError:
         return None
 
 
-def calibration_beside(graph: ModelGraph, task: str, ledgers: Sequence[Ledger]) -> Calibration:
+def calibration_beside(
+    graph: ModelGraph, task: str, ledgers: Sequence[Ledger], metric: str = ACCURACY
+) -> Calibration:
     """A calibration on the shipped runs and those of more ledgers that can stand beside them.
 
     CalibrationError with too few runs.
     """
     more = (run for ledger in ledgers for run in beside_shipped(graph, task, ledger).runs)
     runs = {run.key: run for run in (*measured_runs(graph, task), *more)}
-    return calibrate_runs(graph, _commonest(tuple(runs.values())), score_table(graph, task))
+    alike = _commonest(tuple(runs.values()))
+    return calibrate_runs(graph, alike, score_table(graph, task), metric)
 
 
 def policy_context(
@@ -286,15 +331,16 @@ def policy_context(
     )
 
 
-def judge_of(graph: ModelGraph, task: str, *, predicts: bool) -> Judge:
-    """Who scores designs of a network: by predicted accuracy if wished and earned, else a proxy."""
-    calibration = calibration_of(graph, task) if predicts else None
+def judge_of(graph: ModelGraph, task: str, metric: str = ACCURACY, *, predicts: bool) -> Judge:
+    """Who scores designs of a network: by a predicted metric if wished and earned, or a proxy."""
+    calibration = calibration_of(graph, task, metric) if predicts else None
     earned = calibration is not None and not calibration.evidence.reason_against
     return Judge(
         table=score_table(graph, task),
         calibration=calibration if earned else None,
-        measured=measured_accuracies(graph, known_runs(graph, task)),
+        measured=measured_designs(graph, known_runs(graph, task), metric),
         norm=graph.norm,
+        metric=metric,
     )
 
 
@@ -308,6 +354,27 @@ def measured_form(name: str, digest: str) -> ModelGraph | None:
         if graph.digest == digest:
             return graph
     return None
+
+
+def network_of(document: PolicyDocument, graph: ModelGraph | None) -> ModelGraph:
+    """The network that a document is for, in the norm of its setup.
+
+    SpecError with both names where `graph` is another one, and where none is given and the
+    catalogue does not have it.
+    """
+    named = document.model
+    found = graph or measured_form(named.name, named.digest)
+    if found is None and named.name in catalog.names("model"):
+        found = model_graph(named.name)
+    if found is None:
+        raise SpecError.of(
+            "network of the document",
+            f"{named.name} ({named.digest}), which the catalogue does not have",
+            "one given as graph=Session(model=...).graph",
+        )
+    network = normalised(found, document.setup.norm)
+    document.check_network(network)
+    return network
 
 
 def shipped_runs() -> list[tuple[ModelGraph, tuple[MeasuredRun, ...]]]:

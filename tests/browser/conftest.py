@@ -14,10 +14,7 @@ if TYPE_CHECKING:
 
 # What has not been seen to pass, by the start of a test's name, and where it stops.
 UNPROVEN = {
-    "test_a_scheme_of_ones_own": "the sentence on missing shares does not come",
-    "test_points_are_selected": "no hover text comes over the point that is to be clicked",
     "test_a_policy_is_really_fine_tuned": "ran out of time on a busy machine",
-    "test_the_last_view_outlives": "the page after a restarted kernel is not drawn as before",
     "test_a_copy_of_the_device_is_checked_by_line_saved_and_shown[voila]": "panels do not follow",
     "test_export_writes_a_document_that_the_terminal_accepts[voila]": "nothing says it is saved",
 }

@@ -21,6 +21,9 @@ SETTINGS = (
     "[...document.querySelectorAll('.explorer-grid :is(select, input, .widget-readout)')]"
     ".map(e => e.value ?? e.textContent).join('|')"
 )
+# How many questions there are to go back to, and whether there are any.
+UNDO = "[...document.querySelectorAll('.explorer-past button')][0]"
+UNDOS, CAN_UNDO = f"{UNDO}.title", f"(!{UNDO}.disabled)"
 # Texts of labels and buttons that are wider than their place.
 CUT = """
 [...document.querySelectorAll('.explorer-app label, .explorer-app button')]
@@ -69,7 +72,7 @@ def is_enabled(page: Page, text: str) -> bool:
 def remember(page: Page) -> None:
     """Take what the page says now as what `reset` goes back to, also when it is loaded again."""
     select_point(page, "your choice")
-    lab.settle(page)
+    rest(page)
     page.evaluate(f"() => {{ sessionStorage.firstSettings = {SETTINGS}; }}")
 
 
@@ -77,15 +80,31 @@ def reset(page: Page) -> None:
     """Go back to the first question, the choice and the first tab."""
     if is_enabled(page, "Stop"):
         lab.press(page, "Stop")
-        page.wait_for_selector(".explorer-app button:text-is('Stop'):disabled")
-    while not page.evaluate(f"{SETTINGS} === sessionStorage.firstSettings"):
-        with changing(page, SETTINGS):  # one press, one question: none is left on its way
-            lab.press(page, "Undo")
-    fewer = page.locator(".explorer-more:has-text('Fewer')")
-    if fewer.count():
-        fewer.click()
+    page.wait_for_selector(".explorer-app button:text-is('Stop'):disabled")
+    if is_enabled(page, "Cancel"):
+        lab.press(page, "Cancel")
+    page.wait_for_selector(".explorer-app button:text-is('Cancel'):disabled")
+    ready = f"{SETTINGS} === sessionStorage.firstSettings || {CAN_UNDO}"
+    while True:  # until a change that is still on its way has come, too
+        page.wait_for_function(ready)
+        if not page.evaluate(CAN_UNDO):
+            break
+        undos = page.evaluate(UNDOS)
+        page.evaluate(f"{UNDO}.click()")
+        page.wait_for_function(f"undos => {UNDOS} !== undos || !{CAN_UNDO}", arg=undos)
+        rest(page)
+    for text in ("Own board, network", "Fewer"):
+        toggle = page.locator(f".explorer-more.mod-active:visible:has-text('{text}')")
+        if toggle.count():
+            toggle.click()
     select_point(page, "your choice")
     lab.open_tab(page, "Layers")
+    rest(page)
+
+
+def rest(page: Page) -> None:
+    """Wait until the app has nothing left to draw, and the browser has drawn it."""
+    page.wait_for_selector(".explorer-app:not(.explorer-busy)")
     lab.settle(page)
 
 
@@ -109,6 +128,14 @@ def box(page: Page, selector: str) -> dict[str, float]:
     found = page.locator(selector).bounding_box()
     assert found is not None
     return dict(found)
+
+
+def click_known(page: Page, name: str) -> None:
+    """Click the point of a known policy in the first panel."""
+    known = trace(page, "known")
+    texts = f"{lab.PLOT}._fullData[{known}].hovertext"
+    find = f"name => {texts}.findIndex(text => text.startsWith(name + '<'))"
+    lab.click_point(page, known, int(page.evaluate(find, name)))
 
 
 def trace(page: Page, name: str) -> int:

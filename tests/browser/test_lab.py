@@ -1,6 +1,4 @@
-"""The notebook in JupyterLab: all of its cells, both sizes, both themes, and what outlives what."""
-
-from pathlib import Path
+"""The notebook in JupyterLab: all of its cells, both sizes, both themes, and the page again."""
 
 import pytest
 
@@ -9,21 +7,7 @@ pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 import driving
 import lab
 from driving import ANSWER, DRAWN, changing
-from playwright.sync_api import Browser, Page
-
-POLL_MS = 50
-FIRST_CELL = ".jp-CodeCell .jp-InputPrompt"
-
-
-def run_first_cell(page: Page) -> None:
-    page.locator(FIRST_CELL).first.click()
-    lab.command(page, "notebook:run-cell")
-
-
-def saved(page: Page) -> None:
-    """Save, and wait until nothing is left to save."""
-    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
-    page.wait_for_selector(".jp-mod-dirty", state="detached")
+from playwright.sync_api import Page
 
 
 def test_all_cells_run_and_the_first_paint_is_complete(lab_page: Page) -> None:
@@ -41,7 +25,7 @@ def test_all_cells_run_and_the_first_paint_is_complete(lab_page: Page) -> None:
 
 def test_a_click_counts_after_a_cell_that_awaited(lab_page: Page) -> None:
     with changing(lab_page, ANSWER):
-        lab.click_point(lab_page, driving.trace(lab_page, "known"), 0)
+        driving.click_known(lab_page, "full")
 
 
 def test_in_the_dark_axes_are_light_and_the_ground_is_not_white(lab_page: Page) -> None:
@@ -79,7 +63,7 @@ def test_the_cell_again_and_the_page_again_show_the_same_live_app(lab_page: Page
     page = lab_page
     before = driving.drawn(page)
     page.evaluate("document.querySelector('.explorer-app').dataset.old = 'yes'")
-    run_first_cell(page)
+    lab.run_first_cell(page)
     page.wait_for_selector(".explorer-app:not([data-old])")
     lab.await_plot(page)
     driving.await_status(page, "done 200/200")
@@ -89,7 +73,7 @@ def test_the_cell_again_and_the_page_again_show_the_same_live_app(lab_page: Page
     lab.fill(page, "Trials", "100000")
     lab.press(page, "Search")
     driving.await_status(page, "running")
-    saved(page)
+    lab.save(page)
     page.reload()
     lab.await_plot(page)
     driving.await_status(page, "running")
@@ -97,67 +81,3 @@ def test_the_cell_again_and_the_page_again_show_the_same_live_app(lab_page: Page
         pass
     lab.press(page, "Stop")
     driving.await_status(page, "stopped")
-
-
-def test_the_last_view_outlives_the_kernel_and_the_page(
-    lab_page: Page, browser: Browser, server: lab.Lab
-) -> None:
-    page = lab_page
-    driving.reset(page)
-    kept = server.folder / ".01_explorer.explorer.json"
-    with changing(page, ANSWER, DRAWN):
-        lab.choose(page, "Device", "stm32h743")
-    with changing(page, ANSWER):
-        driving.select_point(page, "last-layer")
-    page.locator(driving.PIN).click()
-    lab.open_tab(page, "Compare")
-    page.wait_for_selector(".explorer-compare th[scope=col]")
-    answer, drawn = driving.answer(page), driving.drawn(page)
-    _await_kept(page, kept, '"selected": "known:last-layer"', '"tab": 6')
-
-    # The kernel again: the page says what to do, and doing it brings all back.
-    assert not page.locator(".explorer-gone").is_visible()
-    page.evaluate(
-        "() => { window.jupyterapp.commands.execute('kernelmenu:restart').catch(() => null); }"
-    )
-    page.locator(".jp-Dialog button:has-text('Restart')").click()
-    page.locator(".explorer-gone:has-text('Run this cell again')").wait_for()
-    driving.picture(page, "4-kernel-gone")
-    page.wait_for_selector("#jp-main-statusbar >> text=| Idle", timeout=lab.FIRST_PLOT_MS)
-    run_first_cell(page)
-    page.wait_for_selector(".explorer-app:not(.jupyter-widgets-disconnected)")
-    lab.await_plot(page)
-    driving.await_value(page, ANSWER, answer)
-    driving.await_value(page, DRAWN, drawn)
-    driving.await_status(page, "as it was left")
-    assert page.locator(".explorer-compare th[scope=col]").all_text_contents() == ["last-layer"]
-
-    # Opened again without a kernel: the last view stands there, as it was saved.
-    with changing(page, ANSWER):
-        driving.select_point(page, "full")
-    words = page.locator(".explorer-side .explorer-answer b").first.inner_text()
-    page.wait_for_function(
-        "words => document.querySelector('.explorer-standing').textContent.includes(words)",
-        arg=words,
-    )
-    assert not page.locator(".explorer-standing").is_visible()
-    saved(page)
-    page.close()
-    lab.shut_kernels(server)
-    again = lab.open_notebook(server, browser, 1280, 800)
-    again.locator(".explorer-standing").wait_for()
-    assert "the last view" in again.locator(".explorer-standing").inner_text()
-    assert words in again.locator(".explorer-standing").inner_text()
-    assert again.locator(".explorer-app").count() == 0
-    assert not again.get_by_text("Error displaying widget").is_visible()
-    again.screenshot(path=lab.ARTIFACTS / "5-without-kernel.png")
-
-
-def _await_kept(page: Page, place: Path, *words: str) -> None:
-    """Wait until the kernel has written words into a file; the page goes on meanwhile."""
-    for _ in range(lab.FIRST_PLOT_MS // POLL_MS):
-        text = place.read_text() if place.is_file() else ""
-        if all(word in text for word in words):
-            return
-        page.wait_for_timeout(POLL_MS)
-    raise TimeoutError(f"{place.name} never held {words}")

@@ -53,22 +53,27 @@ STATES = {"sgd": 0, "sgd-momentum": 1, "adam": 2}
 DENSE = {"conv2d", "linear", "conv_transpose2d"}
 GATES = {"gru": 3, "lstm": 4}
 SPACES = {"s4d", "s4d_recurrent"}
-WHOLE = {"embedding", "parameter", "cfc", *GATES, *SPACES}
+WHOLE = {"embedding", "parameter", "prelu", "cfc", *GATES, *SPACES}
 WEIGHTED = {*DENSE, "layernorm", *WHOLE}
-ACTIVATIONS = {"relu", "relu6", "leaky_relu", "hardsigmoid"}
-CURVED = {"gelu", "gelu_tanh", "silu", "hardswish", "elu", "power"}
-SATURATING = {"sigmoid", "tanh", "softmax"}
+ACTIVATIONS = {"relu", "relu6", "leaky_relu", "hardsigmoid", "clip", "abs"}
+CURVED = {
+    *("gelu", "gelu_tanh", "silu", "hardswish", "elu", "selu", "celu", "mish", "softplus"),
+    *("power", "log", "sin", "cos"),
+}
+SATURATING = {
+    *("sigmoid", "tanh", "softmax", "log_softmax", "exp", "sqrt", "rsqrt", "reciprocal"),
+}
 MAXIMA = {"maxpool", "window_max"}
 NORMS = {"batchnorm", "groupnorm", "frozen_batchnorm"}
-COPYING_NORMS = {"batchnorm", "groupnorm", "layernorm"}
+COPYING_NORMS = {"batchnorm", "groupnorm", "layernorm", "standardise", "prelu"}
 OVERWRITING = {
     *(*ACTIVATIONS, *CURVED, *SATURATING, *NORMS),
-    *("layernorm", "shift", "scale", "dropout2d"),
+    *("layernorm", "standardise", "prelu", "shift", "scale", "dropout2d"),
 }
 SOURCES = {"parameter", "constant"}
 VIEWS = {"reshape", "transpose", "slice"}
 NEVER_AGAIN = {
-    *("mul", "matmul", "lookup", "attention", "glu", "dropout2d", "cfc"),
+    *("mul", "div", "matmul", "lookup", "attention", "glu", "dropout2d", "cfc"),
     *(*SATURATING, *VIEWS, *GATES, *SPACES),
 }
 
@@ -175,10 +180,10 @@ class _Trained:
                     self.kept_channels[name] = inside if reads is None else slices * reads
             if policy.update_bias[index]:
                 where = name if layer.has_bias else norm_behind[name]
-                self.others[where] = self.others.get(where, 0) + outside
+                self.others[where] = self.others.get(where, 0) + layer.out_shape[layer.axis]
             if policy.update_norm[index]:
                 where = norm_behind[name]
-                self.others[where] = self.others.get(where, 0) + outside
+                self.others[where] = self.others.get(where, 0) + layer.out_shape[layer.axis]
                 self.scales.add(where)
 
     def trains(self, name: str) -> bool:
@@ -399,7 +404,7 @@ class _Run:
         self.kept[layer.name] = [] if layer.name in self.dropped else self._saved_beside(layer)
         for tensor in self._held(layer):
             self.store[tensor].holders.add(f"{layer.name} holds")
-        if layer.op not in DENSE | WHOLE or not self.graph.producers(layer):
+        if layer.op not in DENSE | WHOLE - {"prelu"} or not self.graph.producers(layer):
             return
         source = self.graph.producers(layer)[0]
         made_again = layer.name in self.dropped and source in self.dropped
@@ -453,8 +458,10 @@ class _Run:
             sizes = [self._sample_bytes(count, self.bits[2])]
             if layer.op == "batchnorm":
                 sizes.append(layer.out_shape[0] * STATISTIC_BITS // 8)
-            else:
+            elif layer.op != "prelu":
                 rows = layer.groups
+                if layer.op == "standardise":
+                    rows = count // prod(layer.out_shape[-int(layer.args[1]) :])
                 if layer.op == "layernorm":
                     rows = count // layer.out_shape[layer.axis]
                 sizes.append(self._sample_bytes(rows, STATISTIC_BITS))
@@ -465,7 +472,7 @@ class _Run:
         sources = self.graph.producers(layer)
         if layer.op in SATURATING and self.has_gradient[sources[0]]:
             return {layer.name}
-        if layer.op in ("glu", "attention") and any(self.has_gradient[s] for s in sources):
+        if layer.op in ("glu", "div", "attention") and any(self.has_gradient[s] for s in sources):
             return set(sources)
         if layer.op in ("mul", "matmul", "lookup"):
             left, right = sources
@@ -628,6 +635,8 @@ def _whole_weights(graph: ModelGraph, layer: LayerSpec) -> int:
         return prod(layer.out_shape)
     if layer.op == "embedding":
         return int(layer.args[0]) * layer.out_shape[-1]
+    if layer.op == "prelu":
+        return int(layer.args[0])
     if layer.op in SPACES:
         return layer.out_shape[0] * (2 + 2 * int(layer.args[0]))
     if layer.op == "cfc":

@@ -70,6 +70,13 @@ def test_another_network_is_refused_with_both_names():
         check_applied(module, document, batch, graph=Session(model="mcunet-5fps").graph)
 
 
+def test_a_network_of_other_options_is_found_by_its_digest():
+    module, document, batch = applied("last-layer", model="mcunet-5fps:resolution=84")
+    apply_policy(module, document)
+    assert document.model.name == "mcunet-5fps"
+    assert check_applied(module, document, batch).agrees
+
+
 @pytest.mark.parametrize("spec", ["full", "mu-finetune", "lora", "none"])
 def test_what_torch_cannot_foretell_of_a_state_space_is_only_told(spec):
     module, document, batch = applied(spec, model="tdssm:d_model=8")

@@ -17,7 +17,9 @@ RATE = 0.05
 
 @pytest.mark.parametrize("spec", ["last-k:k=4", "tinytl", "free:feature_mix=0.25"])
 def test_onnx_runtime_computes_as_torch(spec):
-    runtime = pytest.importorskip("onnxruntime", reason="no onnxruntime package here")
+    runtime = pytest.importorskip(
+        "onnxruntime", reason="no onnxruntime package here; `make engine` brings one"
+    )
     pytest.importorskip("onnx", reason="no onnx package here")
     session = Session(model="digits-cnn", policy=spec, batch=3)
     document = session.export()
@@ -34,7 +36,9 @@ def test_onnx_runtime_computes_as_torch(spec):
 @pytest.mark.parametrize("spec", ["last-k:k=3", "bias-only:last=4", "full"])
 def test_a_step_of_onnx_runtime_changes_what_a_step_of_torch_does(spec, tmp_path):
     pytest.importorskip(
-        "onnxruntime.training", reason="no onnxruntime-training package here", exc_type=ImportError
+        "onnxruntime.training",
+        reason="no onnxruntime-training package here; `make engine` brings it",
+        exc_type=ImportError,
     )
     import onnx
     from onnxruntime.training import artifacts

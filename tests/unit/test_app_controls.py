@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
+import numpy as np
 import pytest
 
 from explorer import catalog, paths
 from explorer.app import App
 from explorer.app.look import settings_of
+from explorer.app.view import points_of
 from explorer.device import load_device
 from explorer.device_text import changed_numbers
+from explorer.figures.hovers import hover_texts
 from explorer.network import NetworkDocument
 from explorer.search.sources import model_graph, model_home, model_options, model_task
 from explorer.session import ALWAYS_APPLICABLE, Session
@@ -300,9 +303,11 @@ def test_options_of_a_network_are_fields_that_say_what_is_allowed() -> None:
         await turned(app, field, "many")
         assert "d_model: got" in app.message.value
         assert app.view.session.model == "tdssm:d_model=16"
-        app.undo()
-        await app.wait(30)
-        assert (app.view.session.model, field.value) == ("tdssm", "")
+        for model, value in (("tdssm:d_model=16", "16"), ("tdssm", "")):
+            app.undo()
+            await app.wait(30)
+            assert (app.view.session.model, field.value) == (model, value)
+            assert "d_model: got" not in app.message.value
         await turned(app, field, "16")
         assert (await turned(app, controls.model, "mcunet-5fps")).model == "mcunet-5fps"
         session = await turned(app, controls.model_fields["resolution"], "96")
@@ -406,3 +411,47 @@ def test_a_cell_that_names_a_biosignal_network_is_shown_as_it_was_published() ->
         assert app.view.session == before
 
     driven(steps, Session(model="mi-bminet", policy="full"))
+
+
+# What is worth showing.
+
+
+def test_the_worth_axis_can_show_what_was_measured_alone() -> None:
+    async def steps(app: App) -> None:
+        axis = app.controls.worth_axis
+        assert [word for _, word in axis.options] == ["", "f1", "accuracy", "auroc"]
+        of_score = points_of(app.view)
+        known = app.view.known
+        row = of_score.ids.index("known:mu-train")
+        assert of_score.worth_name == known.score_name
+        assert of_score.measured[row].startswith("macro F1 ")
+        hover = hover_texts(of_score, None, has_front=True)[row]
+        assert of_score.worth_name in hover
+        assert of_score.measured[row] in hover
+        session = await turned(app, axis, "auroc")
+        assert session.metric_column == "macro_auroc"
+        shown = points_of(app.view)
+        row = shown.ids.index("known:mu-train")
+        assert shown.worth_name == "macro AUROC"
+        assert shown.worth[row] == app.view.known.worth.measured[row]
+        hover = hover_texts(shown, None, has_front=True)[row]
+        assert hover.split("<br>")[1] == shown.measured[row]
+        assert app.tradeoff_data.panels[0].y_axis.title == "macro AUROC (measured)"
+        digits = await turned(app, app.controls.model, "digits-cnn")
+        assert digits.metric is None
+        assert [word for _, word in axis.options] == ["", "accuracy"]
+
+    narrow = Session(model="tdssm:d_model=32,length=1024", device="radxa-zero")
+    driven(steps, narrow)
+
+
+def test_published_accuracies_stand_on_the_axis_of_measured_ones() -> None:
+    async def steps(app: App) -> None:
+        assert not np.isfinite([mark.worth for mark in points_of(app.view).marks]).any()
+        await turned(app, app.controls.worth_axis, "accuracy")
+        worths = [mark.worth for mark in points_of(app.view).marks]
+        assert max(worths) == pytest.approx(0.864)
+        await turned(app, app.controls.worth_axis, "f1")
+        assert not np.isfinite([mark.worth for mark in points_of(app.view).marks]).any()
+
+    driven(steps, Session(model="mi-bminet", device="gap9", policy="biotrain-edge"))

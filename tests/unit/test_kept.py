@@ -11,6 +11,7 @@ import pytest
 
 import explorer.app as app_package
 from explorer.app import App, get_app, keeper
+from explorer.app import kept as kept_module
 from explorer.app.bars import run_words
 from explorer.app.keeper import Keeper, place_of
 from explorer.app.kept import KeptView, kept_view
@@ -87,6 +88,12 @@ def test_everything_comes_back_with_the_next_kernel(tmp_path: Path) -> None:
                 [(pin.label, pin.session) for pin in app.pins.pins],
                 [pin.table.values[pin.row] for pin in app.pins.pins],
                 run_words(app.run),
+                app.searching.volumes,
+                [
+                    (trace.name, [] if trace.x is None else list(trace.x))
+                    for trace in app.figure.data
+                ],
+                app.view.found and app.view.found.table.labels,
                 (app.search_bar.trials.value, app.search_bar.seed.value),
                 kept_view(app),
             )
@@ -103,6 +110,49 @@ def test_everything_comes_back_with_the_next_kernel(tmp_path: Path) -> None:
         np.testing.assert_equal(now, was)
     assert before[0].device == "stm32h743"
     assert len(before[6]) == 2
+
+
+def test_a_search_that_the_controls_left_comes_back_with_them(tmp_path: Path) -> None:
+    path = tmp_path / ".n.explorer.json"
+
+    async def leave(app: App, keeper: Keeper) -> None:
+        await worked(app, keeper)
+        app.controls.device.value = "gap9"
+        await app.wait(30)
+        assert app.run.phase == "idle"
+        keeper.keep()
+
+    async def go_back(app: App, _: Keeper) -> None:
+        assert app.run.phase == "idle"
+        app.controls.device.value = "stm32h743"
+        await app.wait(30)
+        assert (app.run.phase, app.run.done) == ("done", 40)
+
+    kept_in(path, leave)
+    kept_in(path, go_back)
+
+
+def test_of_a_long_search_the_front_and_a_share_of_the_others_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_module, "POINT_CAP", 30)
+    path = tmp_path / ".n.explorer.json"
+    fronts: list[Any] = []
+
+    async def look(app: App, _: Keeper) -> None:
+        assert app.view.found is not None
+        table = app.view.found.table
+        fronts.append(table.take(np.flatnonzero(table.on_front)).values)
+        fronts.append(len(table))
+
+    async def work_and_look(app: App, keeper: Keeper) -> None:
+        await worked(app, keeper)
+        await look(app, keeper)
+
+    kept_in(path, work_and_look)
+    kept_in(path, look)
+    np.testing.assert_equal(fronts[2], fronts[0])
+    assert fronts[3] < fronts[1]
 
 
 def test_the_page_draws_what_came_back_and_undo_leads_to_the_question_of_the_cell(

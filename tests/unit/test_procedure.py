@@ -112,6 +112,7 @@ def test_apply_policy_chooses_again_only_where_scores_are_given(document):
         ({"device": None}, "the document names none"),
         ({"device": Named(name="gap9", digest="0" * 12)}, "which is now"),
         ({"model": Named(name="digits-cnn", digest="0" * 12)}, "the document is for digits-cnn"),
+        ({"model": Named(name="mine", digest="0" * 12)}, "mine .* allowed: one given as graph="),
         ({"procedure": "tinytrain:macs=2"}, "macs"),
     ],
 )

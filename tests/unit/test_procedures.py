@@ -3,6 +3,8 @@
 from math import pi, sin
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from explorer.accuracy.course import measured_design
@@ -11,6 +13,7 @@ from explorer.accuracy.records import DesignRecord
 from explorer.errors import SpecError
 from explorer.phases import (
     PROCEDURES,
+    SCHEDULES,
     Phase,
     Procedure,
     begin,
@@ -18,6 +21,7 @@ from explorer.phases import (
     procedure_named,
     rear,
     sandwich,
+    schedule,
 )
 from explorer.session import Session
 
@@ -64,6 +68,28 @@ def test_each_phase_may_have_a_cosine_of_its_own():
         sorted(sum(shared.rate_factors(), ()), reverse=True)
     )
     assert own.rate_shares()[0] == pytest.approx(5.5 / 16)  # (N + 1) / 2 of N epochs
+
+
+@given(epochs=st.integers(1, 60), mu_epochs=st.integers(1, 60), count=st.integers(1, 2000))
+def test_a_procedure_of_other_length_keeps_the_shares_of_its_phases(epochs, mu_epochs, count):
+    whole = sandwich(epochs, mu_epochs)
+    scaled = whole.lasting(count * whole.epoch_count)
+    assert phases_of(scaled) == [(name, count * own) for name, own in phases_of(whole)]
+    assert whole.lasting(count).epoch_count == count
+
+
+def test_source_schedules_distil_unless_told_otherwise():
+    found = {name: phases_of(schedule(name).lasting(1000)) for name in SCHEDULES}
+    assert found == {
+        "standard": [("full", 1000)],
+        "begin": [("mu-distilled", 333), ("full", 667)],
+        "rear": [("full", 667), ("mu-distilled", 333)],
+        "sandwich": [("mu-distilled", 167), ("full", 666), ("mu-distilled", 167)],
+        "integrated": [("full", 500), ("mu-distilled", 250), ("mu-distilled:trains=ends", 250)],
+    }
+    assert phases_of(schedule("rear", "mu-train"))[-1] == ("mu-train", 100)
+    with pytest.raises(SpecError, match="standard, begin, rear, sandwich, integrated"):
+        schedule("fine-tuning")
 
 
 def test_wrong_procedures_are_named():

@@ -41,3 +41,10 @@ def _script(folder, lines):
     path = folder / "readme.py"
     path.write_text(lines, "utf-8")
     return str(path)
+
+
+def test_what_the_links_to_binder_open_is_there():
+    links = re.findall(r"mybinder\.org/v2/gh/\S+?\?urlpath=(\S+?)\)", README)
+    opened = [link.removeprefix("lab/tree/").removeprefix("voila/render/") for link in links]
+    assert len(opened) == 2
+    assert all((ROOT / path).is_file() for path in opened)

@@ -145,9 +145,9 @@ def test_an_earned_calibration_becomes_the_objective_and_the_search_goes_on(
 ):
     counts = []
 
-    def earned(graph, runs, table):
+    def earned(graph, runs, table, metric):
         counts.append(len(runs))
-        found = real(graph, runs, table)
+        found = real(graph, runs, table, metric)
         return replace(found, evidence=replace(found.evidence, lead_low=0.1))
 
     real = refining.calibrate_runs

@@ -96,15 +96,11 @@ def test_own_runs_on_a_folder_are_of_the_images_it_holds_now(own_cache, folder):
     assert why.endswith(f"1 of 2 runs are left out, their data is not what {task} holds now")
     # the images change: what was measured on them is of other images
     paint(folder / "a" / "0.png", 99)
-    load_task.cache_clear()
-    sources._beside.cache_clear()
     assert known_runs(graph, task) == ()
     assert "2 of 2 runs" in left_out(graph, task)[0]
     # they are gone: nobody can tell
     for path in (folder / "b").iterdir():
         path.write_bytes(b"no image")
-    load_task.cache_clear()
-    sources._beside.cache_clear()
     assert known_runs(graph, task) == ()
     assert "cannot be checked" in left_out(graph, task)[0]
 

@@ -11,10 +11,11 @@ from PIL import Image
 from explorer import Session, catalog, paths
 from explorer.accuracy import downloads
 from explorer.accuracy.finetune import measure
-from explorer.accuracy.tasks import check_task, load_task, task_for
+from explorer.accuracy.tasks import _loaded, check_task, load_task, task_for
 from explorer.accuracy.torch_bridge import build_module
 from explorer.cli import run
 from explorer.errors import MissingDataError, SpecError, UnknownNameError
+from explorer.search.sources import kept_name
 
 RED, BLUE = (200, 10, 10), (10, 10, 200)
 
@@ -48,9 +49,9 @@ def put(tmp_path, monkeypatch):
             else:
                 zipped(file.path, content)
 
-    load_task.cache_clear()
+    _loaded.cache_clear()
     yield place
-    load_task.cache_clear()
+    _loaded.cache_clear()
 
 
 def folders(root, *classes, extra=()):
@@ -177,7 +178,7 @@ def test_the_converted_form_leads(put, tmp_path, monkeypatch):
     files = {"labels.csv": labels, "a/1.png": picture(), "b/1.png": picture(BLUE)}
     zipped(vision / "trashnet_subset.zip", files)
     monkeypatch.setenv(paths.DATA_VARIABLE, str(tmp_path / "data"))
-    load_task.cache_clear()
+    _loaded.cache_clear()
     assert load_task("trashnet").class_names == ("a", "b")
 
 
@@ -208,7 +209,7 @@ def own(tmp_path):
             (folder / name / f"{index}.PNG").write_bytes(picture(colour, mark=mark))
     (folder / ".hidden").mkdir()
     (folder / "cat" / "notes.txt").write_text("a cat")
-    load_task.cache_clear()
+    _loaded.cache_clear()
     return folder
 
 
@@ -236,12 +237,12 @@ def test_a_session_on_a_folder_compares_and_has_its_own_files(own, monkeypatch):
     session = Session(model="digits-cnn", task=str(own), policy="none")
     assert len(session.compare())
     assert session.scores is None
-    stem = paths.kept_name("digits-cnn", str(own))
+    stem = kept_name("digits-cnn", str(own))
     monkeypatch.chdir(own.parent)
-    assert stem == paths.kept_name("digits-cnn", own.name + "/")
+    assert stem == kept_name("digits-cnn", own.name + "/")
     assert stem.startswith("digits-cnn-my photos-")
     assert "/" not in stem
-    assert paths.kept_name("digits-cnn", "digits") == "digits-cnn-digits"
+    assert kept_name("digits-cnn", "digits") == "digits-cnn-digits"
 
 
 def test_a_folder_task_reaches_the_search(own, tmp_path, capsys):

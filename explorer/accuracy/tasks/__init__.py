@@ -1,7 +1,9 @@
-"""Entries: one task a file, `SUMMARY` and `load() -> Task`; and a user's own data by path.
+"""Entries: one task a file, `SUMMARY` and `load() -> Task`; and a user's own by path or code.
 
 `INPUT_SHAPE` says what a task can be made for without its data: channels, height and width of
-images, None where any; channels and samples of signals.
+images, None where any; channels and samples of signals. `METRICS` are words of
+`explorer.accuracy.metrics`, those measured on it, the first of which ranks runs; accuracy alone
+where an entry has none, as of images.
 
 A task of images is labelled images and the classes its episodes are drawn from; an entry
 whose `load` takes a `side` makes images of any size, others have their own. Images stay
@@ -10,6 +12,7 @@ signals (`_signals.py`) is labelled windows of a source and a target domain.
 """
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from inspect import signature
@@ -18,14 +21,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explorer import catalog
-from explorer.accuracy.tasks._own_signals import check_signals, is_signals, load_signals
+from explorer.accuracy.metrics import METRICS
+from explorer.accuracy.tasks._own_signals import (
+    check_signals,
+    is_signals,
+    load_signals,
+    signal_shape,
+)
 from explorer.accuracy.tasks._signals import SignalTask
 from explorer.errors import SpecError
+from explorer.own_code import check_code, code_file
 
-__all__ = ["SignalTask", "Task", "TaskData", "check_task", "load_task", "suits", "task_for"]
+__all__ = [
+    "SignalTask",
+    "Task",
+    "TaskData",
+    "check_task",
+    "data_state",
+    "load_task",
+    "suits",
+    "task_for",
+    "task_metrics",
+]
 
 Images = NDArray[np.float32]
 LUMA = (0.299, 0.587, 0.114)  # red, green, blue; ITU-R BT.601
+IMAGE_METRICS = ("accuracy",)
 MAX_WAYS = 5
 SHOTS = 5
 
@@ -55,6 +76,8 @@ class TaskData:
     def __post_init__(self) -> None:
         if len(self.pixels) != len(self.labels) or self.pixels.ndim != 4:
             raise SpecError.of(f"{self.name}.pixels", self.pixels.shape, "one image a label")
+        if self.pixels.dtype != np.uint8:
+            raise SpecError.of(f"{self.name}.pixels", str(self.pixels.dtype), "uint8")
         if not set(self.held_out) <= set(range(len(self.class_names))):
             raise SpecError.of(f"{self.name}.held_out", self.held_out, "indices of class_names")
 
@@ -89,23 +112,50 @@ class TaskData:
 Task = TaskData | SignalTask
 
 
-@lru_cache(maxsize=2)
 def load_task(name: str, side: int | None = None) -> Task:
-    """The task of that name, or of a path to a user's own data; the last two stay in memory.
+    """The task of that name, or of a user's own data or code; the last two stay in memory.
 
-    `side` is asked of tasks that can be made at any; None means the task's own.
+    `side` is asked of tasks that can be made at any; None means the task's own. What is a
+    user's own is read again when its files have changed.
     """
-    path = catalog.task_path(name)
+    return _loaded(name, side, data_state(name))
+
+
+@lru_cache(maxsize=2)
+def _loaded(name: str, side: int | None, _state: tuple[object, ...]) -> Task:
+    path, key = catalog.task_path(name), catalog.task_key(name)
     wanted = {} if side is None else {"side": side}
     if path is not None and is_signals(path):
-        return load_signals(name, path)
+        return load_signals(key, path)
     if path is not None:
         from explorer.accuracy.tasks._folder import load_folder
 
-        return load_folder(name, path, **wanted)
+        return load_folder(key, path, **wanted)
+    if catalog.is_own_task(name):
+        from explorer.accuracy.tasks._code import load_code
+
+        return load_code(key, side)
     load = catalog.load("task", name).load
     task: Task = load(**wanted) if "side" in signature(load).parameters else load()
     return task
+
+
+def data_state(name: str) -> tuple[object, ...]:
+    """What changes with the files of a user's own task: of a folder's two levels, or of code.
+
+    Empty for an entry and for code of a module.
+    """
+    path = catalog.task_path(name)
+    if path is None:
+        path = code_file(name) if catalog.is_own_task(name) else None
+    if path is None:
+        return ()
+    states = []
+    for file in (path, *path.glob("*"), *path.glob("*/*")):
+        with suppress(OSError):  # it went meanwhile, or leads nowhere
+            found = file.stat()
+            states.append((str(file), found.st_mtime_ns, found.st_size))
+    return tuple(sorted(states))
 
 
 def task_for(name: str, input_shape: tuple[int, ...]) -> Task:
@@ -133,25 +183,63 @@ def _brightness(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def suits(name: str, input_shape: tuple[int, ...]) -> bool:
-    """Whether a network of that input can read a task; nothing is said against a path."""
-    if catalog.task_path(name) is not None:
-        return True
-    wanted = getattr(catalog.load("task", name), "INPUT_SHAPE", None)
+    """Whether a network of that input can read a task; where nobody can tell yet, it can."""
+    wanted = _input_shape(name)
     if wanted is None:
         return True
-    if len(wanted) == 2:
-        return tuple(side for side in input_shape if side > 1) == tuple(wanted)
-    if len(input_shape) != 3 or input_shape[1] != input_shape[2]:
+    if len(wanted) != 3:
+        wanted = tuple(side for side in wanted if side != 1)
+        input_shape = tuple(side for side in input_shape if side != 1)
+    elif len(input_shape) == 3:
+        if None in wanted[1:] and input_shape[1] != input_shape[2]:
+            return False
+        channels = 1 if (wanted[0], input_shape[0]) == (len(LUMA), 1) else wanted[0]
+        wanted = (channels, *wanted[1:])
+    if len(wanted) != len(input_shape):
         return False
-    channels = 1 if (wanted[0], input_shape[0]) == (len(LUMA), 1) else wanted[0]
-    wanted = (channels, *wanted[1:])
     return all(want in (None, side) for want, side in zip(wanted, input_shape, strict=True))
 
 
-def check_task(name: str) -> None:
-    """Raise where no such task can be: an unknown name, no such file, a folder without classes."""
+def task_metrics(name: str) -> tuple[str, ...]:
+    """Words of the metrics measured on a task, the one that ranks runs first; reads no data.
+
+    A task that is not in the catalogue, as of another's ledger, has accuracy.
+    """
     path = catalog.task_path(name)
-    if path is None:
+    if path is not None:
+        return tuple(METRICS) if is_signals(path) else IMAGE_METRICS
+    if catalog.is_own_task(name):  # images or signals: what is not measured is not shown
+        return tuple(METRICS)
+    entry = catalog.load("task", name) if name in catalog.names("task") else None
+    return tuple(getattr(entry, "METRICS", IMAGE_METRICS))
+
+
+def _input_shape(name: str) -> tuple[int | None, ...] | None:
+    """What a task can be made for, as `INPUT_SHAPE` says it; None where that is not known.
+
+    Of code it is known once it has run; it is not run for this.
+    """
+    path = catalog.task_path(name)
+    if path is not None:
+        return signal_shape(path) if is_signals(path) else (len(LUMA), None, None)
+    if catalog.is_own_task(name):
+        from explorer.accuracy.tasks._code import known_shape
+
+        return known_shape(catalog.task_key(name))
+    shape: tuple[int | None, ...] | None
+    shape = getattr(catalog.load("task", name), "INPUT_SHAPE", None)
+    return shape
+
+
+def check_task(name: str) -> None:
+    """Raise where no such task can be: an unknown name, no such file, a folder without classes.
+
+    Code is not run.
+    """
+    path = catalog.task_path(name)
+    if path is None and catalog.is_own_task(name):
+        check_code("task", name)
+    elif path is None:
         catalog.load("task", name)
     elif is_signals(path):
         check_signals(path)

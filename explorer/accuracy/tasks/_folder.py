@@ -13,14 +13,15 @@ MOST_QUERIES = 30
 
 
 def load_folder(name: str, folder: Path, side: int = SIDE) -> TaskData:
-    """Photographs of a folder, preprocessed as the vision networks were trained to read them.
-
-    Queries a class: what five shots leave of the smallest class, 30 at most.
-    """
+    """Photographs of a folder, preprocessed as the vision networks were trained to read them."""
     files = class_files(folder)
-    smallest = min(len(paths) for paths in files.values())
-    queries = min(MOST_QUERIES, max(1, smallest - SHOTS))
+    queries = queries_of(min(len(paths) for paths in files.values()))
     return photo_task(name, _samples(files), queries, side)
+
+
+def queries_of(smallest: int) -> int:
+    """Queries a class: what five shots leave of the smallest class, 30 at most."""
+    return min(MOST_QUERIES, max(1, smallest - SHOTS))
 
 
 def class_files(folder: Path) -> dict[str, list[Path]]:

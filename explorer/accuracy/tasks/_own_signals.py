@@ -9,16 +9,19 @@ Without groups every signal is one of its own; without `target` all are of the n
 
 import csv
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from explorer.accuracy.tasks._signals import SignalTask
-from explorer.errors import MissingDataError, SpecError, shown
+from explorer.errors import ExplorerError, MissingDataError, SpecError, shown
 
 TABLE = "labels.csv"
+SIGNALS = "numbers of shape [signals, channels, samples]"
 NPZ_NEEDED, NPZ_KNOWN = ("signals", "labels"), ("signals", "labels", "group", "target", "fs_hz")
 CSV_NEEDED, CSV_KNOWN = ("file", "label"), ("file", "label", "group", "target", "fs_hz")
 TRUTH = {"0": False, "1": True, "false": False, "true": True}
@@ -40,6 +43,24 @@ def check_signals(path: Path) -> None:
         raise MissingDataError(f"task {path}: no such file")
 
 
+def signal_shape(path: Path) -> tuple[int, ...] | None:
+    """Channels and samples of the signals of a path, read from little of it; None when unclear."""
+    try:
+        if path.suffix.lower() == ".npz":
+            return _npz_shape(path)
+        with (path / TABLE).open(newline="", encoding="utf-8") as file:
+            return _recording(path / next(csv.DictReader(file))["file"]).shape
+    except (ExplorerError, OSError, ValueError, KeyError, StopIteration, zipfile.BadZipFile):
+        return None
+
+
+def _npz_shape(path: Path) -> tuple[int, ...]:
+    with zipfile.ZipFile(path) as archive, archive.open("signals.npy") as file:
+        read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+        shape: tuple[int, ...] = read[npy.read_magic(file)](file)[0]
+    return shape[1:]
+
+
 def _from_npz(name: str, path: Path) -> SignalTask:
     check_signals(path)
     try:
@@ -49,30 +70,33 @@ def _from_npz(name: str, path: Path) -> SignalTask:
         raise SpecError(
             f"{path}: cannot be read as an .npz of plain arrays ({', '.join(NPZ_NEEDED)})"
         ) from None
-    _check_names(path, arrays, NPZ_NEEDED, NPZ_KNOWN, "arrays")
+    return signal_task(name, str(path), arrays)
+
+
+def signal_task(name: str, place: str, arrays: Mapping[str, NDArray[Any]]) -> SignalTask:
+    """The task of arrays under the names of an NPZ; SpecError says what is wrong in `place`."""
+    _check_names(place, arrays, NPZ_NEEDED, NPZ_KNOWN, "arrays")
     signals = arrays["signals"]
     if signals.ndim != 3 or not signals.size or signals.dtype.kind not in "fiu":
         came = f"{signals.dtype} of shape {signals.shape}"
-        raise SpecError.of(
-            f"{path}: signals", came, "numbers of shape [signals, channels, samples]"
-        )
+        raise SpecError.of(f"{place}: signals", came, SIGNALS)
     count = len(signals)
     columns = {key: np.atleast_1d(arrays[key]) for key in arrays.keys() - {"signals", "fs_hz"}}
     for key, column in columns.items():
         if column.shape != (count,):
             raise SpecError.of(
-                f"{path}: {key}", column.shape, f"({count},), one value for each signal"
+                f"{place}: {key}", column.shape, f"({count},), one value for each signal"
             )
     target = columns.get("target", np.ones(count, dtype=bool))
     if target.dtype.kind not in "biu" or not np.isin(target, (0, 1)).all():
-        raise SpecError.of(f"{path}: target", target[:3].tolist(), "truth values, or 0 and 1")
+        raise SpecError.of(f"{place}: target", target[:3].tolist(), "truth values, or 0 and 1")
     return _task(
         name,
         signals.astype(np.float32),
         columns["labels"],
         columns.get("group"),
         target.astype(bool),
-        _rate(path, arrays.get("fs_hz", 0.0)),
+        _rate(place, arrays.get("fs_hz", 0.0)),
     )
 
 
@@ -112,7 +136,7 @@ def _from_folder(name: str, folder: Path) -> SignalTask:
 
 
 def _check_names(
-    place: Path,
+    place: Path | str,
     came: Any,
     needed: tuple[str, ...],
     known: tuple[str, ...],
@@ -156,7 +180,7 @@ def _truth(table: Path, line: int, text: str) -> bool:
     return TRUTH[text.strip().lower()]
 
 
-def _rate(place: Path, value: Any) -> float:
+def _rate(place: Path | str, value: Any) -> float:
     try:
         fs_hz = float(value)
     except (TypeError, ValueError):

@@ -27,6 +27,7 @@ SIDE = 128
 CROP_RATIO = 0.875
 SHIFT_RATIO = 6 / 84  # 6 of 84 pixels in the pilot
 WHITE = 255
+RGB = 3
 
 Box = tuple[int, int, int, int]
 
@@ -85,7 +86,7 @@ def photo_task(task: str, samples: Iterable[Sample], query_count: int, side: int
         raise MissingDataError(f"task {task}: no image where its data should be")
     class_names, labels = np.unique(names, return_inverse=True)
     images = np.stack(pixels).transpose(0, 3, 1, 2)
-    return _task(task, images, labels, class_names.tolist(), query_count, colour=True)
+    return image_task(task, images, labels, class_names.tolist(), query_count)
 
 
 def drawings(
@@ -98,7 +99,7 @@ def drawings(
 ) -> TaskData:
     """Line drawings `ink` [N, H, W], 255 where there is ink."""
     paper = np.stack([_drawing(WHITE - image, side) for image in ink])[:, None]
-    return _task(task, paper, labels, class_names, query_count, colour=False)
+    return image_task(task, paper, labels, class_names, query_count)
 
 
 def _converted(path: Path) -> Iterable[Sample]:
@@ -110,26 +111,26 @@ def _converted(path: Path) -> Iterable[Sample]:
             yield Sample(class_name=row["class"], origin=row["file"], content=content)
 
 
-def _task(
+def image_task(
     task: str,
     pixels: NDArray[np.uint8],
     labels: NDArray[np.int64],
     class_names: list[str],
     query_count: int,
-    *,
-    colour: bool,
 ) -> TaskData:
+    """A task of images [N, C, H, W], every class of it new; only those of colour vary in it."""
+    channels = pixels.shape[1]
     return TaskData(
         name=task,
         pixels=np.ascontiguousarray(pixels),
         labels=labels.astype(np.int64),
         class_names=tuple(class_names),
         held_out=tuple(range(len(class_names))),
-        channels=3,
+        channels=RGB if channels == 1 else channels,
         pixel_maximum=WHITE,
         signed=True,
         max_shift=round(pixels.shape[-1] * SHIFT_RATIO),
-        augment_colour=colour,
+        augment_colour=channels == RGB,
         query_count=query_count,
     )
 

@@ -8,7 +8,8 @@ sinus rhythm and 4 are tachycardia. 10.24 s are read at 400 Hz (Ribeiro et al., 
 rest. Every lead has mean 0 and variance 1. Scaled by one minimum and maximum, as Huang et al.
 (2025) do, a record fills a few hundredths of its range, and our network learnt nothing. LUDB
 has one record a patient; elsewhere records of one database, age and sex stay together, since
-who they are of is not known.
+who they are of is not known. Where 3 in 4 are of one class, always naming it is 75 % accurate:
+macro F1 ranks runs here, as Huang et al. do beside AUROC.
 """
 
 import json
@@ -26,6 +27,7 @@ RECORDED_HZ = 500
 RECORDED_SAMPLES = 5120  # 10.24 s
 SAMPLES = 4096
 INPUT_SHAPE = (12, SAMPLES)
+METRICS = ("f1", "accuracy", "auroc")
 MICROVOLT_PER_MILLIVOLT = 1000.0
 LARGEST = 8.0  # standard deviations; artefacts are cut there
 

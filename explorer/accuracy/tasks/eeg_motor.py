@@ -22,6 +22,7 @@ UP, DOWN = 25, 8  # 160 Hz to 500 Hz
 FS_HZ = 500.0
 SAMPLES = 1900
 INPUT_SHAPE = (len(ELECTRODES), SAMPLES)
+METRICS = ("accuracy", "f1", "auroc")  # accuracy as BioTrain; the classes are alike in number
 SCALE_MICROVOLT = 20.0
 TRIALS_A_GROUP = 3
 

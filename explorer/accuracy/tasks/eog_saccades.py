@@ -25,6 +25,7 @@ UP = 15  # 83.33 Hz to 1250 Hz
 FS_HZ = 1250.0
 SAMPLES = 1000
 INPUT_SHAPE = (2, SAMPLES)
+METRICS = ("accuracy", "f1", "auroc")  # accuracy as BioTrain
 HALF_WINDOW = 33  # samples at 83.33 Hz on each side of the event
 GROUP_S = 20.0
 SCALE_MILLIVOLT = 0.02

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from explorer.accuracy.tracing.layers import matrix
-from explorer.accuracy.tracing.step import Step, Traced, Weight
+from explorer.accuracy.tracing.step import Place, Step, Traced, Weight, is_own, stem
+from explorer.layer import PLAIN, SOFTMAX
 
 
 def _activation(op: str) -> Callable[..., Any]:
@@ -19,8 +20,23 @@ def _activation(op: str) -> Callable[..., Any]:
 
 def _hardtanh(step: Step, x: Traced, low: float = -1.0, high: float = 1.0) -> Traced | None:
     if (low, high) != (0.0, 6.0):
-        return None
+        return _clamp(step, x, low, high)
     return step.layer("relu6", [x], step.value, place=x.place)
+
+
+def _clamp(step: Step, x: Traced, low: Any = None, high: Any = None) -> Traced | None:
+    limits = [limit for limit in (low, high) if limit is not None]
+    if low is None or not all(isinstance(limit, int | float) for limit in limits):
+        return None
+    return step.layer("clip", [x], step.value, args=tuple(float(limit) for limit in limits))
+
+
+def _prelu(step: Step, x: Traced, weight: Any) -> Traced | None:
+    if not is_own(weight) or step.merged(x):
+        return None
+    name = step.weighted(weight, stem(weight))
+    step.keep(name, weight=weight)
+    return step.layer("prelu", [x], step.value, name=name, args=(weight.value.numel(),))
 
 
 def _gelu(step: Step, x: Traced, approximate: str = "none") -> Traced | None:
@@ -37,6 +53,10 @@ def _sloped(op: str, default: float) -> Callable[..., Any]:
     return handle
 
 
+def _softplus(step: Step, x: Traced, beta: float = 1, threshold: float = 20) -> Traced | None:
+    return step.layer("softplus", [x], step.value, args=(beta,)) if threshold == 20 else None
+
+
 def _pow(step: Step, x: Any, exponent: Any) -> Traced | None:
     if not isinstance(x, Traced) or not isinstance(exponent, int | float):
         return None
@@ -44,7 +64,8 @@ def _pow(step: Step, x: Any, exponent: Any) -> Traced | None:
 
 
 def _softmax(step: Step, x: Traced, axis: int, *rest: Any) -> Traced | None:
-    return step.layer("softmax", [x], step.value, axis=step.sample_axis(x, axis))
+    op = step.op.removeprefix("_")
+    return step.layer(op, [x], step.value, axis=step.sample_axis(x, axis))
 
 
 def _glu(step: Step, x: Traced, axis: int = -1) -> Traced | None:
@@ -87,20 +108,28 @@ def _sub(step: Step, one: Any, other: Any, alpha: float = 1) -> Traced | None:
     return None if negative is None else _sum(step, one, negative, value)
 
 
+def _rsub(step: Step, one: Any, other: Any, alpha: float = 1) -> Traced | None:
+    return _sub(step, other, one, alpha)
+
+
 def _mul(step: Step, one: Any, other: Any) -> Traced | None:
     if not isinstance(one, Traced):
         one, other = other, one
     number = _number(other)
     if number is not None:
         return _scaled(step, one, step.value, number, 0.0)
-    return step.layer("mul", [one, other], step.value, place=one.place)
+    return step.layer("mul", [one, other], step.value, place=_place(one, other))
+
+
+def _place(*operands: Any) -> Place:
+    return next(one.place for one in operands if isinstance(one, Traced))
 
 
 def _div(step: Step, one: Any, other: Any) -> Traced | None:
     number = _number(other)
-    if number is None or not isinstance(one, Traced):
-        return None
-    return _scaled(step, one, step.value, 1.0 / number, 0.0)
+    if number is not None and isinstance(one, Traced):
+        return _scaled(step, one, step.value, 1.0 / number, 0.0)
+    return step.layer("div", [one, other], step.value, place=_place(one, other))
 
 
 def _number(value: Any) -> float | None:
@@ -164,16 +193,22 @@ def _is_causal(added: Tensor) -> bool:
 
 HANDLERS: dict[str, Callable[..., Any]] = {
     **{op: _activation(op) for op in ("relu", "relu6", "silu", "hardswish", "hardsigmoid")},
-    **{op: _activation(op) for op in ("sigmoid", "tanh")},
+    **{op: _activation(op) for op in ("sigmoid", "tanh", "mish", "selu", *PLAIN)},
     "hardtanh": _hardtanh,
     "gelu": _gelu,
     "leaky_relu": _sloped("leaky_relu", 0.01),
     "elu": _sloped("elu", 1.0),
+    "celu": _sloped("celu", 1.0),
+    "softplus": _softplus,
+    "prelu": _prelu,
+    **dict.fromkeys(("clamp", "clamp_min"), _clamp),
+    "neg": lambda step, x: _scaled(step, x, step.value, -1.0, 0.0),
     "pow": _pow,
-    "softmax": _softmax,
+    **dict.fromkeys((*SOFTMAX, *(f"_{name}" for name in SOFTMAX)), _softmax),
     "glu": _glu,
     "add": _add,
     "sub": _sub,
+    "rsub": _rsub,
     "mul": _mul,
     "div": _div,
     "matmul": _matmul,

@@ -1,4 +1,4 @@
-"""Exported operators with weights, norms and pools.
+"""Exported operators with weights, and norms.
 
 A handler takes a `Step` and the operator's own arguments and returns what it made, or None
 where a form of the operator has no counterpart.
@@ -43,7 +43,7 @@ def _convolution(
     value = step.value
     sides = tuple(weight.value.shape[2:])
     strides, pads = pair(stride), _padding(padding, sides, dilation)
-    if step.merged(x) or not is_own(weight, bias) or strides is None or pads is None:
+    if step.merged(x) or not is_own(weight, bias) or strides is None:
         return None
     flat = x.value.ndim == 3
     if flat:
@@ -60,7 +60,7 @@ def _convolution(
         shape=(value.shape[1], *(1,) * flat, *value.shape[2:]),
         kernel=(1, *sides) if flat else sides,
         stride=strides[0] if flat else strides,
-        padding=(0, pads[0]) if flat else pads,
+        padding=(*(0,) * len(pads), *pads) if flat else pads,
         dilation=(1, pair(dilation)[0]) if flat else pair(dilation),  # type: ignore[index]
         groups=groups,
         has_bias=bias is not None,
@@ -71,15 +71,17 @@ def _convolution(
     return step.layer("reshape", [made], value) if flat else made
 
 
-def _padding(padding: Any, sides: tuple[int, ...], dilation: Any) -> tuple[int, int] | None:
-    """Rows and columns around; `same` has a counterpart where both ends get as many."""
+def _padding(padding: Any, sides: tuple[int, ...], dilation: Any) -> tuple[int, ...]:
+    """Of each side, one number where both its ends get as many, else two."""
     if padding == "valid":
-        return (0, 0)
+        return (0,) * len(sides)
     if padding != "same":
-        return pair(padding)
+        return tuple(pair(padding) or ())[: len(sides)]
     reach = pair(dilation) or (1, 1)
     around = [by * (side - 1) for by, side in zip((reach[0], reach[-1]), sides, strict=False)]
-    return None if any(both % 2 for both in around) else pair([both // 2 for both in around])
+    if not any(both % 2 for both in around):
+        return tuple(both // 2 for both in around)
+    return tuple(end for both in around for end in (both // 2, both - both // 2))
 
 
 def _conv_transpose2d(
@@ -172,23 +174,6 @@ def _embedding(
     )
 
 
-def _recurrent(
-    step: Step, x: Traced, start: Any, params: list[Weight], biases: bool, depth: int, *rest: Any
-) -> Any:
-    _dropout, _train, both, first = rest
-    value = step.value
-    if not first or not is_own(*params) or len(step.shape(x)) != 2:
-        return None
-    hidden = params[0].value.shape[0] // {"gru": 3, "lstm": 4}[step.op]
-    name = step.weighted(params[0], stem(params[0]))
-    for weight in params:
-        part = weight.path.rpartition(".")[2]
-        step.keep(name, **{f"cells.{part}": weight})
-    args = (hidden, depth, 1 + bool(both), int(biases))
-    made = step.layer(step.op, [x], value[0], name=name, axis=1, args=args)
-    return [made]
-
-
 # norms
 
 
@@ -224,11 +209,48 @@ def _group_norm(
     eps: float = EPSILON,
     *rest: Any,
 ) -> Traced | None:
-    if weight is None or bias is None or not is_own(weight, bias) or step.merged(x):
+    if step.merged(x):
+        return None
+    if weight is None and bias is None:
+        samples, channels, *sides = x.value.shape
+        parts = step.view(x, x.value.reshape(samples, groups, channels // groups, *sides))
+        made = parts and _standardised(step, parts, parts.value, 1 + len(sides), eps)
+        return made and step.layer("reshape", [made], step.value)
+    return _scaled_groups(step, x, groups, weight, bias, _epsilon(eps))
+
+
+def _instance_norm(
+    step: Step,
+    x: Traced,
+    weight: Any,
+    bias: Any,
+    mean: Any,
+    _variance: Any,
+    own_statistics: bool,
+    _momentum: float,
+    eps: float,
+    *_rest: Any,
+) -> Traced | None:
+    if step.merged(x) or (mean is not None and not own_statistics):
+        return None
+    if weight is None and bias is None:
+        return _standardised(step, x, step.value, x.value.ndim - 2, eps)
+    return _scaled_groups(step, x, x.value.shape[1], weight, bias, (eps, 1))
+
+
+def _scaled_groups(
+    step: Step, x: Traced, groups: int, weight: Any, bias: Any, args: tuple[float, ...]
+) -> Traced | None:
+    if weight is None or bias is None or not is_own(weight, bias):
         return None
     name = step.weighted(weight, stem(weight))
     step.keep(name, weight=weight, bias=bias)
-    return step.layer("groupnorm", [x], step.value, name=name, groups=groups, args=_epsilon(eps))
+    return step.layer("groupnorm", [x], step.value, name=name, groups=groups, args=args)
+
+
+def _standardised(step: Step, x: Traced, value: Tensor, axes: int, eps: float) -> Traced | None:
+    """A norm without parameters over the last axes."""
+    return step.layer("standardise", [x], value, place=x.place, args=(eps, axes))
 
 
 def _layer_norm(
@@ -240,9 +262,11 @@ def _layer_norm(
     eps: float = EPSILON,
     *_: Any,
 ) -> Traced | None:
-    if len(shape) != 1 or weight is None or not is_own(weight, bias):
+    if x.batch_axis >= x.value.ndim - len(shape):
         return None
-    if x.batch_axis == x.value.ndim - 1:
+    if weight is None and bias is None:
+        return _standardised(step, x, step.value, len(shape), eps)
+    if len(shape) != 1 or weight is None or not is_own(weight, bias):
         return None
     name = step.weighted(weight, stem(weight))
     step.keep(name, weight=weight, bias=bias)
@@ -259,63 +283,6 @@ def _layer_norm(
     )
 
 
-def _adaptive(step: Step, x: Traced, size: Any) -> Traced | None:
-    sizes = [size] if isinstance(size, int) else list(size)
-    if any(side != 1 for side in sizes) or step.merged(x):
-        return None
-    axes = tuple(range(1, len(step.shape(x))))
-    return step.layer("mean", [x], step.value, args=axes)
-
-
-def _mean(
-    step: Step, x: Traced, axes: Any = None, keepdim: bool = False, **options: Any
-) -> Traced | None:
-    if axes is None or options.get("dtype") is not None:
-        return None
-    taken = tuple(step.sample_axis(x, axis) for axis in axes)
-    before = sum(axis % x.value.ndim < x.batch_axis for axis in axes)
-    place = (x.batch_axis - before * (not keepdim), x.lead)
-    return None if -1 in taken else step.layer("mean", [x], step.value, place=place, args=taken)
-
-
-def _avg_pool2d(
-    step: Step, x: Traced, kernel: Any, stride: Any = None, padding: Any = 0, *rest: Any
-) -> Traced | None:
-    sides, pads = pair(kernel), pair(padding)
-    strides = pair(stride) if stride else sides
-    if sides is not None and pads == (0, 0) and step.value.shape[2:] == (1, 1):
-        height, width = x.value.shape[2:]  # a larger window ends with the image
-        sides = strides = (min(sides[0], height), min(sides[1], width))
-        rest = ()
-    if strides != sides or pads != (0, 0) or any(rest[:1]) or step.merged(x):
-        return None
-    return step.layer("avgpool", [x], step.value, kernel=sides)
-
-
-def _max_pool2d(
-    step: Step,
-    x: Traced,
-    kernel: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: bool = False,
-) -> Traced | None:
-    sides = pair(kernel)
-    strides = pair(stride) if stride else sides
-    if strides is None or ceil_mode or step.merged(x):
-        return None
-    return step.layer(
-        "maxpool",
-        [x],
-        step.value,
-        kernel=sides,
-        stride=strides,
-        padding=pair(padding),
-        dilation=pair(dilation),
-    )
-
-
 HANDLERS: dict[str, Callable[..., Any]] = {
     "conv1d": _conv2d,
     "conv2d": _conv2d,
@@ -324,14 +291,8 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "linear": _linear,
     "addmm": _addmm,
     "embedding": _embedding,
-    "gru": _recurrent,
-    "lstm": _recurrent,
     "batch_norm": _batch_norm,
     "group_norm": _group_norm,
     "layer_norm": _layer_norm,
-    "adaptive_avg_pool1d": _adaptive,
-    "adaptive_avg_pool2d": _adaptive,
-    "mean": _mean,
-    "avg_pool2d": _avg_pool2d,
-    "max_pool2d": _max_pool2d,
+    "instance_norm": _instance_norm,
 }

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from explorer.accuracy.tracing.step import Step, Traced, same_memory
@@ -96,11 +97,62 @@ def _unbind(step: Step, x: Traced, dim: int = 0) -> list[Any] | None:
 
 
 def _cat(step: Step, tensors: Sequence[Any], dim: int = 0) -> Traced | None:
+    return _joined(step, tensors, step.value, dim)
+
+
+def _joined(step: Step, tensors: Sequence[Any], value: Tensor, dim: int) -> Traced | None:
     first = next(one for one in tensors if isinstance(one, Traced))
     axis = step.sample_axis(first, dim)
     if axis < 0 or first.batch_axis or step.merged(first):
         return None
-    return step.layer("concat", tensors, step.value, axis=axis)
+    return step.layer("concat", tensors, value, axis=axis)
+
+
+def _stack(step: Step, tensors: Sequence[Any], dim: int = 0) -> Traced | None:
+    """Each with an axis of its own, then joined along it."""
+    dim %= step.value.ndim
+    if not dim or any(not isinstance(one, Traced) or one.batch_axis for one in tensors):
+        return None
+    return _cat(step, [step.view(one, one.value.unsqueeze(dim)) for one in tensors], dim)
+
+
+def _repeat(step: Step, x: Traced, times: Sequence[int]) -> Traced | None:
+    """Joined with itself along each axis that is repeated."""
+    if len(times) != x.value.ndim or times[x.batch_axis] != 1:
+        return None
+    made: Traced | None = x
+    for dim, count in enumerate(times):
+        if count > 1 and made is not None:
+            value = torch.cat([made.value] * count, dim)
+            made = _joined(step, [made] * count, value, dim)
+    return made
+
+
+def _pixel_shuffle(step: Step, x: Traced, factor: int) -> Traced | None:
+    """Channels become places: the order of torch's own."""
+    samples, _, rows, columns = x.value.shape
+    parts = step.view(x, x.value.reshape(samples, -1, factor, factor, rows, columns))
+    return _reordered(step, parts, [0, 1, 4, 2, 5, 3])
+
+
+def _pixel_unshuffle(step: Step, x: Traced, factor: int) -> Traced | None:
+    samples, channels, rows, columns = x.value.shape
+    sizes = (samples, channels, rows // factor, factor, columns // factor, factor)
+    return _reordered(step, step.view(x, x.value.reshape(sizes)), [0, 1, 3, 5, 2, 4])
+
+
+def _channel_shuffle(step: Step, x: Traced, groups: int) -> Traced | None:
+    samples, channels, *sides = x.value.shape
+    parts = step.view(x, x.value.reshape(samples, groups, channels // groups, *sides))
+    return _reordered(step, parts, [0, 2, 1, *range(3, x.value.ndim + 1)])
+
+
+def _reordered(step: Step, parts: Traced | None, order: list[int]) -> Traced | None:
+    """Axes in another order, then a copy of the shape the operator returned."""
+    if parts is None:
+        return None
+    turned = _turned(step, parts, parts.value.permute(order), order)
+    return None if turned is None else step.view(turned, turned.value.reshape(step.value.shape))
 
 
 def _pad(
@@ -142,6 +194,11 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "chunk": _split,
     "unbind": _unbind,
     "cat": _cat,
+    "stack": _stack,
+    **dict.fromkeys(("repeat", "tile"), _repeat),
+    "pixel_shuffle": _pixel_shuffle,
+    "pixel_unshuffle": _pixel_unshuffle,
+    "channel_shuffle": _channel_shuffle,
     "pad": _pad,
     "constant_pad_nd": _pad,
     "roll": _roll,

@@ -1,8 +1,8 @@
 """Any torch module as a model graph, through torch.export.
 
 The exported operators (aten) are walked in order on real tensors: what depends on no input is
-computed once, what is a view is told by its memory. layers.py, arithmetic.py and shapes.py
-say which operator becomes which layer. Layers with weights are named by their module's path,
+computed once, what is a view is told by its memory. layers.py and its neighbours say which
+operator becomes which layer. Layers with weights are named by their module's path,
 so `explorer.apply_policy` finds them in the module itself. Operators without a counterpart
 are listed all at once.
 """
@@ -22,7 +22,8 @@ from explorer.accuracy.torch_bridge import (
     build_module,
     save_weights,
 )
-from explorer.accuracy.tracing import arithmetic, layers, shapes
+from explorer.accuracy.tracing import arithmetic, layers, recurrent, shapes, windows
+from explorer.accuracy.tracing.composite import parts_of
 from explorer.accuracy.tracing.step import FIRST, Step, Traced, Weight
 from explorer.errors import SpecError, UnsupportedOpError, is_whole
 from explorer.graph import INPUT, LayerSpec, ModelGraph
@@ -30,12 +31,15 @@ from explorer.network import NetworkDocument, is_network_path
 from explorer.paths import check_writable, write_whole
 from explorer.provenance import Kind, Source
 
-HANDLERS = {**layers.HANDLERS, **arithmetic.HANDLERS, **shapes.HANDLERS}
+HANDLERS = {
+    **{**layers.HANDLERS, **recurrent.HANDLERS, **windows.HANDLERS},
+    **{**arithmetic.HANDLERS, **shapes.HANDLERS},
+}
 ANY_BATCH_AXIS = (  # the samples may be on another axis than the first
     *("permute", "transpose", "slice", "select", "split", "split_with_sizes", "chunk", "unbind"),
     *("contiguous", "clone", "dropout", "relu", "sigmoid", "tanh", "silu", "alias", "detach"),
     *("view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "linear", "layer_norm"),
-    *("gelu", "add", "mul", "mean"),
+    *("gelu", "add", "mul", "mean", "gru", "lstm"),
 )
 SHARING = ("linear", "addmm", "matmul", "embedding")  # several may use one weight
 SAMPLES = 2  # of the example: one alone would look like an axis of size 1
@@ -218,12 +222,9 @@ class _Walk:
         if not any(isinstance(one, Traced | Weight) for one in known):
             return node.target(*args, **kwargs)  # type: ignore[operator]
         if op == "getitem":
-            if args[1] < len(args[0]):
-                return args[0][args[1]]
-            source = node.args[0]
-            assert isinstance(source, fx.Node)
-            self.lacks(f"output {args[1]} of {_aten_name(source.target)}", _module_path(node))
-            return args[0][0]
+            return self._member(node, *args)
+        if op == "select" and isinstance(args[0], dict):
+            return args[0][args[2]]
         if all(not isinstance(one, Traced) for one in known) and op != "embedding":
             return self._of_weights(node, op, args, kwargs)
         value = node.target(*_bare(args), **_bare(kwargs))  # type: ignore[operator]
@@ -231,8 +232,47 @@ class _Walk:
         places = {one.place for one in known if isinstance(one, Traced)}
         together = places <= {FIRST} or (len(places) == 1 and op in ANY_BATCH_AXIS)
         handler = HANDLERS.get(op) if together else None
-        found = None if handler is None else handler(step, *args, **kwargs)
+        if handler is None and together:
+            found = self._apart(node, args, kwargs)
+        else:
+            found = None if handler is None else handler(step, *args, **kwargs)
         return self._unknown(step, known) if found is None else found
+
+    def _member(self, node: fx.Node, members: Any, index: int) -> Any:
+        """One of several outputs."""
+        found = members[index] if index < len(members) else None
+        if isinstance(found, recurrent.LastStates):
+            found = found.read_by(node)
+        if found is None:
+            source = node.args[0]
+            assert isinstance(source, fx.Node)
+            self.lacks(f"output {index} of {_aten_name(source.target)}", _module_path(node))
+            return members[0]
+        return found
+
+    def _apart(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        """An operator that is written in others, walked through; None where it is not."""
+        found = parts_of(node.target, args, kwargs, _bare)
+        if found is None:
+            return None
+        program, given = found
+        inner = {
+            _aten_name(part.target) for part in program.graph.nodes if part.op == "call_function"
+        }
+        if not inner <= {"getitem", *HANDLERS}:
+            return None
+        inputs = iter(given)
+        for part in program.graph.nodes:
+            if part.op == "placeholder":
+                self.values[part] = next(inputs)
+            elif part.op == "get_attr":
+                self.values[part] = getattr(program, part.target)
+            elif part.op == "output":
+                return fx.map_arg(part.args[0], self.values.__getitem__)
+            else:
+                part.meta["nn_module_stack"] = node.meta.get("nn_module_stack")
+                self.values[part] = self._call(part)
+        return None
 
     def _of_weights(self, node: fx.Node, op: str, args: Any, kwargs: Any) -> Any:
         """A view or a choice of the entries of one weight is still that weight."""
