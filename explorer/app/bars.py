@@ -7,6 +7,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from explorer import catalog
+from explorer.app import fields
 from explorer.app.state import Phase, Run
 
 _MOST_TRIALS = 100_000
@@ -26,13 +27,15 @@ class SearchBar:
         self.seed = _number("Seed", "The same seed asks the same", 0, 0, 2**31 - 1, "84px")
         samplers = catalog.names("sampler") or ["nsga2"]
         first = "nsga2" if "nsga2" in samplers else samplers[0]
-        self.sampler = widgets.Dropdown(
-            description="Sampler",
-            tooltip="How Optuna chooses what to try next; the Search tab says more of each",
-            options=samplers,
-            value=first,
-            layout=widgets.Layout(width="150px"),
-            style={"description_width": "60px"},
+        self.sampler = fields.explained(
+            widgets.Dropdown(
+                description="Sampler",
+                tooltip="How Optuna chooses what to try next; the Search tab says more of each",
+                options=samplers,
+                value=first,
+                layout=widgets.Layout(width="150px"),
+                style={"description_width": "60px"},
+            )
         )
         self.progress = widgets.IntProgress(
             layout=widgets.Layout(width="100%", height="6px", margin="0"), min=0, max=1
@@ -92,11 +95,13 @@ class PointBar:
         self.is_listing = False
         self.back = _button("◀", "Previous point", width="34px")
         self.ahead = _button("▶", "Next point", width="34px")
-        self.points = widgets.Dropdown(
-            description="Point",
-            tooltip="The selected design, everywhere on the page",
-            layout=widgets.Layout(width="276px"),
-            style={"description_width": "38px"},
+        self.points = fields.explained(
+            widgets.Dropdown(
+                description="Point",
+                tooltip="The selected design, everywhere on the page",
+                layout=widgets.Layout(width="276px"),
+                style={"description_width": "38px"},
+            )
         )
         self.pin = _button("Pin", "Keep this design in the Compare tab, up to four", width="48px")
         self.fits_only = widgets.Checkbox(
@@ -105,12 +110,14 @@ class PointBar:
             indent=False,
             layout=widgets.Layout(width="112px", margin="0 0 0 6px"),
         )
-        self.path = widgets.Text(
-            value="exports/policy.json",
-            description="File",
-            tooltip="Where Export policy writes; a missing folder is made",
-            layout=widgets.Layout(width="166px"),
-            style={"description_width": "28px"},
+        self.path = fields.explained(
+            widgets.Text(
+                value="exports/policy.json",
+                description="File",
+                tooltip="Where Export policy writes; a missing folder is made",
+                layout=widgets.Layout(width="166px"),
+                style={"description_width": "28px"},
+            )
         )
         self.export = _button("Export policy", "Write the selected design as JSON", width="112px")
         self.saved = widgets.HTML()

@@ -1,6 +1,7 @@
 """The fields that controls are made of, each with one line that says what it is for."""
 
 from collections.abc import Iterable, Sequence
+from html import escape
 from typing import Any
 
 import ipywidgets as widgets
@@ -73,6 +74,21 @@ def button(text: str, words: str, width: str = "auto") -> Any:
     )
 
 
+def explained(field: Any) -> Any:
+    """Show the tooltip of a field, whatever it becomes, where the pointer rests on its label.
+
+    The views of lists and texts show none of a field that has a description.
+    """
+    name, field.description_allow_html = field.description, True
+
+    def explain(_: object = None) -> None:
+        field.description = f'<span title="{escape(field.tooltip or "")}">{escape(name)}</span>'
+
+    field.observe(explain, names="tooltip")
+    explain()
+    return field
+
+
 def _field(field: Any) -> Any:
     field.add_class("explorer-field")
-    return field
+    return explained(field)

@@ -69,7 +69,7 @@ class OwnParts:
             rows=14,
             disabled=True,
         )
-        self.profile.add_class("explorer-field")
+        fields.explained(self.profile).add_class("explorer-field")
         self.profile.add_class("explorer-document")
         self.device_words = _words(_ASK_COPY)
         self.device_path = fields.text(

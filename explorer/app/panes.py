@@ -11,6 +11,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from explorer import catalog
+from explorer.app import fields
 from explorer.app.battery_pane import BatteryPane
 from explorer.app.details import details_html
 from explorer.app.evidence import evidence_html, published_html
@@ -75,13 +76,15 @@ class NetworkPane:
 
     def __init__(self) -> None:
         self._plot = Plot()
-        self.measure = widgets.Dropdown(
-            description="Strip",
-            options=[(word, name) for name, word in network.MEASURES.items()],
-            value="fisher",
-            tooltip="What the strip under the layers shows, as a share of the whole network",
-            layout=widgets.Layout(width="220px"),
-            style={"description_width": "40px"},
+        self.measure = fields.explained(
+            widgets.Dropdown(
+                description="Strip",
+                options=[(word, name) for name, word in network.MEASURES.items()],
+                value="fisher",
+                tooltip="What the strip under the layers shows, as a share of the whole network",
+                layout=widgets.Layout(width="220px"),
+                style={"description_width": "40px"},
+            )
         )
         self.words = widgets.HTML()
         self.words.add_class("explorer-text")

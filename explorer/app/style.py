@@ -12,6 +12,7 @@ _RULES = """
   width: auto; margin: 0; min-width: 0;}
 .explorer-app .explorer-field > .widget-label {width: auto; text-align: left; font-size: 11px;
   line-height: 15px; height: 15px; color: var(--jp-ui-font-color2);}
+.explorer-app .explorer-field > .widget-label > span {display: block;}
 .explorer-app .explorer-field > select, .explorer-app .explorer-field > input {
   width: 100%; box-sizing: border-box; flex: 0 0 26px; height: 26px; font-size: 12px;}
 .explorer-app .explorer-field.widget-hslider {display: grid; align-content: start;
@@ -68,6 +69,9 @@ _RULES = """
   .explorer-app .explorer-side {grid-column: 2; grid-row: 1 / span 2;
     grid-template-columns: minmax(0, 1fr);}
 }
+.explorer-app :is(select, input, textarea, button, .noUi-handle, .widget-readout,
+  .lm-TabBar-tab):focus-visible {outline: 2px solid var(--jp-brand-color1, #1976D2) !important;
+  outline-offset: 1px;}
 .explorer-busy {cursor: progress;}
 .explorer-gone {display: none;}
 .explorer-app .jupyter-widgets-disconnected::before {display: none;}

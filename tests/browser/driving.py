@@ -110,7 +110,7 @@ def rest(page: Page) -> None:
 
 def select_point(page: Page, text: str) -> None:
     """Select in the list of points by the start of a text."""
-    field = page.locator(".explorer-app .widget-dropdown:has(label:text-is('Point')) select")
+    field = lab.field(page, "Point")
     options = [
         option.replace("\xa0", " ") for option in field.locator("option").all_text_contents()
     ]

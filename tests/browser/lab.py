@@ -165,24 +165,27 @@ def await_idle(page: Page, timeout_ms: int = FIRST_PLOT_MS) -> None:
     )
 
 
-def field(page: Page, label: str) -> Locator:
+def label(text: str) -> str:
+    """What selects the label of a field of the app."""
+    return f":is(.widget-label, .widget-label > span):text-is('{text}')"
+
+
+def field(page: Page, name: str) -> Locator:
     """A drop-down of the app by its label."""
-    named = page.locator(f".explorer-app .widget-dropdown:has(label:text-is('{label}'))")
+    named = page.locator(".widget-dropdown").filter(has=page.locator(label(name)))
     return named.locator("select")
 
 
-def choose(page: Page, label: str, value: str) -> None:
+def choose(page: Page, name: str, value: str) -> None:
     """Set a drop-down of the app by the text of one of its options."""
-    field(page, label).select_option(value)
+    field(page, name).select_option(value)
 
 
-def fill(page: Page, label: str, value: str) -> None:
+def fill(page: Page, name: str, value: str) -> None:
     """Type into a field of the app and leave it."""
-    field = page.locator(".explorer-app .jupyter-widgets").filter(
-        has=page.locator(f"label:text-is('{label}')")
-    )
-    field.last.locator("input").last.fill(value)
-    field.last.locator("input").last.press("Tab")
+    named = page.locator(".explorer-app .jupyter-widgets").filter(has=page.locator(label(name)))
+    named.last.locator("input").last.fill(value)
+    named.last.locator("input").last.press("Tab")
 
 
 def press(page: Page, text: str) -> None:

@@ -56,6 +56,13 @@ RARE = {
     *("App reserve", "classes", "resolution"),
 }
 TRIALS = "200"
+# Each field by its label, and what comes when the pointer rests on it.
+SAID = """
+[...document.querySelectorAll('.explorer-app .jupyter-widgets:has(> :is(select, input, textarea))')]
+  .filter(e => e.offsetParent)
+  .map(e => [e.querySelector('label')?.textContent ?? '',
+             [e, ...e.querySelectorAll('[title]')].map(part => part.title).find(Boolean) ?? ''])
+"""
 ERROR = ".explorer-error:visible"
 
 
@@ -68,12 +75,12 @@ def shown(page: Page, label: str) -> None:
     """Open the row of rare settings where the label is one of them."""
     if label in RARE:
         lab.press(page, "More")
-        page.wait_for_selector("label:text-is('Weight update')")
+        page.wait_for_selector(lab.label("Weight update"))
 
 
 def test_every_control_has_a_test(page: Page) -> None:
     lab.press(page, "More settings")
-    page.wait_for_selector("label:text-is('Weight update')")
+    page.wait_for_selector(lab.label("Weight update"))
     known = CHOSEN.keys() | TYPED.keys() | ELSEWHERE
     untested = [
         label
@@ -113,7 +120,7 @@ def test_the_batch_moves_by_keys_and_is_split(page: Page) -> None:
 
 def test_a_scheme_of_ones_own_is_given_by_its_parts(page: Page) -> None:
     lab.press(page, "More settings")
-    page.wait_for_selector("label:text-is('biases')")
+    page.wait_for_selector(lab.label("biases"))
     with changing(page, ANSWER):
         lab.fill(page, "scheme", "")
     with changing(page, ANSWER):
@@ -140,11 +147,11 @@ def test_a_combination_that_cannot_be_is_one_sentence_and_the_view_stays(page: P
 
 def test_rare_settings_open_and_are_counted(page: Page) -> None:
     lab.press(page, "More settings")
-    page.wait_for_selector("label:text-is('Weight update')")
+    page.wait_for_selector(lab.label("Weight update"))
     lab.choose(page, "Weight update", "deferred")
     page.wait_for_selector("button:has-text('Fewer (1 set)')")
     lab.press(page, "Fewer")
-    page.wait_for_selector("label:text-is('Weight update')", state="hidden")
+    page.wait_for_selector(lab.label("Weight update"), state="hidden")
 
 
 def test_a_copy_of_the_device_is_checked_by_line_saved_and_shown(page: Page, folder: Path) -> None:
@@ -330,3 +337,13 @@ def test_every_button_says_what_it_does(page: Page) -> None:
     buttons = page.locator(".explorer-app button.jupyter-button:visible").all()
     assert len(buttons) > 10
     assert [button.inner_text() for button in buttons if not words(button)] == []
+
+
+def test_every_field_says_in_a_line_what_it_is_for(page: Page) -> None:
+    lab.press(page, "More settings")
+    page.wait_for_selector(lab.label("Weight update"))
+    lab.press(page, "Own board, network")
+    page.wait_for_selector(".explorer-own:visible")
+    said = page.evaluate(SAID)
+    assert len(said) > len(CHOSEN) + len(TYPED)
+    assert [label for label, words in said if len(words) < len(label) + 8 or "\n" in words] == []
