@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from explorer import catalog
-from explorer.errors import SpecError, shown
+from explorer.errors import SpecError, cut, shown
 from explorer.provenance import Kind, Source
 from explorer.toml_lines import line_of
 
@@ -321,7 +321,7 @@ def _place(sentence: str, document: dict[str, Any]) -> tuple[str | int, ...]:
 def first_problem(error: ValidationError) -> str:
     """One sentence for the first problem of a pydantic error: field, what came, why."""
     problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
+    where = cut(".".join(str(part) for part in problem["loc"]))
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return f"{where}: {message}" if where else message

@@ -29,7 +29,7 @@ from explorer.design import (
     UpdatePolicy,
 )
 from explorer.device import Precision, first_problem, read_text
-from explorer.errors import SpecError
+from explorer.errors import SpecError, shown
 from explorer.graph import ModelGraph
 from explorer.low_rank import Adapter, LowRank
 from explorer.phases import Distillation
@@ -343,5 +343,5 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} stands twice in one object")
+        raise ValueError(f"{shown(twice)} stands twice in one object")
     return found

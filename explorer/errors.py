@@ -34,9 +34,15 @@ class SpecError(ExplorerError, ValueError):
 def shown(value: object) -> str:
     """A value as a sentence shows it: its repr, cut when long."""
     try:
-        text = repr(value)
+        return cut(repr(value))
     except ValueError:  # an integer of more digits than Python prints
         return "a number too long to print"
+    except RecursionError:  # tables in tables in tables
+        return "a value nested too deeply to print"
+
+
+def cut(text: str) -> str:
+    """A text as a sentence shows it: its beginning when long."""
     return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
 
 

@@ -5,6 +5,7 @@ A spelling is only read until `running` is entered, so a document that names cod
 
 import importlib
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from explorer.errors import SpecError
 
 FILE = ".py"
 ALLOWED = "file.py:name or package.module:name"
+_alone = threading.RLock()  # where modules are found and where prints go is the process's
 
 
 def is_code(text: str) -> bool:
@@ -57,16 +59,17 @@ def running(field: str, text: str) -> Iterator[Any]:
     place, _, name = text.rpartition(":")
     file = code_file(text)
     folder = "" if file is None else str(file.resolve().parent)
-    sys.path.insert(0, folder)
-    try:
-        with redirect_stdout(sys.stderr):
-            code = _module(field, place) if file is None else _run(field, file.resolve())
-            if not hasattr(code, name):
-                raise SpecError(f"{field}: no {name} in {place}")
-            yield getattr(code, name)
-    finally:
-        with suppress(ValueError):
-            sys.path.remove(folder)
+    with _alone:
+        sys.path.insert(0, folder)
+        try:
+            with redirect_stdout(sys.stderr):
+                code = _module(field, place) if file is None else _run(field, file.resolve())
+                if not hasattr(code, name):
+                    raise SpecError(f"{field}: no {name} in {place}")
+                yield getattr(code, name)
+        finally:
+            with suppress(ValueError):
+                sys.path.remove(folder)
 
 
 def _module(field: str, place: str) -> ModuleType:

@@ -154,6 +154,29 @@ def browser() -> str:
     return table(("in the browser", "median", "95 %"), _results("browser.json"))
 
 
+def fuzz() -> str:
+    """Hostile inputs to every reader of files, in one run."""
+    found = json.loads((RESULTS / "fuzz.json").read_text("utf-8"))
+    rows = [
+        (
+            row["reader"],
+            *(f"{row[name]:,}" for name in ("inputs", "read", "refused", "findings")),
+            f"{row['slowest_s']:.2f}",
+            f"{row['peak_bytes'] / MEGA:,.0f}",
+        )
+        for row in found["readers"]
+    ]
+    head = (
+        "reader", "inputs", "read", "refused in a sentence", "anything else",
+        "slowest, s", "most memory, MB",
+    )  # fmt: skip
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    return (
+        f"{table(head, rows)}\n\n{found['inputs']:,} inputs of seed {found['seed']} in "
+        f"{found['wall_time_s'] / 60:.0f} minutes, with Python {found['python']}, {versions}."
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "golden": golden,
     "golden-all": golden_all,
@@ -172,6 +195,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "peers": peers,
     "search": search,
     "browser": browser,
+    "fuzz": fuzz,
 }
 
 

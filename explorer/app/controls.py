@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from html import escape
-from typing import Any
+from typing import Any, TypeVar
 
 import ipywidgets as widgets
 
@@ -28,10 +28,11 @@ from explorer.graph import NORMS
 from explorer.network import is_network_path
 from explorer.question import USUAL, is_file
 from explorer.search.quantities import MEMORY_OBJECTIVES
-from explorer.search.sources import model_options, model_task
+from explorer.search.sources import model_graph, model_options, model_task
 from explorer.session import Session
 from explorer.units import KIB
 
+T = TypeVar("T")
 _MOST_SAMPLES = 128
 _MOST_RESERVE_KIB = 1 << 22
 WORDS = {
@@ -63,6 +64,7 @@ class Controls:
         self._own: set[str] = set()  # of the device and the setup, what a person chose
         self.option_fields: dict[str, Any] = {}
         self._options: Mapping[str, Option] = {}
+        self._own_tasks: list[str] = []  # that were asked about here
         self.model_fields: dict[str, Any] = {}
         self.model = _dropdown("model", "Model", catalog.names("model"))
         self.device = _dropdown("device", "Device", catalog.names("device"))
@@ -91,11 +93,15 @@ class Controls:
         self.forget.add_class("explorer-more")
         self.forget.on_click(lambda _: self._forget())
         self.own_button = widgets.ToggleButton(
-            description="Own board, network",
-            tooltip="Duplicate the device and change its numbers, or take a network from a file",
+            description="Own board, network, task",
+            tooltip="Duplicate the device and change its numbers; take a network or data of yours",
         )
         self.own_button.add_class("explorer-more")
-        self.own_parts = OwnParts(lambda: str(self.device.value), self.choose)
+        self.own_parts = OwnParts(
+            lambda: str(self.device.value),
+            lambda: model_graph(self.read().model).input_shape,
+            self.choose,
+        )
         self.undo, self.redo = fields.button("Undo", ""), fields.button("Redo", "")
         self.past = widgets.HBox([self.undo, self.redo])
         self.past.add_class("explorer-past")
@@ -180,7 +186,9 @@ class Controls:
             fields.offer(
                 self.device, _with(session.device, list(self.device.options)), session.device
             )
-            fields.offer(self.task, _tasks(session), session.task or "")
+            if session.task and catalog.is_own_task(session.task):
+                self._own_tasks = _with(session.task, self._own_tasks)
+            fields.offer(self.task, _tasks(session, self._own_tasks), session.task or "")
             self.batch.value = session.batch
             self.micro_batch.value = session.setup.micro_batch
             fields.offer(self.precision, precisions, session.precision or "")
@@ -201,10 +209,11 @@ class Controls:
         self.redo.tooltip = f"The question undone: {redo_count} to come back to"
 
     def choose(self, name: str, path: str) -> None:
-        """Ask about a model or a device from a file, as if a person chose it of the list."""
+        """Ask about a model, a device or a task of one's own, as if it was chosen of the list."""
         field = getattr(self, name)
+        offered = (path, path) if name == "task" else path
         with self.writing():
-            fields.offer(field, _with(path, list(field.options)), field.value)
+            fields.offer(field, _with(offered, list(field.options)), field.value)
         field.value = path
 
     def adapt_policies(
@@ -359,14 +368,15 @@ def split_policy(spec: str) -> tuple[str, dict[str, str]]:
     return (spec, {}) if is_file(spec) else catalog.split_spec(spec)
 
 
-def _with(current: str, names: list[str]) -> list[str]:
+def _with(current: T, names: list[T]) -> list[T]:
     return names if current in names else [current, *names]
 
 
-def _tasks(session: Session) -> list[tuple[str, str]]:
+def _tasks(session: Session, own_tasks: list[str]) -> list[tuple[str, str]]:
     """The network's own, and those it can read."""
     shape, own = session.graph.input_shape, model_task(session.model)
-    names = [name for name in catalog.names("task") if name != own and suits(name, shape)]
+    every = [*own_tasks, *catalog.names("task")]
+    names = [name for name in every if name != own and suits(name, shape)]
     names = _with(session.task, names) if session.task else names
     return [(f"the model's ({own})" if own else "none", ""), *((name, name) for name in names)]
 

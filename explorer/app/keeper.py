@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from explorer.app.answer import error_html, note_html
 from explorer.app.kept import KeptView, kept_view, restore
 from explorer.app.kept_designs import kept_session
+from explorer.app.kernel import is_for_visitors
 from explorer.document import parse_document
 from explorer.errors import ExplorerError
 from explorer.paths import replace_whole
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from explorer.app.main import App
 
 SESSION_VARIABLE = "JPY_SESSION_NAME"  # Jupyter's: the notebook of this kernel
-SERVER_VARIABLE = "SERVER_SOFTWARE"  # Voila's: every visitor has a kernel of the same notebook
 REST_S = 1.0  # a person who still turns a control is not held up
 _BACK = "This is the view as it was left. Undo takes you to the question of the cell."
 
@@ -31,7 +31,7 @@ def place_of(environment: Mapping[str, str]) -> Path | None:
     None where no notebook is known, and behind Voila, whose visitors share the notebook.
     """
     notebook = Path(environment.get(SESSION_VARIABLE, ""))
-    if notebook.suffix != ".ipynb" or environment.get(SERVER_VARIABLE, "").startswith("voila"):
+    if notebook.suffix != ".ipynb" or is_for_visitors(environment):
         return None
     return notebook.with_name(f".{notebook.stem}.explorer.json")
 

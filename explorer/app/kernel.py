@@ -5,7 +5,15 @@ ipykernel 7.4 handles messages of widgets also while a cell awaits, and then say
 from there on the widget's changes stay in the browser, clicks and frame clock with them.
 """
 
+from collections.abc import Mapping
 from typing import Any
+
+SERVER_VARIABLE = "SERVER_SOFTWARE"
+
+
+def is_for_visitors(environment: Mapping[str, str]) -> bool:
+    """Whether Voila serves the notebook: to visitors, each with a kernel, who run no code."""
+    return environment.get(SERVER_VARIABLE, "").startswith("voila")
 
 
 def answer_while_awaiting() -> None:

@@ -119,6 +119,7 @@ class LiveFigure(go.FigureWidget):  # type: ignore[misc]  # plotly ships no type
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._config = {"displaylogo": False, "responsive": True}
         self.on_msg(self._answer)
 
     @traitlets.default("_bundle")

@@ -38,8 +38,8 @@ from explorer.app.view import (
     Found,
     View,
     choices_of,
+    panels_of,
     picks_of,
-    points_of,
     rejudged,
     same_space,
     selection_of,
@@ -49,7 +49,6 @@ from explorer.figures import tradeoff
 from explorer.search.candidates import CandidateTable, ParetoFront
 from explorer.session import Session
 
-_STREAM_LIMITS: dict[str, Any] = {"cap": 500, "cell": 0.03}  # points a panel, and their distance
 _JOIN_TIMEOUT_S = 5.0
 
 
@@ -85,9 +84,8 @@ class App:
         )
         put(self.origin, self.controls, settings_of(self.origin), self.view.known.labels)
         self.past = Past(self.controls.read())
-        self.tradeoff_data = self._make_data()
+        self.tradeoff_data = panels_of(self.view)
         self.figure: Any = LiveFigure(tradeoff.draw(self.tradeoff_data))
-        self.figure._config = {"displaylogo": False, "responsive": True}
         self.standing = Standing(self)
         self.box = self._laid_out()
         self._bind()
@@ -368,10 +366,6 @@ class App:
 
     # Drawing.
 
-    def _make_data(self) -> tradeoff.TradeoffData:
-        limits = _STREAM_LIMITS if self.run.is_active else {}
-        return tradeoff.tradeoff_data(points_of(self.view), self.view.selected_id, **limits)
-
     def _render(self) -> None:
         view = self.view
         self.search_bar.show(self.run, self.searching.share)
@@ -381,9 +375,9 @@ class App:
         self.point_bar.pin.disabled = self.pins.is_full or self.pins.has(selection_of(view))
         drawn = view.known, view.found, view.cost, view.selected_id, view.fits_only, self.run.phase
         if not same_items(drawn, self._drawn):
-            self._drawn = drawn
-            self.tradeoff_data = self._make_data()
-            tradeoff.update(self.figure, self.tradeoff_data, has_crowds=True)
+            before, self._drawn = self.tradeoff_data, drawn
+            self.tradeoff_data = panels_of(view, is_streaming=self.run.is_active)
+            tradeoff.update(self.figure, self.tradeoff_data, before=before, has_crowds=True)
             self.point_bar.offer(choices_of(view), view.selected_id)
         self.answer.show(view)
 

@@ -44,9 +44,10 @@ class Measured:
         value = "not defined" if figure is None else f"{figure.after:.1%}"
         error = None if figure is None else figure.standard_error
         spread = "" if error is None else f" ± {error:.1%}"
+        count = f"{run.episodes} episode{'s' * (run.episodes > 1)}"
         return (
-            f"{self.title}: {name} {value}{spread} on {run.task} (measured, {run.episodes} "
-            f"episodes, {run.protocol.words})"
+            f"{self.title}: {name} {value}{spread} on {run.task} (measured, {count}, "
+            f"{run.protocol.words})"
         )
 
 

@@ -1,9 +1,12 @@
-"""A board and a network of one's own: copied and changed in the page, or read from files.
+"""A board, a network and a task of one's own: copied and changed here, or read from files.
 
 What is typed is checked by what reads the files later: a profile by its line, a network by its
-layer. `choose` is called with `device` or `model` and the path that is then asked about.
+layer, a task by reading all of it. `choose` is called with `device`, `model` or `task` and the
+path that is then asked about.
 """
 
+import asyncio
+import os
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -11,8 +14,11 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from explorer import catalog
+from explorer.accuracy.tasks import SignalTask, check_task, task_for
 from explorer.app import fields
 from explorer.app.answer import error_html
+from explorer.app.kernel import is_for_visitors
 from explorer.device import DeviceProfile, load_device
 from explorer.device_text import (
     changed_numbers,
@@ -22,19 +28,36 @@ from explorer.device_text import (
 )
 from explorer.errors import ExplorerError, SpecError
 from explorer.network import SUFFIX, load_network
+from explorer.own_code import is_code
 from explorer.paths import check_writable, user_cache, write_whole
 
 _NAMES_SHOWN = 3
 _ASK_COPY = "Copy the device that is shown, change its numbers, and save it as a file of yours."
 _ASK_NETWORK = "A network as JSON, such as <code>explorer trace</code> writes of a torch module."
+_ASK_TASK = (
+    "A folder with a subfolder of images for each class, signals (an <code>.npz</code>, or a "
+    "folder with <code>labels.csv</code>), or a function that returns either, as "
+    "<code>my_task.py:load</code>. Read task runs that function."
+)
+_TASKS = "a folder, an .npz, file.py:name or package.module:name"
 
 
 class OwnParts:
-    """A profile as text with what is wrong with it, and a network from a file."""
+    """A profile as text with what is wrong with it, a network from a file, a task by its path.
 
-    def __init__(self, device_now: Callable[[], str], choose: Callable[[str, str], None]) -> None:
+    `device_now` says the device, `shape_now` what the network reads.
+    """
+
+    def __init__(
+        self,
+        device_now: Callable[[], str],
+        shape_now: Callable[[], tuple[int, ...]],
+        choose: Callable[[str, str], None],
+    ) -> None:
         self._device_now = device_now
+        self._shape_now = shape_now
         self._choose = choose
+        self._reading: asyncio.Task[None] | None = None
         self._base: DeviceProfile | None = None
         self.copy = fields.button(
             "Duplicate the device", "Its profile as text, every number with the source it has"
@@ -65,10 +88,18 @@ class OwnParts:
             tooltip="A network JSON from your own machine; it is kept in the cache of Explorer",
         )
         self.network_words = _words(_ASK_NETWORK)
+        self.task_path = fields.text(
+            "Task data", f"What is learned on the device: {_TASKS}", placeholder="a path"
+        )
+        self.read_task = fields.button(
+            "Read task", "Read the data, running the code where it is code, and ask about it"
+        )
+        self.task_words = _words(_ASK_TASK)
+        network = [self.network_path, self.show_network, self.upload, self.network_words]
         self.box = widgets.HBox(
             [
                 _column([self.copy, self.profile, self.device_words, self.device_path, self.save]),
-                _column([self.network_path, self.show_network, self.upload, self.network_words]),
+                _column([*network, self.task_path, self.read_task, self.task_words]),
             ]
         )
         self.box.add_class("explorer-own")
@@ -80,6 +111,7 @@ class OwnParts:
         self.upload.observe(
             lambda _: self._try(self._take_upload, self.network_words), names="value"
         )
+        self.read_task.on_click(lambda _: self._try(self._read_task, self.task_words))
 
     def duplicate(self) -> None:
         """Put a copy of the shown device's profile into the text."""
@@ -91,7 +123,7 @@ class OwnParts:
         self.device_path.value = str(path)
         self._check()
 
-    def _read(self) -> tuple[DeviceProfile, DeviceProfile]:
+    def _profiles(self) -> tuple[DeviceProfile, DeviceProfile]:
         """The profile that the text says, and what it is a copy of; SpecError names the line."""
         if self._base is None:
             raise SpecError("profile: empty; Duplicate the device fills it")
@@ -102,7 +134,7 @@ class OwnParts:
         if self._base is None:
             return
         try:
-            changed = changed_numbers(*self._read())
+            changed = changed_numbers(*self._profiles())
         except ExplorerError as error:
             self.save.disabled = True
             self.device_words.value = error_html(str(error))
@@ -118,7 +150,7 @@ class OwnParts:
         )
 
     def _save(self) -> None:
-        profile, base = self._read()
+        profile, base = self._profiles()
         path = Path(self.device_path.value.strip())
         if path.suffix != ".toml":
             raise SpecError.of("Save as", str(path), "a path that ends in .toml")
@@ -130,8 +162,7 @@ class OwnParts:
 
     def _show_network(self) -> None:
         path = self.network_path.value.strip()
-        if not path.endswith(SUFFIX):
-            raise SpecError.of("Network JSON", path, f"a path that ends in {SUFFIX}")
+        _check_suffix("Network JSON", path)
         graph = load_network(Path(path).expanduser())
         self._choose("model", path)
         count = len(graph.layers)
@@ -141,9 +172,36 @@ class OwnParts:
         """Keep an uploaded file under its own name, so that a session can name it."""
         for file in self.upload.value:
             path = user_cache() / "networks" / Path(file["name"]).name
+            _check_suffix("Upload", str(path))
             _write(path, bytes(file["content"]))
             self.network_path.value = str(path)
             self._show_network()
+
+    def _read_task(self) -> None:
+        """Read a task in a thread, since much data takes long."""
+        name = self.task_path.value.strip()
+        if not catalog.is_own_task(name):
+            raise SpecError.of("Task data", name, _TASKS)
+        if is_code(name) and is_for_visitors(os.environ):
+            raise SpecError("Task data: code is run in a notebook or a terminal, not by visitors")
+        check_task(name)
+        self.read_task.disabled = True
+        self.task_words.value = escape(f"{name} is read.")
+        reading = self._read(name, self._shape_now())
+        self._reading = asyncio.get_running_loop().create_task(reading)
+
+    async def _read(self, name: str, input_shape: tuple[int, ...]) -> None:
+        try:
+            task = await asyncio.to_thread(task_for, name, input_shape)
+        except Exception as error:  # noqa: BLE001 - shown; nobody awaits this
+            self.task_words.value = error_html(str(error))
+        else:
+            self._choose("task", name)
+            what = "signals" if isinstance(task, SignalTask) else "images"
+            count = f"{len(task.labels)} {what} of {len(task.class_names)} classes"
+            self.task_words.value = escape(f"{count}, and the task is shown.")
+        finally:
+            self.read_task.disabled = False
 
     def _try(self, action: Callable[[], None], words: Any) -> None:
         """Do it, or say in one sentence why not."""
@@ -151,6 +209,11 @@ class OwnParts:
             action()
         except ExplorerError as error:
             words.value = error_html(str(error))
+
+
+def _check_suffix(field: str, path: str) -> None:
+    if not path.endswith(SUFFIX):
+        raise SpecError.of(field, path, f"a path that ends in {SUFFIX}")
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -6,6 +6,7 @@ Ids name designs for as long as they mean the same: `choice`, `known:LABEL`,
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from explorer.costmodel.report import Cost
 from explorer.design import TrainingSetup
 from explorer.figures.points import Budget, Mark, Points, worth_text
 from explorer.figures.published import marks_of
+from explorer.figures.thinning import POINT_CAP, even_share
+from explorer.figures.traces import TradeoffData
+from explorer.figures.tradeoff import tradeoff_data
 from explorer.provenance import Kind
 from explorer.search.candidates import CandidateTable
 from explorer.search.picks import KNEE, choose
@@ -23,6 +27,7 @@ from explorer.units import BoolArray, IntArray, format_bytes, format_joules
 
 CHOICE = "choice"
 LIST_CAP = 24
+_STREAM_LIMITS: dict[str, Any] = {"cap": 500, "cell": 0.03}  # points a panel, and their distance
 PICKED = (KNEE, "max-accuracy", "cheapest-near-best")
 MEMORY_NAMES = {"peak": "peak live memory", "above-inference": "memory above inference"}
 MEASURED_PRECISION = "fp32"  # what our trainer computes in, whatever setup is asked about
@@ -94,8 +99,18 @@ def same_space(one: Session, other: Session) -> bool:
     return replace(one, policy=other.policy) == other and one.setup == other.setup
 
 
-def points_of(view: View) -> Points:
-    """Everything there is to draw; stale points only while they can be compared."""
+def panels_of(view: View, *, is_streaming: bool = False) -> TradeoffData:
+    """The three panels; as long as points stream in, with fewer of those that are dominated."""
+    limits = _STREAM_LIMITS if is_streaming else {}
+    points = points_of(view, limits.get("cap", POINT_CAP))
+    return tradeoff_data(points, view.selected_id, **limits)
+
+
+def points_of(view: View, cap: int = POINT_CAP) -> Points:
+    """What there is to draw; stale points only while they can be compared.
+
+    Of a search that found more than `cap`, an even share; its front, what was measured and the selection whole.
+    """
     measured = view.session.metric is not None
     ids, labels = _known_ids(view.known), view.known.labels
     known = _table_points(view.known, ids, labels, known=True, only_measured=measured)
@@ -108,7 +123,7 @@ def points_of(view: View) -> Points:
         comparable &= found.session.memory_objective == view.session.memory_objective
         comparable &= found.session.metric == view.session.metric
         if comparable:
-            rows = _found_rows(view, found)
+            rows = _drawn_rows(view, found, cap)
             shown = _found_points(found.table, rows, stale=stale, only_measured=measured)
             parts.append(shown)
     objective = view.session.memory_objective
@@ -240,17 +255,18 @@ def _table_points(
     rows: IntArray | None = None,
 ) -> Points:
     rows = np.arange(len(table)) if rows is None else rows
-    kinds, worth = table.score_kind, table.worth
+    worth = table.worth
+    kinds = (Kind(int(code)) for code in worth.kind[rows])
     words = {
         row: f"{METRIC_NAMES[worth.metric]} {measured_text(table, row)} (measured)"
-        for row in map(int, np.flatnonzero(np.isfinite(worth.measured)))
+        for row in map(int, rows[np.isfinite(worth.measured[rows])])
     }
     return Points(
         ids=ids,
         labels=tuple(labels),
         worth=worth.measured[rows] if only_measured else table.score[rows],
         worth_name=METRIC_NAMES[worth.metric] if only_measured else table.score_name,
-        worth_kind=tuple(Kind.MEASURED if only_measured else kinds[row] for row in rows),
+        worth_kind=tuple(Kind.MEASURED if only_measured else kind for kind in kinds),
         measured=tuple(words.get(int(row), "") for row in rows),
         memory_bytes=table.memory_bytes[rows],
         energy_j=table.step_energy_j[rows],
@@ -264,10 +280,22 @@ def _table_points(
 def _found_rows(view: View, found: Found) -> IntArray:
     """Rows of a search that are not shown as known policies already, under the same setup."""
     known = set(zip(view.known.labels, view.known.designs.row_setups, strict=True))
-    named = zip(found.table.labels, found.table.designs.row_setups, strict=True)
-    rows = np.array([row for row, one in enumerate(named) if one not in known])
-    rows = rows.astype(np.int64)
+    labels, setups = found.table.labels, found.table.designs.row_setups
+    named = [row for row, label in enumerate(labels) if label]  # few are, and setups hash slowly
+    twice = [row for row in named if (labels[row], setups[row]) in known]
+    rows = np.delete(np.arange(len(found.table)), twice)
     return rows[found.table.feasible[rows]] if view.fits_only else rows
+
+
+def _drawn_rows(view: View, found: Found, cap: int) -> IntArray:
+    """Rows of a search to draw: texts for each of ten thousand would take longer than the rest."""
+    rows = _found_rows(view, found)
+    kind, _, selected = view.selected_id.partition(":")
+    keep = found.table.on_front[rows] & ~np.bool_(view.is_found_stale)
+    keep = keep | np.isfinite(found.table.worth.measured[rows])
+    if kind in ("found", "old"):
+        keep = keep | (rows == int(selected))
+    return rows[even_share(keep, found.table.memory_bytes[rows], cap)]
 
 
 def _found_points(

@@ -49,6 +49,9 @@ def run(arguments: list[str]) -> int:
         return _complain(str(error), STOPPED_EXIT)
     except ExplorerError as error:
         return _complain(str(error))
+    except OSError as error:  # of a disk, wherever a library needs it
+        place = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{place}{error.strerror or error}")
     except TyperException as error:
         return _complain(error.format_message() + _what_came(error, arguments))
     if code == STOPPED_EXIT:  # the parser's, of a Ctrl-C that no command expected

@@ -139,12 +139,15 @@ def lab(context: typer.Context) -> NoReturn:
 
 @app.command(context_settings=PASSED_ON)
 def page(context: typer.Context) -> NoReturn:
-    """The explorer as a page of its own, without code: Voila on the notebook; takes its options."""
+    """The explorer as a page of its own, without code: Voila on the notebook; takes its options.
+
+    On loopback with a token, as `lab`: whoever opens the page has a kernel. `--token=` has none.
+    """
     if importlib.util.find_spec("voila") is None:
         raise SpecError("voila: not installed; pip install 'ondevice-explorer[page]' brings it")
     notebook, folder = _notebook(), shipped("notebooks")
     os.chdir(folder.parent if is_checkout() else folder)  # where Voila finds its settings
-    _serve("voila", notebook, "--Voila.ip=127.0.0.1", *context.args)
+    _serve("voila", notebook, "--Voila.ip=127.0.0.1", "--Voila.auto_token=True", *context.args)
 
 
 def _serve(module: str, notebook: Path, *options: str) -> NoReturn:

@@ -346,13 +346,13 @@ def search(
     if reason:
         front = replace(front, notes=(*front.notes, f"no share of an exact front: {reason}"))
     text = session.front_document(front).to_json() if out is not None or as_json else ""
-    if out is not None:
-        write_whole(out, text)
     if as_json:
         print(text, end="")
     else:
         print_front(front)
-        if out is not None:
+    if out is not None:  # last: a full disk does not take what was found
+        write_whole(out, text)
+        if not as_json:
             console.print(f"{len(front.table)} candidates written to {out}")
     if front.trial_count < trials:
         again = "; the same command goes on" if study else ""

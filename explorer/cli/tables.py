@@ -68,19 +68,18 @@ def print_front(front: ParetoFront) -> None:
 
 def print_refinement(front: ParetoFront, refinement: Refinement) -> None:
     """What was measured and how the front moved; nothing measured is mixed into the score."""
-    table, rows, metric = front.table, [], METRIC_NAMES[refinement.metric]
-    for one in refinement.choices:
-        error = f" ± {one.measured_error:.1%}" if np.isfinite(one.measured_error) else ""
-        rows.append(
-            {
-                "candidate": one.row,
-                "policy": table.labels[one.row] or table.designs.families[one.row],
-                "why": one.why,
-                "score before": f"{one.score_before:.3f}",
-                f"{metric} (measured)": f"{one.measured:.1%}{error}",
-                "on the measured front": "yes" if one.on_measured_front else "no",
-            }
-        )
+    table, metric = front.table, METRIC_NAMES[refinement.metric]
+    rows = [
+        {
+            "candidate": one.row,
+            "policy": table.labels[one.row] or table.designs.families[one.row],
+            "why": one.why,
+            "score before": f"{one.score_before:.3f}",
+            f"{metric} (measured)": _merit(one.measured, one.measured_error),
+            "on the measured front": "yes" if one.on_measured_front else "no",
+        }
+        for one in refinement.choices
+    ]
     title = f"measured on {refinement.episodes} episodes, seed {refinement.seed}"
     print_rows(rows, title)
     if np.isfinite(refinement.tau):
@@ -134,5 +133,11 @@ def _lost(share: float) -> str:
 
 
 def _measured(table: CandidateTable, row: int) -> str:
-    merit, error = table.worth.measured[row], table.worth.measured_error[row]
-    return f"{merit:.1%} ± {error:.1%}" if np.isfinite(merit) else ""
+    return _merit(table.worth.measured[row], table.worth.measured_error[row])
+
+
+def _merit(share: float, error: float) -> str:
+    """`54.0% ± 2.1%`; one episode has no error, and a design that is not measured nothing."""
+    if not isfinite(share):
+        return ""
+    return f"{share:.1%} ± {error:.1%}" if isfinite(error) else f"{share:.1%}"

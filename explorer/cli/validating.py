@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from explorer import catalog
 from explorer.accuracy.records import Ledger
 from explorer.backward_config import read_config
 from explorer.cli.shared import WRONG_USE_EXIT, AsJson, app, show
@@ -35,7 +36,7 @@ def validate(
 ) -> None:
     """Check documents; the first problem of each is one sentence, and the exit code 2.
 
-    Layers are compared with the network where it is known: by --model, or by name and digest.
+    Layers are compared with the network, which is known by --model, or by name and digest.
     """
     rows = [_row(path, model) for path in files]
     show(rows, as_json)
@@ -59,20 +60,18 @@ def _row(path: Path, model: str | None) -> dict[str, Any]:
 
 def _check_policy(path: Path, text: str, model: str | None) -> None:
     document = parse_document(PolicyDocument, text, str(path))
-    graph = _network(document.model, model)
-    if graph is not None:
-        with _at(path):
-            document.policy(normalised(graph, document.setup.norm))
+    with _at(path):
+        graph = _network(document.model, model)
+        document.policy(normalised(graph, document.setup.norm))
 
 
 def _check_front(path: Path, text: str, model: str | None) -> None:
     document = parse_document(FrontDocument, text, str(path))
     for index, candidate in enumerate(document.candidates):
-        graph = _network(candidate.model or document.model, model)
-        if graph is not None:
+        with _at(path, f"candidates.{index}: "):
+            graph = _network(candidate.model or document.model, model)
             own = normalised(graph, candidate.setup.norm)
-            with _at(path, f"candidates.{index}: "):
-                policy_of_candidate(document, candidate, own, None).policy(own)
+            policy_of_candidate(document, candidate, own, None).policy(own)
 
 
 def _check_ledger(path: Path, _text: str, _model: str | None) -> None:
@@ -97,9 +96,17 @@ CHECKS: dict[str, Check] = {
 }
 
 
-def _network(named: Named, model: str | None) -> ModelGraph | None:
-    """The network a document is for, if it can be known."""
-    return measured_form(named.name, named.digest) if model is None else model_graph(model)
+def _network(named: Named, model: str | None) -> ModelGraph:
+    """The network a document is for; SpecError where nobody said which and it is not known."""
+    if model is not None:
+        return model_graph(model)
+    graph = measured_form(named.name, named.digest)
+    if graph is None:
+        is_known = named.name in catalog.names("model")
+        now = f"{named.name} ({model_graph(named.name).digest}) or " if is_known else ""
+        came = f"{named.name} ({named.digest}), which is not known"
+        raise SpecError(f"model: got {came}, allowed: {now}the network it is for, as --model")
+    return graph
 
 
 @contextmanager

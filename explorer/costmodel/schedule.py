@@ -182,6 +182,7 @@ class _Builder:
         users = [op for op in (*self.members[root], *readers) if op in segment.again]
         last_use = max(self.again_step[op] for op in users) + 1
         holds = self._holds(root, [op for op in readers if op in segment.ops])
+        holds = [(feature, death) for feature, death in holds if death > self.again_step[root]]
         return BufferRule(
             label=f"{self._name(root)} again",
             form="activation",

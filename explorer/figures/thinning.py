@@ -5,19 +5,26 @@ import numpy as np
 from explorer.figures.points import Points
 from explorer.units import BoolArray, FloatArray, IntArray
 
+POINT_CAP = 2000
+
 
 def thinned(points: Points, selected_id: str | None, cap: int) -> IntArray:
-    """Rows to draw: those that must stay, then an even share of the others by memory.
-
-    However many must stay, a quarter of the cap is left to the others.
-    """
+    """Rows to draw of points, of which the front, known ones, choice and selection must stay."""
     ids = np.array(points.ids, dtype=object)
     keep = points.on_front & ~points.stale | points.known
     keep = keep | (ids == selected_id) | (ids == points.choice_id)
+    return even_share(keep, points.memory_bytes, cap)
+
+
+def even_share(keep: BoolArray, memory_bytes: FloatArray, cap: int) -> IntArray:
+    """Rows to `keep` [P], then an even share of the others by memory.
+
+    However many must stay, a quarter of the cap is left to the others.
+    """
     others = np.flatnonzero(~keep)
     room = max(cap // 4, cap - int(keep.sum()))
     if len(others) > room:
-        ordered = others[np.argsort(points.memory_bytes[others], kind="stable")]
+        ordered = others[np.argsort(memory_bytes[others], kind="stable")]
         picks = np.linspace(0, len(ordered) - 1, room).round().astype(np.int64)
         others = ordered[picks]
     rows: IntArray = np.sort(np.concatenate([np.flatnonzero(keep), others]))

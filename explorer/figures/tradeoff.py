@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
-from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from explorer.figures import axes, theme
@@ -28,64 +27,16 @@ from explorer.figures.roles import (
     kind_trace,
     legend_trace,
 )
-from explorer.figures.thinning import apart, thinned
+from explorer.figures.thinning import POINT_CAP, apart, thinned
+from explorer.figures.traces import PAPER, PanelData, TraceData, TradeoffData
 from explorer.provenance import Kind
 from explorer.units import BoolArray, FloatArray, IntArray, format_bytes, format_joules
 
-POINT_CAP = 2000
 FIGURE_HEIGHT = 330
 PANEL_COUNT = 3
 _HIDDEN_BUTTONS = ("select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d", "sendDataToCloud")
 _ABOVE, _LEFT, _RIGHT = "top center", "bottom left", "bottom right"
 _FAR_BUDGET_RATIO = 12.0
-_PAPER = "#FFFFFF"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TraceData:
-    """One trace; `ids` maps the index that a click reports to a design."""
-
-    x: NDArray[np.float32]
-    y: NDArray[np.float32]
-    ids: tuple[str, ...] = ()
-    texts: tuple[str, ...] = ()
-    text_places: tuple[str, ...] = ()
-    hovers: str | tuple[str, ...] = ()
-    symbols: str | tuple[str, ...] = "circle"
-    outlines: str | tuple[str, ...] = _PAPER
-    is_outlined: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PanelData:
-    """One panel: its axes and its traces, in the order of ROLES."""
-
-    x_axis: axes.AxisData
-    y_axis: axes.AxisData
-    traces: tuple[TraceData, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TradeoffData:
-    """Everything `draw` needs; no choice is left to it."""
-
-    panels: tuple[PanelData, ...]
-    kinds: frozenset[Kind]
-
-    @property
-    def shown_roles(self) -> frozenset[str]:
-        """Roles that have anything to show in any panel."""
-        return frozenset(
-            role.name
-            for panel in self.panels
-            for role, trace in zip(ROLES, panel.traces, strict=True)
-            if len(trace.x)
-        )
-
-    @property
-    def trace_ids(self) -> tuple[tuple[str, ...], ...]:
-        """Ids of the points of each trace, in trace order."""
-        return tuple(trace.ids for panel in self.panels for trace in panel.traces)
 
 
 def tradeoff_data(
@@ -170,15 +121,21 @@ def draw(data: TradeoffData) -> go.Figure:
     return figure
 
 
-def update(figure: Any, data: TradeoffData, *, has_crowds: bool = False) -> None:
+def update(
+    figure: Any, data: TradeoffData, *, before: TradeoffData | None = None, has_crowds: bool = False
+) -> None:
     """Put new data into a figure that `draw` made, in one message if it is live.
 
-    With `has_crowds` the page knows how to draw crowds.
+    What is as it was `before`, if that is what the figure shows, is left alone. With
+    `has_crowds` the page knows how to draw crowds.
     """
     flat = [trace for panel in data.panels for trace in panel.traces]
-    roles = ROLES * PANEL_COUNT
+    shown_traces = [trace for panel in before.panels for trace in panel.traces] if before else []
     with figure.batch_update():
-        for target, trace, role in zip(figure.data, flat, roles, strict=False):
+        for number, (trace, role) in enumerate(zip(flat, ROLES * PANEL_COUNT, strict=True)):
+            if shown_traces and trace.is_like(shown_traces[number]):
+                continue
+            target = figure.data[number]
             _fill(target, trace, role)
             if has_crowds and role.name in ROLES_OF_CROWDS:
                 is_one = is_crowd(len(trace.x), trace.symbols, trace.outlines)
@@ -242,6 +199,7 @@ def _panel(
         spread = shown[apart(points, shown, selected_id, across[shown], upward[shown], cell)]
     large = [row for row in shown if points.ids[row] in (selected_id, points.choice_id)]
     big = [(float(across[row]), float(upward[row])) for row in large]
+    members = _members(points, spread, selected_id)
     stars = list(zip(x_axis.place(right.marks), y_axis.place(up.marks), strict=True))
     traces = []
     for role in ROLES:
@@ -254,7 +212,7 @@ def _panel(
         if role.name == "published":
             traces.append(_published(points, right, up, big))
             continue
-        rows = spread[_members(points, spread, role.name, selected_id)]
+        rows = spread[members[role.name]]
         texts: tuple[str, ...] = ()
         places: tuple[str, ...] = ()
         if role.name == "known":
@@ -270,7 +228,7 @@ def _panel(
                 hovers=texts_of(role, rows, hovers),
                 symbols=_one_or_all([theme.KIND_SYMBOLS[kinds[row]] for row in rows]),
                 outlines=_one_or_all(
-                    [_PAPER if fits else theme.VERMILLION for fits in points.feasible[rows]]
+                    [PAPER if fits else theme.VERMILLION for fits in points.feasible[rows]]
                 ),
                 is_outlined=not (cell and role.name == "front"),
             )
@@ -296,17 +254,15 @@ def _published(
     )
 
 
-def _members(points: Points, rows: IntArray, role: str, selected_id: str | None) -> BoolArray:
-    """Which rows [P] play a role; every row plays one, the selection also wears a ring."""
+def _members(points: Points, rows: IntArray, selected_id: str | None) -> dict[str, BoolArray]:
+    """Which rows [P] play each role; every row plays one, the selection also wears a ring."""
     ids = np.array([points.ids[row] for row in rows], dtype=object)
-    if role == "selected":
-        chosen: BoolArray = ids == selected_id
-        return chosen
     is_choice = ids == points.choice_id
     stale, known = points.stale[rows], points.known[rows]
     on_front, feasible = points.on_front[rows], points.feasible[rows]
     plain = ~is_choice & ~stale & ~known
     masks = {
+        "selected": ids == selected_id,
         "choice": is_choice,
         "stale": stale & ~is_choice,
         "known": known & ~stale & ~is_choice,
@@ -314,8 +270,7 @@ def _members(points: Points, rows: IntArray, role: str, selected_id: str | None)
         "misfit": plain & ~on_front & ~feasible,
         "candidate": plain & ~on_front & feasible,
     }
-    member: BoolArray = masks[role].astype(bool)
-    return member
+    return {role: mask.astype(bool) for role, mask in masks.items()}
 
 
 def _one_or_all(values: Sequence[str]) -> str | tuple[str, ...]:

@@ -173,25 +173,37 @@ def exists(place: StudyPlace) -> bool:
         with _database(place.storage) as storage:
             return place.name in optuna.get_all_study_names(storage)
     except Exception as error:
-        raise _unopened(place, error) from error
+        raise _refused(place, "opened", error) from error
 
 
-def _unopened(place: StudyPlace, error: Exception) -> SpecError:
+def _refused(place: StudyPlace, what: str, error: BaseException) -> SpecError:
+    """The storage's own reason: a failed commit hides the database's behind its own."""
+    if what == "written" and error.__cause__ is not None:
+        error = error.__cause__
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return SpecError(f"study {place.name}: {place.where} cannot be opened: {reason}")
+    return SpecError(f"study {place.name}: {place.where} cannot be {what}: {reason}")
 
 
 @contextmanager
 def joined(place: StudyPlace, draws: Draws, question: Mapping[str, Any]) -> Iterator[NamedStudy]:
-    """Work on the study at a place; SpecError when it cannot be, or asks another question."""
+    """Work on the study at a place; SpecError when it cannot be, or asks another question.
+
+    So it is when the storage fails meanwhile: what is written is kept, and gone on with.
+    """
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
     with ExitStack() as stack:
         try:
             named = stack.enter_context(_opened(place, draws, question))
         except SpecError:
             raise
         except Exception as error:
-            raise _unopened(place, error) from error
-        yield named
+            raise _refused(place, "opened", error) from error
+        try:
+            yield named
+        except (OSError, StorageInternalError, SQLAlchemyError) as error:
+            raise _refused(place, "written", error) from error
 
 
 @contextmanager

@@ -12,14 +12,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 
-# What has not been seen to pass, by the start of a test's name, and where it stops.
-UNPROVEN = {
-    "test_a_policy_is_really_fine_tuned": "ran out of time on a busy machine",
-    "test_a_copy_of_the_device_is_checked_by_line_saved_and_shown[voila]": "panels do not follow",
-    "test_export_writes_a_document_that_the_terminal_accepts[voila]": "nothing says it is saved",
-}
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip, with the reason, where there is no browser to drive."""
     reason = _reason_against_browser()
@@ -28,9 +20,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
             if reason:
                 item.add_marker(pytest.mark.skip(reason=reason))
-            for name, words in UNPROVEN.items():
-                if item.name.startswith(name):
-                    item.add_marker(pytest.mark.xfail(run=False, reason=words))
 
 
 def _reason_against_browser() -> str:

@@ -13,7 +13,7 @@ ANSWER = (
 )
 # Every number the three panels draw.
 DRAWN = (
-    f"JSON.stringify({lab.PLOT}._fullData.slice(0, 10)"
+    f"JSON.stringify({lab.PLOT}._fullData"
     ".map(trace => [...(trace.x || [])].concat([...(trace.y || [])])))"
 )
 # What the controls say.
@@ -61,7 +61,7 @@ def await_value(page: Page, what: str, value: str) -> None:
 
 def await_status(page: Page, words: str, timeout_ms: int = WAIT_MS) -> None:
     """Wait until the app says something."""
-    page.wait_for_selector(f".explorer-text:has-text('{words}')", timeout=timeout_ms)
+    page.wait_for_selector(f".explorer-text:visible:has-text('{words}')", timeout=timeout_ms)
 
 
 def is_enabled(page: Page, text: str) -> bool:

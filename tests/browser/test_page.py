@@ -287,24 +287,28 @@ def test_a_policy_is_really_fine_tuned_or_cancelled(page: Page) -> None:
     with changing(page, ANSWER):
         lab.choose(page, "Model", "digits-cnn")
     with changing(page, ANSWER):
-        lab.choose(page, "Update policy", "bias-only")
+        lab.choose(page, "Update policy", "last-k")
+    with changing(page, ANSWER):  # of each face another that nobody has measured
+        lab.fill(page, "k", "3" if "/lab/" in page.url else "5")
+    assert "(measured" not in driving.answer(page)
     lab.fill(page, "Episodes", "1000")
     measure = page.locator(".explorer-app button:text-is('Measure')")
     measure.click()
-    page.wait_for_selector(".explorer-app button:text-is('Measure'):disabled")
+    driving.await_status(page, "fine-tunings")
     lab.press(page, "Cancel")
     driving.await_status(page, "stopped after")
     lab.fill(page, "Episodes", "1")
     with changing(page, ANSWER):
         measure.click()
-    assert "measured" in driving.answer(page)
+    driving.await_status(page, "(measured, 1 episode,")
+    assert "(measured, trained in fp32)" in driving.answer(page)
 
 
 def test_export_writes_a_document_that_the_terminal_accepts(page: Page, folder: Path) -> None:
     place = folder / f"exports-{page.url.partition('?')[0][-4:].strip('/')}" / "policy.json"
     lab.fill(page, "File", str(place))
     lab.press(page, "Export policy")
-    page.wait_for_selector(".explorer-text:has-text('saved')")
+    page.wait_for_selector(f".explorer-panels .explorer-text:has-text('saved {place}')")
     assert json.loads(place.read_text())["model"]["name"] == "mcunet-5fps"
     validated = subprocess.run(
         [sys.executable, "-m", "explorer", "validate", str(place)],

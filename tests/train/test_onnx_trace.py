@@ -24,6 +24,7 @@ from explorer.costmodel.tables import layer_table
 from explorer.errors import SpecError, UnsupportedOpError
 from explorer.exporting.onnx_graph import onnx_graph
 from tests.helpers import batch_of, device_for, policy_of
+from tests.train.small_nets import NETS
 from tests.train.test_tracing import Look, Shared, Steps, Turned
 
 pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore")]
@@ -48,15 +49,14 @@ class Gates(nn.Module):
 
 
 def written(module, batch, path, **options):
-    options = {"training": torch.onnx.TrainingMode.PRESERVE} | options
+    plain = {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
     torch.onnx.export(
         module,
         (batch,),
         path,
         dynamo=False,
-        do_constant_folding=False,
         input_names=["x"],
-        **options,
+        **plain | options,
     )
 
 
@@ -128,6 +128,37 @@ def test_our_own_export_comes_back(model, norm, tmp_path):
     assert np.array_equal(mine.weight_count, theirs.weight_count)
 
 
+OPERATORS = [
+    *("PReLU", "PReLU of channels", "Hardtanh", "Mish", "SELU", "functions", "quotient"),
+    *("GroupNorm, plain", "InstanceNorm", "InstanceNorm of signals", "MaxPool of signals"),
+    *("MaxPool over the edge", "AvgPool with padding", "AvgPool without it", "AdaptiveMaxPool"),
+    *("nearest, signal", "bilinear", "bilinear corners", "PixelShuffle", "stack and repeat"),
+    *("einsum", "residual", "U-Net", "GRU both ways", "LSTM both ways", "GRU, positions first"),
+    *("LSTM, last states", "GRU, last state", "same and even", "transposed depthwise"),
+]
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_an_operator_of_a_file_is_that_of_the_module(name, tmp_path):
+    make, shape = NETS[name]
+    torch.manual_seed(0)
+    module, batch = make().eval(), torch.randn(2, *shape)
+    recurrent = any(isinstance(one, nn.RNNBase) for one in module.modules())
+    written(module, batch[:1], tmp_path / "net.onnx", do_constant_folding=recurrent)
+    one, other = trace(module, batch).graph, trace(tmp_path / "net.onnx")
+    assert other.graph.parameter_count == one.parameter_count
+    assert layer_table(other.graph).sample_macs.sum() == layer_table(one).sample_macs.sum()
+    with torch.no_grad():
+        torch.testing.assert_close(other.module(batch), module(batch))
+
+
+def test_a_recurrent_layer_in_another_form_is_refused(tmp_path):
+    weights = [("w", np.ones((1, 6, 3))), ("r", np.ones((1, 6, 2)))]
+    nodes = [helper.make_node("GRU", ["x", "w", "r"], ["y"], "cells", hidden_size=2)]
+    with pytest.raises(SpecError, match="GRU cells with linear_before_reset 0"):
+        trace(file_of(tmp_path / "n.onnx", nodes, weights, (5, 1, 3)))
+
+
 def test_a_shared_table_stays_shared(tmp_path):
     torch.manual_seed(0)
     module, batch = Shared().eval(), torch.randint(9, (2, 4))
@@ -176,14 +207,14 @@ def test_a_product_and_a_sum_are_a_linear_layer_and_same_padding_is_computed(tmp
 def test_every_unknown_operator_is_listed_with_its_nodes(tmp_path):
     nodes = [
         helper.make_node("Gemm", ["x", "w"], ["g"], "first"),
-        helper.make_node("Softplus", ["g"], ["s"], "one"),
-        helper.make_node("Softplus", ["s"], ["t"], "two"),
+        helper.make_node("Shrink", ["g"], ["s"], "one"),
+        helper.make_node("Shrink", ["s"], ["t"], "two"),
         helper.make_node("Fancy", ["t"], ["y"], "three", domain="own"),
     ]
     path = file_of(tmp_path / "n.onnx", nodes, [("w", np.ones((3, 3)))])
     with pytest.raises(UnsupportedOpError) as problem:
         trace(path)
-    assert "Softplus in one, two" in str(problem.value)
+    assert "Shrink in one, two" in str(problem.value)
     assert "own.Fancy in three" in str(problem.value)
 
 

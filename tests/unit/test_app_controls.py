@@ -1,6 +1,7 @@
 """The controls of the app: what a person chose, what policy and network say, own parts."""
 
 import asyncio
+import html
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,16 +11,26 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 import pytest
+from PIL import Image
 
 from explorer import catalog, paths
 from explorer.app import App
+from explorer.app.kept import KeptView, kept_view, restore
 from explorer.app.look import settings_of
 from explorer.app.view import points_of
 from explorer.device import load_device
 from explorer.device_text import changed_numbers
+from explorer.document import parse_document
 from explorer.figures.hovers import hover_texts
 from explorer.network import NetworkDocument
-from explorer.search.sources import model_graph, model_home, model_options, model_task
+from explorer.search.sources import (
+    known_runs,
+    model_graph,
+    model_home,
+    model_options,
+    model_task,
+    own_ledger,
+)
 from explorer.session import ALWAYS_APPLICABLE, Session
 
 NOW = datetime.now(UTC)
@@ -276,6 +287,10 @@ def test_a_network_comes_from_a_path_or_an_upload(
         kept = tmp_path / "cache" / "networks" / "sent.json"
         assert app.view.session.model == str(kept)
         assert kept.read_text() == text
+        file = {"name": "code.py", "content": memoryview(b"1")}
+        parts.upload.value = ({"type": "", "size": 1, "last_modified": NOW, **file},)
+        assert "a path that ends in .json" in parts.network_words.value
+        assert list(kept.parent.iterdir()) == [kept]
         file = {"name": "bad.json", "content": memoryview(b"{}")}
         parts.upload.value = ({"type": "", "size": 2, "last_modified": NOW, **file},)
         assert "bad.json" in parts.network_words.value
@@ -284,6 +299,137 @@ def test_a_network_comes_from_a_path_or_an_upload(
         assert app.view.session.model == str(kept)
 
     driven(steps)
+
+
+async def read_task(app: App, path: object) -> str:
+    """A person enters a task of their own; what is said of it."""
+    parts = app.controls.own_parts
+    parts.task_path.value = str(path)
+    parts.read_task.click()
+    async with asyncio.timeout(30):
+        while parts.read_task.disabled:
+            await asyncio.sleep(0.01)
+    await app.wait(30)
+    return str(parts.task_words.value)
+
+
+CODE = """
+import numpy as np
+from pathlib import Path
+
+with Path(__file__).with_name("ran").open("a") as file:
+    file.write("x")
+
+def load():
+    return np.arange(24 * 64).astype("uint8").reshape(24, 8, 8), list("abcd") * 6
+"""
+
+
+@pytest.fixture
+def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A task of each kind: images of code, photographs, and signals as one file and as many."""
+    monkeypatch.setenv(paths.CACHE_VARIABLE, str(tmp_path / "cache"))
+    (tmp_path / "my_task.py").write_text(CODE)
+    labels, signals = [0, 1] * 4, np.random.default_rng(0).normal(size=(8, 8, 1900))
+    np.savez(tmp_path / "eeg.npz", signals=signals, labels=labels)
+    for name in ("signals", "photos/cat", "photos/dog"):
+        (tmp_path / name).mkdir(parents=True)
+    rows = ["file,label"]
+    for number, (label, signal) in enumerate(zip(labels, signals[:, :, :40], strict=True)):
+        np.savetxt(tmp_path / "signals" / f"{number}.csv", signal.T, delimiter=",")
+        rows.append(f"{number}.csv,{label}")
+        image = Image.fromarray(np.full((20, 20, 3), 30 * number, dtype=np.uint8))
+        image.save(tmp_path / "photos" / ("cat", "dog")[label] / f"{number}.png")
+    (tmp_path / "signals" / "labels.csv").write_text("\n".join(rows))
+    return tmp_path
+
+
+def test_a_task_of_ones_own_is_read_and_offered_where_the_network_reads_it(own_data: Path) -> None:
+    code, photos = f"{own_data}/my_task.py:load", str(own_data / "photos")
+
+    async def steps(app: App) -> None:
+        field = app.controls.task
+        assert "24 images of 4 classes, and the task is shown" in await read_task(app, code)
+        assert app.view.session.task == field.value == code
+        assert "8 images of 2 classes" in await read_task(app, photos)
+        assert app.view.session.task == field.value == photos
+        names = [value for _, value in field.options]
+        assert names[:3] == ["", photos, code]
+        assert "omniglot" in names
+        await turned(app, field, "omniglot")
+        assert [value for _, value in field.options] == names
+        # a network that reads neither, and then the first again
+        await turned(app, app.controls.model, "mi-bminet")
+        assert not {code, photos} & {value for _, value in field.options}
+        words = await read_task(app, own_data / "eeg.npz")
+        assert "8 signals of 2 classes" in words
+        assert app.view.session.task == str(own_data / "eeg.npz")
+        await turned(app, app.controls.model, "digits-cnn")
+        assert app.view.session.task is None
+        assert [value for _, value in field.options] == names
+
+    driven(steps)
+
+
+def test_a_task_that_cannot_be_is_one_sentence_and_the_view_stays(own_data: Path) -> None:
+    async def steps(app: App) -> None:
+        before = app.view.session
+        for name, words in {
+            "digits": "allowed: a folder, an .npz, file.py:name or package.module:name",
+            "": "Task data: got ''",
+            "nowhere.py:load": "task: no file nowhere.py",
+            f"{own_data}/my_task.py:laod": "no laod in",
+            f"{own_data}/nothing": "no such folder",
+            f"{own_data}/eeg.npz": "eeg.npz: got (8, 1900), allowed: channels and samples (8, 8)",
+            f"{own_data}/signals": "signals: got (8, 40), allowed",
+        }.items():
+            said = await read_task(app, name)
+            assert "explorer-error" in said
+            assert words in html.unescape(said)
+        assert app.view.session == before
+        assert str(own_data) not in str(app.controls.task.options)
+
+    driven(steps)
+
+
+def test_visitors_of_a_page_run_no_code(own_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVER_SOFTWARE", "voila/0.5.13")
+
+    async def steps(app: App) -> None:
+        for code in (f"{own_data}/my_task.py:load", "os:abort"):
+            assert "not by visitors" in await read_task(app, code)
+        assert not (own_data / "ran").exists()
+        assert "8 images of 2 classes" in await read_task(app, own_data / "photos")
+
+    driven(steps)
+
+
+def test_a_kept_view_of_a_task_of_code_runs_nothing(own_data: Path) -> None:
+    code = f"{own_data}/my_task.py:load"
+    kept = []
+
+    async def ask(app: App) -> None:
+        await turned(app, app.controls.policy, "last-layer")
+        app.controls.choose("task", code)
+        await app.wait(30)
+        kept.append(kept_view(app).to_json())
+
+    async def show(app: App) -> None:
+        restore(app, parse_document(KeptView, kept[0], "kept"))
+        await app.wait(30)
+        assert app.view.session.task == app.controls.task.value == code
+        app.tabs.open("Evidence")
+        await app.wait(30)
+        assert not (own_data / "ran").exists()
+        app.measure(1)
+        await app.wait(60)
+        assert "on " + code in app.measure_bar.status.value
+        assert (own_data / "ran").read_text() == "x"
+        (run,) = own_ledger(app.view.session.graph, code).read()
+        assert run.accuracy == known_runs(app.view.session.graph, code)[0].accuracy
+
+    driven(ask)
+    driven(show)
 
 
 def test_options_of_a_network_are_fields_that_say_what_is_allowed() -> None:

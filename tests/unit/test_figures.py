@@ -8,13 +8,16 @@ import plotly.graph_objects as go
 import pytest
 
 from explorer.app.live_figure import LiveFigure
+from explorer.app.view import Found, View, points_of
 from explorer.errors import SpecError
 from explorer.figures import axes, crowds, layers, memory, theme, tradeoff
 from explorer.figures.labels import place_labels, short_label
 from explorer.figures.points import Budget, Points, worth_text
 from explorer.figures.roles import PLAIN_HOVER, ROLES
-from explorer.figures.thinning import thinned
+from explorer.figures.thinning import POINT_CAP, thinned
+from explorer.figures.traces import TraceData, TradeoffData
 from explorer.provenance import Kind
+from explorer.session import Session
 from explorer.units import KIB, MIB, format_bytes, format_joules, format_seconds, shown_unit
 
 ROLE_NAMES = [role.name for role in ROLES]
@@ -41,7 +44,7 @@ def points(count: int, seed: int = 0, **changes: object) -> Points:
     return Points(**(columns | changes))
 
 
-def trace(data: tradeoff.TradeoffData, role: str, panel: int = 0) -> tradeoff.TraceData:
+def trace(data: TradeoffData, role: str, panel: int = 0) -> TraceData:
     return data.panels[panel].traces[ROLE_NAMES.index(role)]
 
 
@@ -118,7 +121,30 @@ def test_thinning_keeps_front_known_choice_and_selection() -> None:
     assert kept[0] < np.quantile(given.memory_bytes, 0.01)
     assert kept[-1] > np.quantile(given.memory_bytes, 0.99)
     for panel in tradeoff.tradeoff_data(given).panels:
-        assert sum(len(trace.ids) for trace in panel.traces) <= tradeoff.POINT_CAP + 1
+        assert sum(len(trace.ids) for trace in panel.traces) <= POINT_CAP + 1
+
+
+def test_of_many_candidates_the_front_the_selection_and_a_share_become_points() -> None:
+    session, cap = Session(), 60
+    table = session.search(200, "random", 0).table
+    view = View(
+        session=session,
+        cost=session.cost(),
+        chosen=session.chosen(),
+        known=session.compare(),
+        found=Found(session=session, table=table),
+    )
+    every = points_of(view)
+    found = [row for row, name in enumerate(every.ids) if name.startswith("found:")]
+    best = {every.ids[row] for row in found if every.on_front[row]}
+    dominated = next(every.ids[row] for row in found if not every.on_front[row])
+    few = points_of(replace(view, selected_id=dominated), cap)
+    rows = [every.ids.index(name) for name in few.ids]
+    assert {dominated} | best <= set(few.ids)
+    assert len(few) < len(every)
+    assert sum(name.startswith("found:") for name in few.ids) == max(cap, len(best) + 1 + cap // 4)
+    np.testing.assert_array_equal(few.energy_j, every.energy_j[rows])
+    assert few.worth_kind == tuple(every.worth_kind[row] for row in rows)
 
 
 def test_crowded_dominated_points_are_drawn_as_one_and_the_front_whole() -> None:
@@ -271,6 +297,18 @@ def test_a_crowd_is_one_line_through_all_its_points_where_the_page_can_mark_them
     few = replace(given, on_front=mask(count, 1, 2))
     tradeoff.update(figure, tradeoff.tradeoff_data(few, "p250"), has_crowds=True)
     assert {drawn.mode for drawn in front} == {"markers"}
+
+
+def test_an_update_leaves_alone_what_is_as_before() -> None:
+    before = tradeoff.tradeoff_data(points(40, known=mask(40, 1)), "p2")
+    after = tradeoff.tradeoff_data(points(40, known=mask(40, 1)), "p3")
+    figure, fresh = tradeoff.draw(before), tradeoff.draw(after)
+    touched = []
+    for number, drawn in enumerate(figure.data):
+        drawn.on_change(lambda *_, number=number: touched.append(number), "x", "y")
+    tradeoff.update(figure, after, before=before)
+    assert figure == fresh
+    assert {ROLE_NAMES[number % len(ROLES)] for number in touched} == {"selected"}
 
 
 def test_the_page_has_a_shape_for_every_symbol_of_a_crowd() -> None:

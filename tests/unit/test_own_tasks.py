@@ -11,6 +11,7 @@ from explorer.accuracy.records import Ledger
 from explorer.accuracy.tasks import SignalTask, check_task, load_task, suits, task_for
 from explorer.accuracy.tasks._vision import WHITE
 from explorer.cli import run
+from explorer.design import Design
 from explorer.errors import SpecError
 from explorer.own_code import is_code
 from explorer.search.sources import (
@@ -103,6 +104,14 @@ def test_images_in_either_layout_are_one_task(coded, returned):
     assert (task.pixel_maximum, task.query_count, task.augment_colour) == (WHITE, 1, True)
 
 
+@pytest.mark.parametrize(
+    ("more", "low"), [("", -1), (", 'signed': True", -1), (", 'signed': 0 > 1", 0)]
+)
+def test_images_are_read_from_minus_one_or_from_zero(coded, more, low):
+    task = load_task(coded(f"return {{'images': images * 0, 'labels': labels{more}}}"))
+    assert np.unique(task.network_input(task.unit_images(np.arange(2)))).tolist() == [low]
+
+
 def test_images_without_channels_are_read_by_networks_of_any(coded):
     task = coded("return images[..., 0], labels")
     for channels in (1, 3):
@@ -171,6 +180,36 @@ def test_code_imports_what_lies_beside_it(tmp_path, monkeypatch, place):
     assert sys.path == before
 
 
+def test_what_a_network_reads_is_known_of_data_and_of_code_that_has_run(coded, tmp_path):
+    signals = {"signals": np.zeros((8, 2, 40)), "labels": LABELS[:8]}
+    np.savez(tmp_path / "own.npz", **signals)
+    (tmp_path / "csv").mkdir()
+    (tmp_path / "csv" / "labels.csv").write_text("label,file\n1,a.csv\n")
+    np.savetxt(tmp_path / "csv" / "a.csv", signals["signals"][0].T, delimiter=",")
+    for name in ("own.npz", "csv"):
+        assert suits(f"{tmp_path}/{name}", (2, 1, 40))
+        assert suits(f"{tmp_path}/{name}", (1, 2, 40))
+        assert not suits(f"{tmp_path}/{name}", (2, 1, 41))
+        assert not suits(f"{tmp_path}/{name}", (1, 40))
+    assert suits(str(tmp_path), (1, 32, 32))
+    assert suits(str(tmp_path), (3, 32, 32))
+    assert not suits(str(tmp_path), (3, 32, 31))
+    assert not suits(str(tmp_path), (2, 1, 40))
+    (tmp_path / "bad.npz").write_text("no zip")
+    (tmp_path / "csv" / "a.csv").unlink()
+    assert suits(f"{tmp_path}/bad.npz", (2, 1, 40))
+    assert suits(f"{tmp_path}/csv", (2, 1, 41))
+    colour, grey = coded("return images, labels"), coded("return images[..., 0], labels")
+    waves = coded("return signals, labels")
+    for spec in (colour, grey, waves):
+        assert suits(spec, (5, 6, 7))
+        load_task(spec)
+        assert not suits(spec, (5, 6, 7))
+    assert [suits(spec, (1, 8, 9)) for spec in (colour, grey, waves)] == [True, True, False]
+    assert [suits(spec, (4, 8, 9)) for spec in (colour, grey, waves)] == [False, True, False]
+    assert [suits(spec, (1, 2, 40)) for spec in (colour, grey, waves)] == [False, False, True]
+
+
 def test_changed_code_is_run_again_and_other_code_once(digits):
     first = load_task(digits, 8)
     assert load_task(digits, 8) is first
@@ -194,6 +233,10 @@ def test_changed_code_is_run_again_and_other_code_once(digits):
         (
             "return {'x': images, 'labels': labels}",
             r"names: got \['x', 'labels'\], allowed: images",
+        ),
+        (
+            "return {'images': images, 'labels': labels, 'signed': 'no'}",
+            "signed: got 'no', allowed: T",
         ),
         ("return {'signals': signals, 'labels': labels, 'fs': 1}", r"arrays: got \['fs', 'labels'"),
         (
@@ -346,12 +389,23 @@ def test_fisher_and_measure_run_it_and_the_next_run_resumes(digits, tmp_path, ca
     assert known.data_digest == second["data_digest"]
     runs, scores = left_out(graph, digits)
     assert "1 of 2 runs are left out, their data is not what" in runs
-    assert (
-        scores
-        == f"channel scores are of other data than runs on {digits}; explorer fisher makes them anew"
-    )
+    assert "channel scores are of other data than runs on" in scores
     assert run(["fisher", "digits-cnn", digits, "--episodes", "1"]) == 0
     assert left_out(graph, digits) == (runs,)
+
+
+def test_a_run_of_one_episode_is_shown_without_an_error(digits, capsys):
+    session = Session(model="digits-cnn", task=digits, policy="none")
+    one = known_runs(session.graph, "digits")[0]
+    policy = session.chosen().designs[0].policy
+    alone = {"accuracy": 0.54, "standard_error": None, "data_digest": "1" * 12}
+    design = one.design.of(Design(policy=policy, setup=one.design.setup.setup()))
+    ledger = own_ledger(session.graph, digits)
+    ledger.append(one.model_copy(update={"task": digits, "design": design, **alone}))
+    assert run(["compare", "digits-cnn", "gap9", "--task", digits]) == 0
+    shown = capsys.readouterr().out
+    assert "54.0%" in shown
+    assert "nan" not in shown
 
 
 def test_own_tasks_are_kept_apart_by_where_they_lie(tmp_path, monkeypatch):

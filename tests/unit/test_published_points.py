@@ -12,6 +12,7 @@ from explorer.app.view import View, points_of, published_of
 from explorer.figures import theme, tradeoff
 from explorer.figures.published import marks_of
 from explorer.figures.roles import ROLES
+from explorer.figures.traces import TraceData
 from explorer.provenance import Kind
 from explorer.session import Session
 
@@ -24,7 +25,7 @@ def view_of(session: Session) -> View:
     )
 
 
-def drawn(session: Session, panel: int) -> tradeoff.TraceData:
+def drawn(session: Session, panel: int) -> TraceData:
     data = tradeoff.tradeoff_data(points_of(view_of(session)))
     return data.panels[panel].traces[PUBLISHED]
 

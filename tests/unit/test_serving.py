@@ -3,8 +3,14 @@
 import importlib.util
 import json
 import os
+import re
+import subprocess
 import sys
+import time
+from http.client import HTTPConnection
 from pathlib import Path
+from socket import socket
+from urllib.parse import urlsplit
 
 import pytest
 from typer.testing import CliRunner
@@ -45,6 +51,54 @@ def test_a_server_of_the_notebook_on_loopback(
     assert words[:4] == [sys.executable, "-m", module, str(NOTEBOOK)]
     assert any(word.endswith("ip=127.0.0.1") for word in words)
     assert words[-1] == "--port=8123"
+
+
+@pytest.mark.parametrize(
+    ("command", "guarded"), [("lab", "/api/contents"), ("page", "/api/kernels/none")]
+)
+def test_a_server_listens_on_loopback_and_asks_for_its_token(
+    command: str, guarded: str, tmp_path: Path
+) -> None:
+    """Really started: without the token nothing is given, with it what is asked for."""
+    if command == "page":
+        pytest.importorskip("voila")
+    folders = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+    environment = os.environ | {name: str(tmp_path / name) for name in folders}
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = ["-m", "explorer", command, "--no-browser", f"--port={port}"]
+    with subprocess.Popen(
+        [sys.executable, *arguments], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stderr is not None
+        try:
+            lines = iter(server.stderr.readline, "")
+            found = (re.search(r"(http://\S+:\d+)/\S*\?token=(\w+)", line) for line in lines)
+            url, token = next(one.groups() for one in found if one is not None)
+            assert url.startswith("http://127.0.0.1:")
+            assert len(token) >= 32
+            for asked in ("/", guarded):
+                assert status(f"{url}{asked}") in (302, 403)
+                assert status(f"{url}{asked}?token={'0' * len(token)}") in (302, 403)
+            assert status(f"{url}{guarded}?token={token}") in (200, 404)
+        finally:
+            server.kill()
+
+
+def status(url: str) -> int:
+    """What a server answers, without following it elsewhere."""
+    address = urlsplit(url)
+    for _ in range(100):  # it tells its address before it listens there
+        connection = HTTPConnection(address.netloc, timeout=60)
+        try:
+            connection.request("GET", f"{address.path}?{address.query}")
+            return connection.getresponse().status
+        except ConnectionRefusedError:
+            time.sleep(0.2)
+        finally:
+            connection.close()
+    raise AssertionError(f"{url} does not listen")
 
 
 def test_without_voila_a_sentence_says_what_to_install(

@@ -154,10 +154,25 @@ def test_a_policy_is_compared_with_the_network_that_is_named(tmp_path, capsys):
     document = policy()
     document["model"] = {"name": "mine", "digest": "123456789abc"}
     path.write_text(json.dumps(document))
-    assert run(["validate", str(path)]) == 0
     assert run(["validate", str(path), "--model", "digits-cnn"]) == 2
     err = capsys.readouterr().err
     assert "the document is for mine (123456789abc), not for digits-cnn" in err
+
+
+@pytest.mark.parametrize("name", ["mine", "digits-cnn"])
+@pytest.mark.parametrize("kind", ["policy", "front"])
+def test_a_document_for_a_network_nobody_knows_asks_for_it(kind, name, tmp_path, capsys):
+    """With the name of one that is known, it was made for another form of it."""
+    path = tmp_path / "document.json"
+    document = policy() if kind == "policy" else front()
+    digest = document["model"]["digest"]
+    document["model"] = {"name": name, "digest": "123456789abc"}
+    path.write_text(json.dumps(document))
+    assert run(["validate", str(path)]) == 2
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert f"model: got {name} (123456789abc), which is not known, allowed: " in sentence
+    assert sentence.endswith("the network it is for, as --model")
+    assert (f"digits-cnn ({digest}) or" in sentence) == (name == "digits-cnn")
 
 
 def test_a_ledger_is_validated_row_by_row(tmp_path, capsys):

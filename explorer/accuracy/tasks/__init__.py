@@ -30,7 +30,7 @@ from explorer.accuracy.tasks._own_signals import (
 )
 from explorer.accuracy.tasks._signals import SignalTask
 from explorer.errors import SpecError
-from explorer.own_code import check_code, code_file
+from explorer.own_code import check_code, code_file, is_code
 
 __all__ = [
     "SignalTask",
@@ -172,7 +172,8 @@ def task_for(name: str, input_shape: tuple[int, ...]) -> Task:
     elif (task.pixels.shape[1], input_shape[0]) == (len(LUMA), 1):
         task = replace(task, channels=1, pixels=_brightness(task.pixels))
     if task.input_shape != input_shape:
-        raise SpecError.of(f"input of task {name}", task.input_shape, f"{input_shape}")
+        hint = ", which a function of side can make" if is_code(name) else ""
+        raise SpecError.of(f"input of task {name}", task.input_shape, f"{input_shape}{hint}")
     return task
 
 

@@ -4,7 +4,8 @@ It takes no argument, or `side`, the side of images in pixels, and returns a Tas
 SignalTask; or a pair of inputs and labels; or a dict of `images` and `labels`, or of the arrays
 of an NPZ of signals (`_own_signals.py`). In a pair uint8 are images, other numbers signals.
 Images are of one size; of a fourth axis the shorter of the second and the last is the channels.
-Of the images every class is new, and the network reads them from -1 to 1.
+Of the images every class is new, and the network reads them from -1 to 1; with `signed` false
+in the dict, from 0 to 1.
 """
 
 import traceback
@@ -24,7 +25,7 @@ from explorer.accuracy.tasks._vision import image_task
 from explorer.errors import ExplorerError, SpecError
 from explorer.own_code import code_file, running
 
-IMAGES = ("images", "labels")
+IMAGES, SIGNED = ("images", "labels"), "signed"
 SHAPES = (
     "uint8 of shape [images, height, width], [images, height, width, channels] or "
     "[images, channels, height, width]"
@@ -89,15 +90,19 @@ def _task(name: str, place: str, made: object) -> Task:
             "as a pair or a dict, a TaskData, or a SignalTask"
         )
     arrays = {key: _array(f"{place}: {key}", value) for key, value in made.items()}
-    if not (set(arrays) == set(IMAGES) or set(arrays) >= set(NPZ_NEEDED)):
-        allowed = f"{' and '.join(IMAGES)}, or those of an .npz of signals"
+    is_images = set(IMAGES) <= set(arrays) <= {*IMAGES, SIGNED}
+    if not is_images and not set(arrays) >= set(NPZ_NEEDED):
+        allowed = f"{', '.join(IMAGES)} and where wanted {SIGNED}, or those of an .npz of signals"
         raise SpecError.of(f"{place}: names", list(arrays), allowed)
     labels = arrays["labels"]
     if labels.dtype.kind not in "biufUS" or (labels.dtype.kind == "f" and np.isnan(labels).any()):
         raise SpecError.of(f"{place}: labels", labels.flat[:3].tolist(), "numbers or words")
-    if "signals" in arrays:
+    if not is_images:
         return signal_task(name, place, arrays)
-    return _images(name, place, arrays["images"], labels)
+    signed = arrays.get(SIGNED, np.array(True))
+    if signed.dtype != bool or signed.ndim:
+        raise SpecError.of(f"{place}: {SIGNED}", signed.tolist(), "True or False")
+    return _images(name, place, arrays["images"], labels, signed=bool(signed))
 
 
 def _array(place: str, value: object) -> NDArray[Any]:
@@ -115,7 +120,9 @@ def _came(array: NDArray[Any]) -> str:
     return f"{array.dtype} of shape {array.shape}"
 
 
-def _images(name: str, place: str, images: NDArray[Any], labels: NDArray[Any]) -> TaskData:
+def _images(
+    name: str, place: str, images: NDArray[Any], labels: NDArray[Any], *, signed: bool
+) -> TaskData:
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or not images.size:
         raise SpecError.of(f"{place}: images", _came(images), SHAPES)
     if images.ndim == 3:
@@ -136,7 +143,8 @@ def _images(name: str, place: str, images: NDArray[Any], labels: NDArray[Any]) -
     if counts.min() < FEWEST_IMAGES:
         few = f"{place}: images of class {words[int(counts.argmin())]}"
         raise SpecError.of(few, int(counts.min()), "a support and a query")
-    return image_task(name, pixels, classes, words, queries_of(int(counts.min())))
+    queries = queries_of(int(counts.min()))
+    return image_task(name, pixels, classes, words, queries, signed=signed)
 
 
 def _shape(task: Task, *, has_side: bool) -> tuple[int | None, ...]:

@@ -36,7 +36,7 @@ def class_files(folder: Path) -> dict[str, list[Path]]:
             f"subfolders of {folder}", len(subfolders), "at least two, one for each class of images"
         )
     files = {
-        path.name: sorted(file for file in path.iterdir() if is_image(file.name))
+        path.name: sorted(file for file in path.iterdir() if is_image(file.name) and file.is_file())
         for path in subfolders
     }
     for name, paths in files.items():

@@ -24,6 +24,7 @@ TABLE = "labels.csv"
 SIGNALS = "numbers of shape [signals, channels, samples]"
 NPZ_NEEDED, NPZ_KNOWN = ("signals", "labels"), ("signals", "labels", "group", "target", "fs_hz")
 CSV_NEEDED, CSV_KNOWN = ("file", "label"), ("file", "label", "group", "target", "fs_hz")
+MOST_BYTES = 1 << 32  # of all signals
 TRUTH = {"0": False, "1": True, "false": False, "true": True}
 
 
@@ -48,29 +49,27 @@ def signal_shape(path: Path) -> tuple[int, ...] | None:
     try:
         if path.suffix.lower() == ".npz":
             return _npz_shape(path)
-        with (path / TABLE).open(newline="", encoding="utf-8") as file:
-            return _recording(path / next(csv.DictReader(file))["file"]).shape
-    except (ExplorerError, OSError, ValueError, KeyError, StopIteration, zipfile.BadZipFile):
+        table = path / TABLE
+        with table.open(newline="", encoding="utf-8") as file:
+            first = next(csv.DictReader(file, restval=""))["file"]
+        return _recording(_path(table, 2, first)).shape
+    except (ExplorerError, OSError, ValueError, KeyError, StopIteration, csv.Error):
         return None
 
 
 def _npz_shape(path: Path) -> tuple[int, ...]:
-    with zipfile.ZipFile(path) as archive, archive.open("signals.npy") as file:
-        read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-        shape: tuple[int, ...] = read[npy.read_magic(file)](file)[0]
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("signals.npy") as file:
+            read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+            shape: tuple[int, ...] = read[npy.read_magic(file)](file)[0]
+    except Exception as error:
+        raise SpecError(f"{path}: signals cannot be read") from error
     return shape[1:]
 
 
 def _from_npz(name: str, path: Path) -> SignalTask:
     check_signals(path)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        raise SpecError(
-            f"{path}: cannot be read as an .npz of plain arrays ({', '.join(NPZ_NEEDED)})"
-        ) from None
-    return signal_task(name, str(path), arrays)
+    return signal_task(name, str(path), _arrays(path))
 
 
 def signal_task(name: str, place: str, arrays: Mapping[str, NDArray[Any]]) -> SignalTask:
@@ -87,17 +86,45 @@ def signal_task(name: str, place: str, arrays: Mapping[str, NDArray[Any]]) -> Si
             raise SpecError.of(
                 f"{place}: {key}", column.shape, f"({count},), one value for each signal"
             )
+        if column.dtype.kind not in "biufSU":
+            raise SpecError.of(f"{place}: {key}", str(column.dtype), "numbers or words")
     target = columns.get("target", np.ones(count, dtype=bool))
     if target.dtype.kind not in "biu" or not np.isin(target, (0, 1)).all():
         raise SpecError.of(f"{place}: target", target[:3].tolist(), "truth values, or 0 and 1")
+    with np.errstate(over="ignore"):  # an infinity is refused as one
+        signals = signals.astype(np.float32)
     return _task(
         name,
-        signals.astype(np.float32),
+        signals,
         columns["labels"],
         columns.get("group"),
         target.astype(bool),
         _rate(place, arrays.get("fs_hz", 0.0)),
     )
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz, whatever is wrong with the file one sentence."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_bytes(path, sum(member.file_size for member in archive.infolist()))
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        for array in arrays.values():
+            if array.dtype.kind == "U":  # bytes, which are no array, raise here
+                array.tolist()  # and here what is no text
+    except SpecError:
+        raise
+    except Exception as error:
+        names = ", ".join(NPZ_NEEDED)
+        raise SpecError(f"{path}: cannot be read as an .npz of plain arrays ({names})") from error
+    return arrays
+
+
+def _check_bytes(place: Path, size_bytes: int) -> None:
+    """SpecError where there is more than is read into memory."""
+    if size_bytes > MOST_BYTES:
+        raise SpecError.of(f"{place}: bytes of all signals", size_bytes, f"at most {MOST_BYTES}")
 
 
 def _from_folder(name: str, folder: Path) -> SignalTask:
@@ -112,7 +139,9 @@ def _from_folder(name: str, folder: Path) -> SignalTask:
     _check_names(table, columns, CSV_NEEDED, CSV_KNOWN, "columns")
     if not rows:
         raise SpecError.of(f"rows of {table}", 0, "one for each signal")
-    signals = [_recording(folder / row["file"]) for row in rows]
+    paths = [_path(table, line, row["file"]) for line, row in enumerate(rows, 2)]
+    _check_bytes(table, sum(path.stat().st_size for path in paths))
+    signals = [_recording(path) for path in paths]
     for row, signal in zip(rows, signals, strict=True):
         if signal.shape != signals[0].shape:
             raise SpecError.of(
@@ -147,6 +176,21 @@ def _check_names(
         raise SpecError.of(
             f"{place}: {what}", sorted(came), f"{', '.join(needed)}; where wanted also {optional}"
         )
+
+
+def _path(table: Path, line: int, file: str) -> Path:
+    """A file below the folder of the table, never one elsewhere, nor a device or a pipe."""
+    path = table.parent / file
+    try:
+        is_inside = not Path(file).is_absolute() and ".." not in Path(file).parts
+        if is_inside and path.is_file():
+            return path
+    except OSError:  # a name that cannot be
+        is_inside = True
+    where = f"{table}: line {line}: file"
+    if is_inside:
+        raise MissingDataError(f"{where}: got {shown(file)}, which cannot be read")
+    raise SpecError.of(where, file, "a file in this folder")
 
 
 def _recording(path: Path) -> NDArray[np.float32]:

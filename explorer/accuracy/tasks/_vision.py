@@ -27,6 +27,8 @@ SIDE = 128
 CROP_RATIO = 0.875
 SHIFT_RATIO = 6 / 84  # 6 of 84 pixels in the pilot
 WHITE = 255
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # others may start a program of their own
+MOST_PIXELS = 1 << 26  # of a photograph, and of it as it is resized
 RGB = 3
 
 Box = tuple[int, int, int, int]
@@ -117,6 +119,8 @@ def image_task(
     labels: NDArray[np.int64],
     class_names: list[str],
     query_count: int,
+    *,
+    signed: bool = True,
 ) -> TaskData:
     """A task of images [N, C, H, W], every class of it new; only those of colour vary in it."""
     channels = pixels.shape[1]
@@ -128,7 +132,7 @@ def image_task(
         held_out=tuple(range(len(class_names))),
         channels=RGB if channels == 1 else channels,
         pixel_maximum=WHITE,
-        signed=True,
+        signed=signed,
         max_shift=round(pixels.shape[-1] * SHIFT_RATIO),
         augment_colour=channels == RGB,
         query_count=query_count,
@@ -139,18 +143,28 @@ def _photograph(sample: Sample, side: int) -> NDArray[np.uint8]:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(io.BytesIO(sample.content)) as opened:
+        with Image.open(io.BytesIO(sample.content), formats=FORMATS) as opened:
+            _check_pixels(sample, opened.size)
             image = ImageOps.exif_transpose(opened).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        raise SpecError(f"{sample.origin}: cannot be read as an image") from None
+    except SpecError:
+        raise
+    except Exception as error:
+        raise SpecError(f"{sample.origin}: cannot be read as an image") from error
     if sample.box is not None:
         image = image.crop(sample.box)
     # tiny-training rounds 128 / 0.875 = 146.3 up to 147
     scale = -floor(-side / CROP_RATIO) / min(image.size)
     width, height = (max(side, round(size * scale)) for size in image.size)
+    _check_pixels(sample, (width, height))
     left, top = (width - side) // 2, (height - side) // 2
     resized = image.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(resized.crop((left, top, left + side, top + side)))
+
+
+def _check_pixels(sample: Sample, size: tuple[int, int]) -> None:
+    if size[0] * size[1] > MOST_PIXELS:
+        came = f"{size[0]} x {size[1]}"
+        raise SpecError.of(f"{sample.origin}: pixels", came, f"at most {MOST_PIXELS}")
 
 
 def _drawing(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

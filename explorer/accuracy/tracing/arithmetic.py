@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from explorer.accuracy.tracing.layers import matrix
-from explorer.accuracy.tracing.step import Place, Step, Traced, Weight, is_own, stem
+from explorer.accuracy.tracing.step import Place, Step, Traced, Weight, stem
 from explorer.layer import PLAIN, SOFTMAX
 
 
@@ -32,7 +32,8 @@ def _clamp(step: Step, x: Traced, low: Any = None, high: Any = None) -> Traced |
 
 
 def _prelu(step: Step, x: Traced, weight: Any) -> Traced | None:
-    if not is_own(weight) or step.merged(x):
+    is_whole = isinstance(weight, Weight) and weight.value.numel() == weight.whole.numel()
+    if not is_whole or step.merged(x):
         return None
     name = step.weighted(weight, stem(weight))
     step.keep(name, weight=weight)

@@ -1,10 +1,14 @@
 """An ONNX file as a torch module, through the `onnx` package; a file is not trusted.
 
 Read as data alone: no operator of the file is code. Data beside the file must lie in its
-folder. Operators without a counterpart are listed all at once, with the names of their nodes.
+folder. What it would compute is added up on shapes alone before anything is computed, and
+refused where it is huge. Operators without a counterpart are listed all at once, with the names
+of their nodes.
 """
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -13,18 +17,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from explorer.accuracy.tracing.onnx_module import MAKERS, OnnxModule, evaluated
+from explorer.accuracy.tracing.onnx_constants import MOST_ELEMENTS, evaluated
+from explorer.accuracy.tracing.onnx_module import MAKERS, OnnxModule
 from explorer.accuracy.tracing.onnx_nodes import Grouping, Node
 from explorer.accuracy.tracing.onnx_ops import HANDLERS
 from explorer.errors import ExplorerError, SpecError, UnsupportedOpError
 
 LARGEST_BYTES = 2**31 - 1  # of a file; protobuf has no larger
-LARGEST_SAMPLE = 10**8
+LARGEST_SAMPLE = 10**8  # elements, and of a batch that the file is made for
+MOST_TENSORS = 20_000  # nodes, and initializers
+MOST_RUN_ELEMENTS = 1 << 29  # that all operators make of two samples: 2 GiB
+MOST_RUN_MACS = 10**12
 SAMPLES = 2
 DOMAINS = ("", "ai.onnx")
 WORDS = (6, 7)  # int32, int64
-GROUPED = ("Erf", "InstanceNormalization")  # known where a group takes them in
+GROUPED = ("Erf",)  # known where a group takes them in
 KNOWN = {*HANDLERS, *MAKERS, *GROUPED, "Shape"}
 TOLERANCE = 1e-3
 
@@ -40,11 +49,13 @@ def read_onnx(path: Path, example: Tensor | None = None) -> tuple[OnnxModule, Te
     model = _loaded(path)
     try:
         return _network(model.graph, example, path.name)
-    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, OverflowError) as problem:
-        if isinstance(problem, ExplorerError):
-            raise
-        reason = str(problem).strip().split("\n")[0]
-        raise SpecError(f"{path.name}: not a network that runs on two samples: {reason}") from None
+    except ExplorerError:
+        raise
+    except Exception as problem:
+        reason = str(problem).strip().split("\n")[0] or type(problem).__name__
+        raise SpecError(
+            f"{path.name}: not a network that runs on two samples: {reason}"
+        ) from problem
 
 
 def _network(graph: Any, example: Tensor | None, title: str) -> tuple[OnnxModule, Tensor]:
@@ -61,6 +72,7 @@ def _network(graph: Any, example: Tensor | None, title: str) -> tuple[OnnxModule
     left = _needed(Grouping(left, constants, weights, output).grouped(), output, title)
     batch, own = _batch(given[0], left, weights, example, title)
     module = OnnxModule(left, weights, constants, turned, (start, output), own).eval()
+    _check_work(module, batch, own, title)
     _check_samples(module, batch, own, title)
     return module, batch
 
@@ -82,7 +94,7 @@ def _loaded(path: Path) -> Any:
     """The model with data that lies beside it; SpecError says what is wrong with the file."""
     try:
         import onnx
-        from onnx.external_data_helper import load_external_data_for_model
+        from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
     except ImportError:
         raise SpecError("onnx: the package is not installed; pip install onnx") from None
     if not path.is_file():
@@ -95,20 +107,39 @@ def _loaded(path: Path) -> Any:
         raise SpecError(f"{path.name}: cannot be read as ONNX") from problem
     if not model.graph.node:
         raise SpecError(f"{path.name}: cannot be read as ONNX: it has no operators")
-    folder = path.resolve().parent
-    for tensor in model.graph.initializer:
-        for entry in tensor.external_data:
-            place = (folder / entry.value).resolve()
-            if entry.key == "location" and not place.is_relative_to(folder):
-                raise SpecError.of(
-                    f"{path.name}: data of {tensor.name}", entry.value, "a file beside it"
-                )
-    try:
-        load_external_data_for_model(model, str(folder))
-    except Exception as problem:
-        reason = str(problem).strip().split("\n")[0]
-        raise SpecError(f"{path.name}: data beside it cannot be read: {reason}") from problem
+    for count in (len(model.graph.node), len(model.graph.initializer)):
+        if count > MOST_TENSORS:
+            raise SpecError.of(f"{path.name}: nodes or weights", count, f"at most {MOST_TENSORS}")
+    folder, left = path.resolve().parent, LARGEST_BYTES
+    for tensor in _tensors(model.graph):
+        if not uses_external_data(tensor):
+            continue
+        left -= _bytes_beside(tensor, folder, path.name)
+        if left < 0:
+            raise SpecError(f"{path.name}: got more than {LARGEST_BYTES} bytes of data beside it")
+        try:
+            load_external_data_for_tensor(tensor, str(folder))
+        except Exception as problem:
+            reason = str(problem).strip().split("\n")[0]
+            raise SpecError(f"{path.name}: data beside it cannot be read: {reason}") from problem
     return model
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """Every tensor that is read of a graph: weights, and constants of nodes."""
+    yield from graph.initializer
+    yield from (one.t for node in graph.node for one in node.attribute if one.HasField("t"))
+
+
+def _bytes_beside(tensor: Any, folder: Path, title: str) -> int:
+    """How much of a file beside is read for a tensor; SpecError where it is no file beside."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    place = (folder / entries.get("location", "")).resolve()
+    if not place.is_relative_to(folder) or not place.is_file():
+        came = entries.get("location")
+        raise SpecError.of(f"{title}: data of {tensor.name}", came, "a file beside it")
+    whole, length = place.stat().st_size, entries.get("length", "")
+    return min(int(length), whole) if length.isdecimal() else whole
 
 
 def _initializers(tensors: Iterable[Any], title: str) -> tuple[Arrays, Arrays]:
@@ -168,7 +199,7 @@ def _folded(nodes: list[Node], constants: Arrays, live: set[str]) -> list[Node]:
     """Nodes that are left once those of constants alone are computed, into `constants`."""
     from onnx import numpy_helper
 
-    kept, floating = [], set(live)
+    kept, floating, made = [], set(live), 0
     for node in nodes:
         if node.op == "Constant":
             value = node.options.get("value")
@@ -182,6 +213,9 @@ def _folded(nodes: list[Node], constants: Arrays, live: set[str]) -> list[Node]:
             kept.append(node)
         else:
             results = evaluated(node, [constants[name] if name else None for name in node.inputs])
+            made += sum(one.size for one in results)
+            if made > MOST_ELEMENTS:
+                raise SpecError.of("elements of all constants", made, f"at most {MOST_ELEMENTS}")
             constants |= dict(zip(node.outputs, results, strict=False))
     return kept
 
@@ -235,8 +269,9 @@ def _batch(
             allowed = "sizes; give an example of one sample"
             raise SpecError.of(f"{title}: sizes of {given.name}", sizes[1:], allowed)
         shape = tuple(int(size) for size in sizes[1:] if size)
-    if prod(shape) > LARGEST_SAMPLE:
-        raise SpecError.of(f"{title}: sample", shape, f"at most {LARGEST_SAMPLE} elements")
+    if prod(shape) * max(own or 1, 1) > LARGEST_SAMPLE:
+        sizes = (own or 1, *shape)
+        raise SpecError.of(f"{title}: sizes", sizes, f"at most {LARGEST_SAMPLE} elements")
     if given.type.tensor_type.elem_type in WORDS:
         tables = [
             weights[n.inputs[0]]
@@ -246,6 +281,51 @@ def _batch(
         rows = min((len(table) for table in tables), default=2)
         return torch.randint(rows, (SAMPLES, *shape)), own or None
     return torch.randn(SAMPLES, *shape), own or None
+
+
+def _check_work(module: OnnxModule, batch: Tensor, own: int | None, title: str) -> None:
+    """SpecError where the network would take much memory or long; found on shapes alone."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.utils.flop_counter import FlopCounterMode
+
+    sizes = (max(own or 0, len(batch)), *batch.shape[1:])
+    made, operations = _Made(title), FlopCounterMode(display=False)
+    with _without_log(), torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+        like = torch.empty(sizes, dtype=batch.dtype)
+        with operations, made:
+            module(like)
+    if operations.get_total_flops() > 2 * MOST_RUN_MACS:
+        came = operations.get_total_flops() // 2
+        raise SpecError.of(f"{title}: MACs of {sizes[0]} samples", came, f"to {MOST_RUN_MACS}")
+
+
+class _Made(TorchDispatchMode):
+    """Adds up the elements that operators make; SpecError as soon as there are too many."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        self.title, self.elements = title, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            several = result if isinstance(result, tuple | list) else (result,)
+            self.elements += sum(one.numel() for one in several if isinstance(one, Tensor))
+        if self.elements > MOST_RUN_ELEMENTS:
+            where = f"{self.title}: elements of all operators"
+            raise SpecError.of(where, self.elements, f"at most {MOST_RUN_ELEMENTS}")
+        return result
+
+
+@contextmanager
+def _without_log() -> Iterator[None]:
+    """Torch writes a traceback into its log where shapes do not fit; a sentence says it here."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def _check_samples(module: OnnxModule, batch: Tensor, own: int | None, title: str) -> None:

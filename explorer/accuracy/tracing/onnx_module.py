@@ -16,11 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from explorer.accuracy.tracing.onnx_constants import evaluated
 from explorer.accuracy.tracing.onnx_nodes import Node
 from explorer.accuracy.tracing.onnx_ops import HANDLERS, pads_of
+from explorer.accuracy.tracing.onnx_recurrent import RECURRENT, recurrent_of, recurrent_states
 from explorer.errors import SpecError
 
-MOST_ELEMENTS = 10**8
 EPSILON = 1e-5
 
 Array = NDArray[Any]
@@ -66,8 +67,13 @@ class OnnxModule(nn.Module):
         ratio = None if self.batch is None else (len(batch), self.batch)
         for node in self.nodes:
             path = self.paths.get(node.outputs[0])
-            if path is not None:
-                made: Any = _called(self.get_submodule(path), node, values[_data(node)])
+            if path is not None and node.op in RECURRENT:
+                starts = [values[name] for name in node.inputs[4:] if name]
+                made: Any = recurrent_states(
+                    self.get_submodule(path), node, values[_data(node)], starts
+                )
+            elif path is not None:
+                made = _called(self.get_submodule(path), node, values[_data(node)])
             else:
                 inputs = [values[name] if name else None for name in node.inputs]
                 made = self._computed(node, inputs, ratio)
@@ -109,8 +115,7 @@ class OnnxModule(nn.Module):
             stem, _, leaf = name.rpartition(".")
             if stem and leaf in ("weight", "bias") and name in self._weights:
                 return _plain(stem)
-        scope = node.name.strip("/").rpartition("/")[0].replace("/", ".")
-        return _plain(scope or node.name or node.outputs[0])
+        return _plain(_scope(node.name) or node.name or node.outputs[0])
 
     def _place(self, path: str, part: nn.Module | nn.Parameter) -> str:
         """Put a module or parameter at a path, or beside what is there; where it is."""
@@ -135,6 +140,15 @@ class OnnxModule(nn.Module):
         return free
 
 
+def _scope(name: str) -> str:
+    """Of a node; torch names each element of a sequence by the sequence, too."""
+    path: list[str] = []
+    for part in name.strip("/").split("/")[:-1]:
+        own = part.removeprefix(f"{path[-1]}.") if path else part
+        path += own.split(".") if own != part else [part]
+    return ".".join(path)
+
+
 def _holds(root: nn.Module, path: str) -> bool:
     """Whether a name is taken by more than a holder of submodules."""
     *steps, leaf = path.split(".")
@@ -152,26 +166,6 @@ def _plain(name: str) -> str:
     """A name as a path of submodules."""
     parts = [re.sub(r"\W", "_", part) for part in name.split(".")]
     return ".".join(part for part in parts if part) or "part"
-
-
-def evaluated(node: Node, inputs: Sequence[Any]) -> list[Array]:
-    """What a node makes of constants; SpecError where it cannot, or would be huge."""
-    from onnx import helper
-    from onnx.reference import ReferenceEvaluator
-
-    if node.op in ("ConstantOfShape", "Expand") and prod(map(int, inputs[-1])) > MOST_ELEMENTS:
-        raise SpecError.of(f"{node.op} {node.name}", inputs[-1].tolist(), "fewer elements")
-    names = [f"in{at}" if one is not None else "" for at, one in enumerate(inputs)]
-    options = {key: value for key, value in node.options.items() if value is not None}
-    made = helper.make_node(node.op, names, [f"out{at}" for at in range(len(node.outputs))])
-    made.attribute.extend(helper.make_attribute(key, value) for key, value in options.items())
-    given = {name: np.asarray(one) for name, one in zip(names, inputs, strict=True) if name}
-    try:
-        results: Any = ReferenceEvaluator(made).run(None, given)
-    except Exception as problem:
-        reason = str(problem).strip().split("\n")[0]
-        raise SpecError(f"onnx: {node.op} {node.name} cannot be computed: {reason}") from problem
-    return list(results)
 
 
 def _resized(op: str, data: Any, sizes: Array, ratio: tuple[int, int] | None) -> Array:
@@ -280,6 +274,30 @@ def _layernorm(owner: OnnxModule, node: Node) -> nn.Module:
     return _set(made, weight=weight, bias=_optional(owner, node, 2))
 
 
+def _instancenorm(owner: OnnxModule, node: Node) -> nn.Module | None:
+    if not {*node.inputs[1:3]} <= owner._weights.keys():
+        return None
+    weight, bias = (owner.parameter(one) for one in node.inputs[1:3])
+    made = _AnyInstanceNorm(len(weight), node.options.get("epsilon", EPSILON), affine=True)
+    return _set(made, weight=weight, bias=bias)
+
+
+class _AnyInstanceNorm(nn.InstanceNorm2d):
+    """Of signals and images alike."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise, scale and offset."""
+        return nn.functional.instance_norm(input, None, None, self.weight, self.bias, eps=self.eps)
+
+
+def _prelu(owner: OnnxModule, node: Node) -> nn.Module | None:
+    known = {**owner.constants, **owner._weights}
+    if node.inputs[1] not in known:
+        return None
+    slope = nn.Parameter(owner.parameter(node.inputs[1]).flatten())
+    return _set(nn.PReLU(len(slope)), weight=slope)
+
+
 def _embedding(owner: OnnxModule, node: Node) -> nn.Module | None:
     name = node.inputs[0]
     if name not in owner._weights or owner.array(name).ndim != 2 or node.options.get("axis", 0):
@@ -293,7 +311,10 @@ MAKERS: dict[str, Callable[[OnnxModule, Node], nn.Module | None]] = {
     "BatchNormalization": _batchnorm,
     **dict.fromkeys(("GroupNormalization", "[GroupNorm]"), _groupnorm),
     "LayerNormalization": _layernorm,
+    "InstanceNormalization": _instancenorm,
+    "PRelu": _prelu,
     "Gather": _embedding,
+    **dict.fromkeys(RECURRENT, recurrent_of),
 }
 
 

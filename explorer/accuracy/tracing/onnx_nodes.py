@@ -3,7 +3,7 @@
 An exporter writes a linear layer as a product and a sum, GELU by its error function, SiLU as
 a product with a sigmoid, a group norm by an instance norm, and attention by its products. Each
 group becomes one node of the name in brackets: [Linear], [Gelu], [Silu], [HardSwish],
-[GroupNorm], [Attention]; what does not fit exactly stays as it is.
+[Mish], [GroupNorm], [Attention]; what does not fit exactly stays as it is.
 """
 
 from collections.abc import Callable, Mapping
@@ -141,6 +141,14 @@ def _gated(op: str) -> Callable[[Grouping, Node], Found]:
     return find
 
 
+def _mish(graph: Grouping, softplus: Node) -> Found:
+    gate = graph.only_user(softplus, "Tanh")
+    product = None if gate is None else graph.only_user(gate, "Mul")
+    if gate is None or product is None or product.other(gate.outputs[0]) != softplus.inputs[0]:
+        return None
+    return [softplus, gate, product], _as(softplus, "Mish", softplus.inputs[:1], product)
+
+
 def is_usual_hardsigmoid(node: Node) -> bool:
     """Whether a hard sigmoid is torch's: x / 6 + 1/2."""
     slope, middle = node.options.get("alpha", 0.2), node.options.get("beta", 0.5)
@@ -223,6 +231,7 @@ _FINDERS: tuple[tuple[str, Callable[[Grouping, Node], Found]], ...] = (
     ("Erf", _gelu),
     ("Sigmoid", _gated("Silu")),
     ("HardSigmoid", _gated("HardSwish")),
+    ("Softplus", _mish),
     ("InstanceNormalization", _groupnorm),
     ("Softmax", _attention),
 )

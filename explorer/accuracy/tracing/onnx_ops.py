@@ -150,13 +150,25 @@ def _clip(node: Node, x: Tensor, low: Any = None, high: Any = None) -> Tensor:
         return functional.relu6(x)
     if bounds == [0.0, None]:
         return functional.relu(x)
-    raise _refused(node, f"between {bounds[0]} and {bounds[1]}")
+    return x.clamp(*bounds)
 
 
 def _hardsigmoid(node: Node, x: Tensor) -> Tensor:
     if not is_usual_hardsigmoid(node):
         raise _refused(node, "with another slope than 1/6")
     return functional.hardsigmoid(x)
+
+
+def _selu(node: Node, x: Tensor) -> Tensor:
+    if {"alpha", "gamma"} & node.options.keys():
+        raise _refused(node, "with numbers of its own")
+    return functional.selu(x)
+
+
+def _prelu(node: Node, x: Tensor, slope: Any) -> Tensor:
+    if not isinstance(slope, Tensor) or (slope.numel() > 1 and slope.shape[0] != x.shape[1]):
+        raise _refused(node, "with other than a slope a channel")
+    return functional.prelu(x, slope.flatten())
 
 
 def _gelu(node: Node, x: Tensor) -> Tensor:
@@ -184,10 +196,13 @@ def pads_of(
 def _maxpool(node: Node, x: Tensor) -> Tensor:
     kernel = tuple(node.options["kernel_shape"])
     before, behind = pads_of(node, tuple(x.shape[2:]), kernel)
-    if before != behind or len(kernel) != 2 or node.options.get("ceil_mode", 0):
-        raise _refused(node, "with uneven padding, a rounded-up size or other than two sides")
-    steps, reach = (node.options.get(name, [1, 1]) for name in ("strides", "dilations"))
-    return functional.max_pool2d(x, kernel, tuple(steps), before, tuple(reach))
+    if before != behind or len(kernel) > 2:
+        raise _refused(node, "with uneven padding or more than two sides")
+    steps, reach = (node.options.get(name, [1] * len(kernel)) for name in ("strides", "dilations"))
+    pool = functional.max_pool2d if len(kernel) == 2 else functional.max_pool1d
+    up = bool(node.options.get("ceil_mode", 0))
+    result: Tensor = pool(x, kernel, tuple(steps), before, tuple(reach), up)
+    return result
 
 
 def _avgpool(node: Node, x: Tensor) -> Tensor:
@@ -196,9 +211,13 @@ def _avgpool(node: Node, x: Tensor) -> Tensor:
     sides = tuple(x.shape[2:])
     if all(taps >= side for taps, side in zip(kernel, sides, strict=False)):
         kernel = steps = sides  # a larger window ends with the image
-    if any(node.options.get("pads", [])) or len(kernel) != 2 or steps != kernel:
-        raise _refused(node, "with padding or windows that do not lie side by side")
-    return functional.avg_pool2d(x, kernel)
+    before, behind = pads_of(node, sides, kernel)
+    if before != behind or len(kernel) > 2 or set(node.options.get("dilations", [1])) != {1}:
+        raise _refused(node, "with uneven padding, dilation or more than two sides")
+    pool = functional.avg_pool2d if len(kernel) == 2 else functional.avg_pool1d
+    up, counts = (bool(node.options.get(name, 0)) for name in ("ceil_mode", "count_include_pad"))
+    result: Tensor = pool(x, kernel, steps, before, up, counts or not any(before))
+    return result
 
 
 def _mean(node: Node, x: Tensor, axes: Any = None) -> Tensor:
@@ -206,6 +225,68 @@ def _mean(node: Node, x: Tensor, axes: Any = None) -> Tensor:
     if chosen is None:
         raise _refused(node, "over everything")
     return x.mean(chosen, keepdim=bool(node.options.get("keepdims", 1)))
+
+
+def _sum(node: Node, x: Tensor, axes: Any = None) -> Tensor:
+    chosen = _axes(node, axes)
+    if chosen is None:
+        raise _refused(node, "over everything")
+    return x.sum(chosen, keepdim=bool(node.options.get("keepdims", 1)))
+
+
+def _largest(node: Node, x: Tensor) -> Tensor:
+    if x.ndim not in (3, 4):
+        raise _refused(node, "over more than two sides")
+    pool = functional.adaptive_max_pool2d if x.ndim == 4 else functional.adaptive_max_pool1d
+    result: Tensor = pool(x, 1)
+    return result
+
+
+def _instance_norm(node: Node, x: Tensor, scale: Any, offset: Any) -> Tensor:
+    """One without parameters has ones and zeros for them."""
+    known = isinstance(scale, np.ndarray) and isinstance(offset, np.ndarray)
+    if not known or (scale != 1).any() or offset.any():
+        raise _refused(node, "with fixed numbers")
+    return functional.instance_norm(x, eps=node.options.get("epsilon", 1e-5))
+
+
+RESIZES: dict[
+    tuple[str, str], dict[str, Any]
+] = {  # to torch's own, by mode and how places are found
+    ("nearest", "asymmetric"): {"mode": "nearest"},
+    ("linear", "half_pixel"): {"align_corners": False},
+    ("linear", "pytorch_half_pixel"): {"align_corners": False},
+    ("linear", "align_corners"): {"align_corners": True},
+}
+
+
+def _resize(node: Node, x: Tensor, *rest: Any) -> Tensor:
+    """By sizes, the last input, or else by factors; batch and channels stay."""
+    way = (
+        node.options.get("mode", "nearest"),
+        node.options.get("coordinate_transformation_mode", "half_pixel"),
+    )
+    rounds = node.options.get("nearest_mode", "round_prefer_floor")
+    if way not in RESIZES or (way[0] == "nearest" and rounds != "floor"):
+        raise _refused(node, f"of mode {', '.join(map(str, way))}")
+    factors, sizes = (*rest, None, None, None)[1:3]
+    if sizes is None:
+        sizes = [int(size * by) for size, by in zip(x.shape, np.asarray(factors), strict=True)]
+    wanted = _numbers(sizes)
+    if wanted[1] != x.shape[1] or x.ndim not in (3, 4):
+        raise _refused(node, "of channels, or of more than two sides")
+    mode: dict[str, Any] = {"mode": "linear" if x.ndim == 3 else "bilinear"}
+    return functional.interpolate(x, wanted[2:], **mode | RESIZES[way])
+
+
+def _to_space(node: Node, x: Tensor) -> Tensor:
+    if node.options.get("mode", "DCR") != "CRD":
+        raise _refused(node, "of mode DCR")
+    return functional.pixel_shuffle(x, node.options["blocksize"])
+
+
+def _einsum(node: Node, *parts: Any) -> Tensor:
+    return torch.einsum(node.options["equation"], *map(_as_tensor, parts))
 
 
 def _attention(node: Node, query: Any, key: Any, value: Any, mask: Any = None) -> Tensor:
@@ -242,7 +323,17 @@ HANDLERS: dict[str, Handler] = {
     "Elu": lambda node, x: functional.elu(x, node.options.get("alpha", 1.0)),
     "Clip": _clip,
     "Softmax": lambda node, x: x.softmax(node.options.get("axis", -1)),
-    "Sqrt": _plain(lambda x: x.pow(0.5)),
+    "LogSoftmax": lambda node, x: x.log_softmax(node.options.get("axis", -1)),
+    **{name: _plain(getattr(torch, name.lower())) for name in ("Abs", "Exp", "Log", "Sin", "Cos")},
+    **{name: _plain(getattr(torch, name.lower())) for name in ("Sqrt", "Reciprocal", "Neg")},
+    "Selu": _selu,
+    "Celu": lambda node, x: functional.celu(x, node.options.get("alpha", 1.0)),
+    "Mish": _plain(functional.mish),
+    "[Mish]": _plain(functional.mish),
+    "Softplus": _plain(functional.softplus),
+    "Softsign": _plain(functional.softsign),
+    "PRelu": _prelu,
+    "InstanceNormalization": _instance_norm,
     "Pow": _binary(lambda x, exponent: x.pow(exponent)),
     "Add": _binary(lambda one, other: one + other),
     "Sub": _binary(lambda one, other: one - other),
@@ -266,5 +357,11 @@ HANDLERS: dict[str, Handler] = {
     "MaxPool": _maxpool,
     "AveragePool": _avgpool,
     "GlobalAveragePool": _plain(lambda x: x.mean(tuple(range(2, x.ndim)), keepdim=True)),
+    "GlobalMaxPool": _largest,
     "ReduceMean": _mean,
+    "ReduceSum": _sum,
+    "Resize": _resize,
+    "DepthToSpace": _to_space,
+    "Tile": lambda _, x, times: x.repeat(_numbers(times)),
+    "Einsum": _einsum,
 }

@@ -103,9 +103,10 @@ def _cat(step: Step, tensors: Sequence[Any], dim: int = 0) -> Traced | None:
 def _joined(step: Step, tensors: Sequence[Any], value: Tensor, dim: int) -> Traced | None:
     first = next(one for one in tensors if isinstance(one, Traced))
     axis = step.sample_axis(first, dim)
-    if axis < 0 or first.batch_axis or step.merged(first):
+    alone = first.batch_axis and not all(isinstance(one, Traced) for one in tensors)
+    if axis < 0 or alone or step.merged(first):
         return None
-    return step.layer("concat", tensors, value, axis=axis)
+    return step.layer("concat", tensors, value, place=first.place, axis=axis)
 
 
 def _stack(step: Step, tensors: Sequence[Any], dim: int = 0) -> Traced | None:

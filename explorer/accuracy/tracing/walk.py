@@ -39,7 +39,7 @@ ANY_BATCH_AXIS = (  # the samples may be on another axis than the first
     *("permute", "transpose", "slice", "select", "split", "split_with_sizes", "chunk", "unbind"),
     *("contiguous", "clone", "dropout", "relu", "sigmoid", "tanh", "silu", "alias", "detach"),
     *("view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "linear", "layer_norm"),
-    *("gelu", "add", "mul", "mean", "gru", "lstm"),
+    *("gelu", "add", "mul", "mean", "cat", "gru", "lstm"),
 )
 SHARING = ("linear", "addmm", "matmul", "embedding")  # several may use one weight
 SAMPLES = 2  # of the example: one alone would look like an axis of size 1
