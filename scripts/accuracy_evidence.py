@@ -149,6 +149,7 @@ def schedules() -> str:
             model,
             f"{name}, {policy}" if policy else name,
             " + ".join(f"{count} {spec}" for spec, count in group[0]["phases"]),
+            str(len(group)),
             *(
                 _over_seeds([row[domain][column] for row in group])
                 for domain in ("source", "target", "tuned_target", "tuned_source")
@@ -159,10 +160,9 @@ def schedules() -> str:
     ]
     domains = ("source", "target", "target, tuned", "source, tuned")
     figures = (f"{domain}: {name}" for domain in domains for name in ("F1", "AUROC"))
-    seeds = sorted({len(group) for group in groups.values()})
     return (
-        f"{table(('network', 'schedule', 'steps', *figures), shown)}\n\n"
-        f"Macro figures in per cent, mean and standard error of {seeds[0]} seeds or more; source: "
+        f"{table(('network', 'schedule', 'steps', 'seeds', *figures), shown)}\n\n"
+        "Macro figures in per cent, mean and standard error over seeds of the training; source: "
         "its held-out part; tuned: after mu-finetune on the target, eight repeats."
     )
 

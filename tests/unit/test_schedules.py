@@ -15,7 +15,9 @@ from explorer.accuracy.torch_bridge import GraphModule
 from explorer.accuracy.trainer import train_copy
 from explorer.cli import run
 from explorer.design import LayerAxes, everything
-from explorer.phases import schedule
+from explorer.paths import data_cache
+from explorer.phases import SCHEDULES, schedule
+from explorer.search.sources import measured_runs, model_graph
 from explorer.session import Session
 
 MODEL = "tdssm:d_model=4,length=32,labels=2"
@@ -112,3 +114,31 @@ def test_the_terminal_trains_by_a_schedule(own, tmp_path, capsys):
     assert "standard, begin, rear, sandwich, integrated" in capsys.readouterr().err
     assert run(["pretrain", "digits-cnn", "digits", "--schedule", "rear", *asked]) == 2
     assert "images are trained on in episodes" in capsys.readouterr().err
+
+
+def test_the_kept_rows_are_of_the_networks_and_phases_they_name():
+    rows = json.loads((data_cache() / "schedules.json").read_text("utf-8"))
+    assert {row["schedule"] for row in rows} == set(SCHEDULES)
+    for row in rows:
+        procedure = schedule(row["schedule"], row["policy"] or "mu-distilled")
+        count = sum(count for _, count in row["phases"])
+        phases = procedure.lasting(count).phases
+        assert row["phases"] == [[phase.policy, phase.epoch_count] for phase in phases]
+        assert row["digest"] == model_graph(row["model"]).digest
+        figures = [row[part] for part in ("source", "target", "tuned_source", "tuned_target")]
+        assert all(0 < value < 1 for part in figures for value in part.values())
+    keys = [(row["model"], row["schedule"], row["policy"], row["seed"]) for row in rows]
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_standard_schedule_reached_what_the_shipped_weights_reach():
+    rows = json.loads((data_cache() / "schedules.json").read_text("utf-8"))
+    row = next(row for row in rows if (row["schedule"], row["seed"]) == ("standard", 0))
+    graph = model_graph(row["model"])
+    (none,) = (run for run in measured_runs(graph, row["task"]) if run.design.family == "none")
+    (tuned,) = (
+        run for run in measured_runs(graph, row["task"]) if run.design.family == "mu-finetune"
+    )
+    for column, value in row["source"].items():
+        assert none.source[column].before == pytest.approx(value, abs=0.02)
+        assert tuned.metrics[column].after == pytest.approx(row["tuned_target"][column], abs=0.02)
