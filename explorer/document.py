@@ -6,6 +6,7 @@ by it. It holds no clock and no host: the same design gives the same bytes.
 
 import json
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -32,6 +33,7 @@ from explorer.device import Precision, first_problem, read_text
 from explorer.errors import SpecError, shown
 from explorer.graph import ModelGraph
 from explorer.low_rank import Adapter, LowRank
+from explorer.paths import file_state
 from explorer.phases import Distillation
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -317,6 +319,16 @@ def _adapter_row(adapter: Adapter) -> object:
 def load_policy(source: str | Path) -> PolicyDocument:
     """Read a policy document from a path; SpecError says what is wrong in one sentence."""
     return parse_document(PolicyDocument, read_text(Path(source)), str(source))
+
+
+def policy_file(path: str) -> PolicyDocument:
+    """The policy document of a path, which is read again when the file has changed."""
+    return _policy(path, file_state(Path(path)))
+
+
+@lru_cache(maxsize=32)
+def _policy(path: str, _state: tuple[int, ...]) -> PolicyDocument:
+    return load_policy(path)
 
 
 def parse_document(kind: type[D], text: str, origin: str) -> D:

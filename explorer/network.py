@@ -92,6 +92,12 @@ def is_network_path(model: str) -> bool:
     return model.endswith(SUFFIX)
 
 
+def check_network_path(path: Path) -> None:
+    """SpecError where a network written there could not be named."""
+    if not is_network_path(path.name):
+        raise SpecError.of("path of a network", str(path), f"a name that ends in {SUFFIX}")
+
+
 def load_network(path: str | Path) -> ModelGraph:
     """Read a network document from a path; SpecError says what is wrong in one sentence."""
     place = Path(path)

@@ -43,6 +43,15 @@ def user_cache() -> Path:
     return Path(value).expanduser() if value else platformdirs.user_cache_path(CACHE_NAME)
 
 
+def file_state(path: Path) -> tuple[int, ...]:
+    """What changes with a file: its time and size; empty where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size
+
+
 def check_writable(path: Path) -> None:
     """Before the work, not after: SpecError when a result could not be kept there."""
     with _in_one_sentence(path):

@@ -16,7 +16,7 @@ from explorer.costmodel.battery import Battery
 from explorer.costmodel.conventions import ACCOUNTINGS
 from explorer.design import DesignBatch, TrainingSetup
 from explorer.device import LARGEST_BYTES, DeviceProfile
-from explorer.document import load_policy
+from explorer.document import policy_file
 from explorer.errors import SpecError, check_whole, is_whole
 from explorer.family import PolicyContext, policy_setup
 from explorer.graph import ModelGraph, normalised
@@ -300,7 +300,7 @@ class Question:
     def _published(self) -> dict[str, Any]:
         """The setup that the policy is published with; a precision only if the device has it."""
         if self.policy.endswith(".json"):
-            setup = load_policy(self.policy).setup
+            setup = policy_file(self.policy).setup
             found = setup.model_dump(exclude={"accumulation_steps"}, exclude_none=True)
             found["batch"] = setup.setup().effective_batch
             if setup.precision not in device_profile(self.device).kernels:

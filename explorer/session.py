@@ -27,7 +27,7 @@ from explorer.costmodel.tables import layer_table
 from explorer.costmodel.uncertainty import Against, Spending, step_spending
 from explorer.design import DesignBatch, UpdatePolicy, everything, nothing
 from explorer.device import read_text
-from explorer.document import PolicyDocument, load_policy
+from explorer.document import PolicyDocument, policy_file
 from explorer.engine import Verdict, verdicts
 from explorer.errors import SpecError
 from explorer.export import FrontDocument, device_digest, front_document, policy_document
@@ -166,7 +166,7 @@ class Session(Question):
     def chosen_policy(self) -> UpdatePolicy:
         """What the chosen policy trains; SpecError or UnknownNameError when it cannot."""
         if self.policy.endswith(".json"):
-            return load_policy(self.policy).policy(self.graph)
+            return policy_file(self.policy).policy(self.graph)
         spec = self.policy
         if spec.endswith((".yaml", ".yml")):
             spec = spec_of(read_config(read_text(Path(spec)), spec), self.graph)

@@ -5,9 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from explorer.cli.shared import AsJson, app, print_rows
+from explorer.cli.shared import AsJson, app, out_option, print_rows
 from explorer.errors import SpecError
+from explorer.network import check_network_path
 from explorer.own_code import running
+from explorer.paths import check_writable
 
 ONNX = ".onnx"
 
@@ -18,7 +20,7 @@ def trace(
         str,
         typer.Argument(help="what makes it: package.module:name, file.py:name, or an .onnx file"),
     ],
-    out: Annotated[Path, typer.Option(help="write the network JSON here, weights beside it")],
+    out: Annotated[Path, out_option("write the network JSON here, weights beside it")],
     example: Annotated[
         str, typer.Option(help="sizes of one sample, such as 3,224,224; an .onnx file may say them")
     ] = "",
@@ -35,6 +37,8 @@ def trace(
 
     from explorer.accuracy.tracing import trace as traced_of
 
+    check_network_path(out)
+    check_writable(out.with_suffix(".safetensors"))
     is_file = module.endswith(ONNX)
     sizes = _sizes(example) if example or not is_file else ()
     if tokens is not None and tokens < 1:

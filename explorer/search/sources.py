@@ -23,7 +23,7 @@ from explorer.errors import CalibrationError, ExplorerError, MissingDataError, S
 from explorer.family import PolicyContext
 from explorer.graph import NORMS, ModelGraph, normalised
 from explorer.network import is_network_path, load_network
-from explorer.paths import data_cache, user_cache
+from explorer.paths import data_cache, file_state, user_cache
 from explorer.search.criteria import Study, study
 from explorer.search.judge import Judge, calibrate_runs, measured_designs
 from explorer.units import FloatArray
@@ -42,7 +42,7 @@ def model_graph(spec: str) -> ModelGraph:
     """
     if is_network_path(spec):
         path = Path(spec).expanduser()
-        return _network(path, _state(path))
+        return _network(path, file_state(path))
     return _entry(spec)
 
 
@@ -92,21 +92,12 @@ def model_home(spec: str) -> tuple[str, tuple[tuple[str, int], ...]]:
 
 def device_profile(name: str) -> DeviceProfile:
     """A device by name or by path to a TOML, which is read again when the file has changed."""
-    return _device(name, _state(Path(name)) if name.endswith(".toml") else ())
+    return _device(name, file_state(Path(name)) if name.endswith(".toml") else ())
 
 
 @lru_cache(maxsize=32)
 def _device(name: str, _state: tuple[int, ...]) -> DeviceProfile:
     return load_device(name)
-
-
-def _state(path: Path) -> tuple[int, ...]:
-    """What changes with a file: its time and size; empty where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return ()
-    return found.st_mtime_ns, found.st_size
 
 
 def kept_name(model: str, task: str) -> str:
@@ -133,7 +124,7 @@ def score_path(graph: ModelGraph, task: str) -> Path:
 def score_table(graph: ModelGraph, task: str) -> ScoreTable | None:
     """Channel scores that `explorer fisher` made, or None where there are none of this network."""
     path = score_path(graph, task)
-    state = _state(path)
+    state = file_state(path)
     return _score_table(graph, path, state) if state else None
 
 
@@ -199,7 +190,7 @@ def beside_shipped(graph: ModelGraph, task: str, ledger: Ledger) -> Beside:
 
     Without shipped ones those of its commonest protocol and weights count.
     """
-    state = _state(ledger.path)
+    state = file_state(ledger.path)
     return _beside(graph, task, ledger, (state, data_state(task))) if state else Beside((), ())
 
 

@@ -325,3 +325,17 @@ def test_the_command_writes_a_model_that_the_others_read(tmp_path, capsys):
     for wrong in (f"{code}:nothing", "nowhere", f"{tmp_path}/no.py:small", "no.such.package:net"):
         assert run(["trace", wrong, *options]) == 2
     assert run(["trace", f"{code}:small", "--example", "5,x", "--out", str(out)]) == 2
+
+
+@pytest.mark.parametrize("name", ["file/net.json", "net.txt", "/proc/nothing.json", "taken.json"])
+def test_a_place_that_cannot_be_written_is_told_before_tracing(name, tmp_path, capsys, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("traced before it had to fail")
+
+    (tmp_path / "file").write_text("a file, no folder")
+    (tmp_path / "taken.safetensors").mkdir()
+    monkeypatch.setattr("explorer.cli.tracing._made", refuse)
+    command = ["trace", "torch.nn:Identity", "--example", "3", "--out", str(tmp_path / name)]
+    assert run(command) == 2
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert "cannot be written" in sentence or "a name that ends in .json" in sentence

@@ -186,3 +186,30 @@ def test_flash_of_the_application_is_taken_off_the_flash_level():
     assert over.cost().fits[0] == session.cost().fits[0]
     pi = Session("digits-cnn", "pi-zero-2w")
     assert pi.with_limits(flash_reserve_bytes=10**6).cost().fits == pi.cost().fits
+
+
+def test_a_policy_document_is_read_once_until_it_changes(tmp_path, monkeypatch):
+    path = tmp_path / "policy.json"
+    two, whole = (
+        Session(model="digits-cnn", policy=policy, batch=4).export().to_json()
+        for policy in ("last-k:k=2", "full")
+    )
+    path.write_text(two)
+    read = []
+
+    def counted(place):
+        read.append(place)
+        return load_policy(place)
+
+    monkeypatch.setattr("explorer.document.load_policy", counted)
+    session = Session(model="digits-cnn", policy=str(path))
+    for batch in (4, 8, 16):
+        assert (
+            session.with_batch(batch).cost().trained_parameters == session.cost().trained_parameters
+        )
+    assert read == [str(path)]
+    path.write_text(whole)
+    assert len(Session(model="digits-cnn", policy=str(path)).export().layers) == len(
+        session.graph.weighted
+    )
+    assert read == [str(path)] * 2

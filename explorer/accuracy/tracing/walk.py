@@ -27,7 +27,7 @@ from explorer.accuracy.tracing.composite import parts_of
 from explorer.accuracy.tracing.step import FIRST, Step, Traced, Weight
 from explorer.errors import SpecError, UnsupportedOpError, is_whole
 from explorer.graph import INPUT, LayerSpec, ModelGraph
-from explorer.network import NetworkDocument, is_network_path
+from explorer.network import NetworkDocument, check_network_path
 from explorer.paths import check_writable, write_whole
 from explorer.provenance import Kind, Source
 
@@ -59,8 +59,7 @@ class Trace:
     def save(self, path: str | Path) -> None:
         """Write the graph as JSON, a model path anywhere, and its weights beside it."""
         place = Path(path)
-        if not is_network_path(place.name):
-            raise SpecError.of("path of a network", str(place), "a name that ends in .json")
+        check_network_path(place)
         check_writable(place)
         save_weights(self.module, place.with_suffix(".safetensors"))
         write_whole(place, NetworkDocument.of(self.graph).to_json())
