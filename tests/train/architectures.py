@@ -139,6 +139,94 @@ def _wav2vec2():
     )
 
 
+def _deit():
+    return hf.DeiTForImageClassification(
+        hf.DeiTConfig(
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            patch_size=8,
+            **VISION,
+        )
+    )
+
+
+def _poolformer():
+    return hf.PoolFormerForImageClassification(
+        hf.PoolFormerConfig(hidden_sizes=[8, 12, 16, 16], depths=[1, 1, 1, 1], num_labels=3)
+    )
+
+
+def _segformer():
+    return hf.SegformerForSemanticSegmentation(
+        hf.SegformerConfig(
+            num_encoder_blocks=2,
+            hidden_sizes=[8, 16],
+            depths=[1, 1],
+            num_attention_heads=[1, 2],
+            sr_ratios=[4, 2],
+            patch_sizes=[7, 3],
+            strides=[4, 2],
+            mlp_ratios=[2, 2],
+            decoder_hidden_size=8,
+            num_labels=3,
+        )
+    )
+
+
+def _opt():
+    return hf.OPTForCausalLM(
+        hf.OPTConfig(
+            vocab_size=50,
+            hidden_size=16,
+            word_embed_proj_dim=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            ffn_dim=32,
+            max_position_embeddings=20,
+            use_cache=False,
+            tie_word_embeddings=False,
+        )
+    )
+
+
+def _spectrogram():
+    return hf.ASTForAudioClassification(
+        hf.ASTConfig(
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            patch_size=8,
+            frequency_stride=8,
+            time_stride=8,
+            max_length=32,
+            num_mel_bins=16,
+            num_labels=3,
+        )
+    )
+
+
+def _hubert():
+    return hf.HubertForSequenceClassification(
+        hf.HubertConfig(
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            conv_dim=(8, 8),
+            conv_stride=(5, 2),
+            conv_kernel=(10, 3),
+            num_conv_pos_embeddings=4,
+            num_conv_pos_embedding_groups=2,
+            classifier_proj_size=8,
+            num_labels=3,
+            num_feat_extract_layers=2,
+        )
+    )
+
+
 class _Pooled(nn.Module):
     """Torch's own encoder layers between a projection and a classifier, samples second or first."""
 
@@ -176,6 +264,12 @@ ARCHITECTURES = {
     "swin": (_swin, IMAGE),
     "mobilevit": (_mobilevit, (3, 64, 64)),
     "wav2vec2": (_wav2vec2, (400,)),
+    "deit": (_deit, IMAGE),
+    "poolformer": (_poolformer, IMAGE),
+    "segformer": (_segformer, IMAGE),
+    "opt": (_opt, (6,)),
+    "ast": (_spectrogram, (32, 16)),
+    "hubert": (_hubert, (400,)),
 }
 
 
@@ -196,6 +290,6 @@ def built(name):
             parameter.normal_(std=fan_in**-0.5)
             if parameter.ndim == 1:
                 parameter.uniform_(0.5, 1.5)
-    tokens = name in ("distilbert", "gpt2", "gpt2-tied")
+    tokens = name in ("distilbert", "gpt2", "gpt2-tied", "opt")
     batch = torch.randint(2, 40, (2, *shape)) if tokens else torch.randn(2, *shape)
     return module, batch

@@ -268,10 +268,61 @@ class Branches(nn.Module):
         return values if values.sum() > 0 else -values
 
 
+class TwoInputs(nn.Module):
+    def forward(self, values, others):
+        return values + others
+
+
+class Insists(nn.Module):
+    """Drops, and normalises by its own batch, in evaluation too."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3)
+        self.scale = nn.Linear(3, 1)
+
+    def forward(self, values):
+        values = functional.dropout(values, 0.5, training=True)
+        parts = self.norm.running_mean, self.norm.running_var, self.norm.weight, self.norm.bias
+        values = functional.batch_norm(self.scale(values) + values, *parts, training=True)
+        return values * values.amax().item()
+
+
+def test_what_only_training_does_is_named():
+    with pytest.raises(UnsupportedOpError) as problem:
+        trace(Insists(), (3,))
+    for part in ("dropout in the module itself", "batch_norm in", "amax in", "item in"):
+        assert part in str(problem.value)
+
+
+def test_a_network_of_half_precision_is_traced_in_single():
+    module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).half()
+    made = trace(module, (3,))
+    assert made.graph.weighted == ("0", "2")
+    assert {one.dtype for one in made.module.parameters()} == {torch.float32}
+    assert {one.dtype for one in module.parameters()} == {torch.float16}
+
+
+def test_a_layer_alone_is_a_network():
+    made = trace(nn.Linear(3, 2), (3,))
+    assert made.graph.weighted == ("linear",)
+    assert made.graph.parameter_count == 8
+
+
 @pytest.mark.parametrize(
     ("module", "example", "words"),
     [
-        (Branches(), (3,), "torch.export cannot trace it"),
+        (Branches(), (3,), "a branch or a size depends on the values of the input"),
+        (
+            nn.Linear(3, 2),
+            (4,),
+            r"does not run on 2 samples of \(4,\) float32 numbers .*2x4 and 3x2",
+        ),
+        (nn.Embedding(9, 4), (5,), "Embedding does not run on .*float32.*Long"),
+        (TwoInputs(), (3,), "as its one input: .*missing 1 required .* 'others'"),
+        (nn.Linear(3, 2, device="meta"), (3,), "values of weight: got 'none'"),
+        (nn.LazyLinear(2), (3,), "values of weight: got 'none'"),
+        (functional.relu, (3,), "module: got 'function', allowed: a torch module"),
         (Odd(), (), "example"),
         (Odd(), (0, 4), "example"),
         (Odd(), torch.zeros(4), "a batch of samples"),

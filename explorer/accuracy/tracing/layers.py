@@ -193,7 +193,9 @@ def _batch_norm(
     eps: float,
     *rest: Any,
 ) -> Traced | None:
-    if weight is None or bias is None or mean is None or not is_own(weight, bias) or step.merged(x):
+    if training or mean is None or step.merged(x):
+        return None
+    if weight is None or bias is None or not is_own(weight, bias):
         return None
     name = step.weighted(weight, stem(weight))
     step.keep(name, weight=weight, bias=bias, running_mean=mean, running_var=variance)

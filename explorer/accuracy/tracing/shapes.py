@@ -14,6 +14,11 @@ def _same(step: Step, x: Any, *_: Any, **options: Any) -> Any:
     return x
 
 
+def _dropout(step: Step, x: Any, share: float, training: bool) -> Any:
+    """Nothing in evaluation; a call may insist on training all the same."""
+    return None if training and share else x
+
+
 def _cast(step: Step, x: Traced, *args: Any, **options: Any) -> Any:
     return x if step.value.dtype == x.value.dtype else None
 
@@ -181,7 +186,8 @@ def _roll(step: Step, x: Traced, shifts: Sequence[int], dims: Sequence[int] = ()
 
 
 HANDLERS: dict[str, Callable[..., Any]] = {
-    **dict.fromkeys(("dropout", "feature_dropout", "alias", "detach", "lift_fresh"), _same),
+    **dict.fromkeys(("dropout", "feature_dropout"), _dropout),
+    **dict.fromkeys(("alias", "detach", "lift_fresh"), _same),
     **dict.fromkeys(("to", "_to_copy"), _cast),
     **dict.fromkeys(("contiguous", "clone"), _contiguous),
     **dict.fromkeys(("reshape", "view", "flatten", "unsqueeze", "squeeze", "unflatten"), _reshape),

@@ -149,6 +149,7 @@ class Step:
             first = self.walk.weighted_by[weight.path]
             self.walk.lacks(f"a second use of {weight.path} (as in {first})", self.path)
             return str(self.walk.free_name(self.path, "again"))
+        name = name or str(self.walk.free_name(self.path, self.op))
         self.walk.weighted_by[weight.path] = name
         self.walk.used.append((weight.path,))
         return name

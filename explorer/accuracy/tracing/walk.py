@@ -7,7 +7,6 @@ so `explorer.apply_policy` finds them in the module itself. Operators without a 
 are listed all at once.
 """
 
-import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,8 +23,9 @@ from explorer.accuracy.torch_bridge import (
 )
 from explorer.accuracy.tracing import arithmetic, layers, recurrent, shapes, windows
 from explorer.accuracy.tracing.composite import parts_of
+from explorer.accuracy.tracing.given import batch_of, check_runs, exported, plain
 from explorer.accuracy.tracing.step import FIRST, Step, Traced, Weight
-from explorer.errors import SpecError, UnsupportedOpError, is_whole
+from explorer.errors import SpecError, UnsupportedOpError
 from explorer.graph import INPUT, LayerSpec, ModelGraph
 from explorer.network import NetworkDocument, check_network_path
 from explorer.paths import check_writable, write_whole
@@ -42,7 +42,6 @@ ANY_BATCH_AXIS = (  # the samples may be on another axis than the first
     *("gelu", "add", "mul", "mean", "cat", "gru", "lstm"),
 )
 SHARING = ("linear", "addmm", "matmul", "embedding")  # several may use one weight
-SAMPLES = 2  # of the example: one alone would look like an axis of size 1
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -79,15 +78,16 @@ def trace(
         from explorer.accuracy.tracing.onnx_file import read_onnx
 
         place = Path(module)
-        module, batch = read_onnx(place, None if example is None else _batch(example))
+        module, batch = read_onnx(place, None if example is None else batch_of(example))
         return _traced(module, batch, place.name, name or place.stem, f"read from {place.name}")
     cite = f"traced from {type(module).__module__}.{type(module).__qualname__}"
     kind = type(module).__name__
-    return _traced(_plain(module), _batch(example), kind, name or kind.lower(), cite)
+    return _traced(plain(module), batch_of(example), kind, name or kind.lower(), cite)
 
 
 def _traced(module: nn.Module, batch: Tensor, title: str, name: str, cite: str) -> Trace:
-    program = _exported(module, batch, title)
+    check_runs(module, batch, title)
+    program = exported(module, batch, title)
     walk = _Walk(module, batch)
     with torch.no_grad():
         walk.run(program)
@@ -107,34 +107,6 @@ def _traced(module: nn.Module, batch: Tensor, title: str, name: str, cite: str) 
     used = {path for layer in walk.used for path in layer}
     unused = tuple(path for path, _ in module.named_parameters() if path not in used)
     return Trace(graph=graph, module=traced, unused=unused)
-
-
-def _plain(module: nn.Module) -> nn.Module:
-    """A copy in evaluation mode on the CPU."""
-    return copy.deepcopy(module).cpu().eval()
-
-
-def _batch(example: Any) -> Tensor:
-    if not isinstance(example, Tensor):
-        sizes: tuple[Any, ...] = tuple(example) if isinstance(example, Sequence) else (example,)
-        if any(isinstance(size, Tensor) for size in sizes):
-            raise SpecError.of("example", f"{len(sizes)} tensors", "one: a network of one input")
-        if not sizes or not all(is_whole(size) and size > 0 for size in sizes):
-            raise SpecError.of("example", sizes, "the sizes of one sample")
-        return torch.randn(SAMPLES, *sizes)
-    if example.ndim < 2:
-        raise SpecError.of("example", tuple(example.shape), "a batch of samples")
-    return torch.cat([example, example])[:SAMPLES].cpu()
-
-
-def _exported(module: nn.Module, batch: Tensor, title: str) -> torch.export.ExportedProgram:
-    try:
-        return torch.export.export(module, (batch,))
-    except SpecError:
-        raise
-    except Exception as problem:
-        reason = str(problem).strip().split("\n")[0]
-        raise SpecError(f"{title}: torch.export cannot trace it: {reason}") from problem
 
 
 class _Walk:
@@ -189,6 +161,8 @@ class _Walk:
         for node in program.graph.nodes:
             if node.op == "placeholder":
                 self.values[node] = self._placeholder(node, paths, stored, signature)
+            elif node.op == "get_attr":
+                self.values[node] = program.graph_module.get_submodule(str(node.target))
             elif node in wanted:
                 self.values[node] = self._call(node)
         last = self.values[output]
@@ -291,9 +265,9 @@ class _Walk:
         """Remember an operator without counterpart, and go on behind it."""
         self.lacks(step.op, step.path)
         name = next((one.name for one in known if isinstance(one, Traced)), INPUT)
-        if isinstance(step.value, Tensor):
-            return Traced(name=name, value=step.value)
-        return [Traced(name=name, value=one) for one in step.value]
+        if isinstance(step.value, list | tuple):
+            return [Traced(name=name, value=one) for one in step.value]
+        return Traced(name=name, value=step.value)
 
     # what the handlers use
 
