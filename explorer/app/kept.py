@@ -17,7 +17,7 @@ from explorer.app.state import Phase, Run, Settings
 from explorer.app.view import CHOICE, Found, Selection, View
 from explorer.document import Document
 from explorer.errors import ExplorerError, SpecError
-from explorer.figures.tradeoff import POINT_CAP
+from explorer.figures.thinning import POINT_CAP
 
 if TYPE_CHECKING:
     from explorer.app.main import App

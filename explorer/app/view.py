@@ -109,7 +109,8 @@ def panels_of(view: View, *, is_streaming: bool = False) -> TradeoffData:
 def points_of(view: View, cap: int = POINT_CAP) -> Points:
     """What there is to draw; stale points only while they can be compared.
 
-    Of a search that found more than `cap`, an even share; its front, what was measured and the selection whole.
+    Of a search that found more than `cap`, an even share besides its front, what was measured
+    and the selection.
     """
     measured = view.session.metric is not None
     ids, labels = _known_ids(view.known), view.known.labels
