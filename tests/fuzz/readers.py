@@ -27,6 +27,7 @@ from explorer.accuracy.tasks._folder import load_folder
 from explorer.accuracy.tasks._own_signals import load_signals, signal_shape
 from explorer.accuracy.upstream import float_weights
 from explorer.app.kept import KeptView, _priced
+from explorer.app.kept_designs import KeptDesigns
 from explorer.backward_config import BackwardConfig, read_config
 from explorer.costmodel.tables import layer_table
 from explorer.device import DeviceProfile, read_text
@@ -193,11 +194,8 @@ def kept():
     for kind in ("policy", "model", "sampler"):  # our own code, which a view may name
         for name in catalog.names(kind):
             catalog.load(kind, name)
-    designs = {
-        "session": {"model": "digits-cnn", "policy": "last-k:k=2", "batch": 2},
-        "labels": ["last-k"],
-        "designs": [json.loads(ledger().splitlines()[0])["design"]],
-    }
+    table = SESSION.search(3, warm=False).table
+    designs = json.loads(KeptDesigns.of(SESSION, table, [0, 1]).to_json())
     settings = {
         "model": "digits-cnn", "device": "gap9", "task": None, "batch": 2, "micro_batch": None,
         "norm": None, "optimizer": None, "update_timing": None, "recompute": None,

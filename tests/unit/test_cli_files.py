@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -241,3 +242,76 @@ def test_ctrl_c_while_measuring_keeps_every_line_of_the_ledger(tmp_path):
     assert "Traceback" not in err
     assert ledger.read_bytes() == before
     assert list(tmp_path.iterdir()) == [ledger]
+
+
+HEAVY = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))\n"
+STARTED = HEAVY + "from explorer.__main__ import main\nmain()\n"
+
+
+def under_a_small_disk(size_bytes, arguments, folder):
+    """A command in a process that may write no file of more bytes."""
+    return subprocess.run(
+        [sys.executable, "-c", STARTED.format(size_bytes), *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+
+
+SEARCH = ("search", "digits-cnn", "gap9", "--trials")
+
+
+def test_a_search_that_no_disk_takes_is_printed_all_the_same(tmp_path):
+    (tmp_path / "front.json").write_text("before")
+    command = [*SEARCH, "10", "--out", "front.json", "--json"]
+    done = under_a_small_disk(5000, command, tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "explorer: front.json: cannot be written: File too large\n"
+    assert len(json.loads(done.stdout)["candidates"]) > 5
+    assert (tmp_path / "front.json").read_text() == "before"
+    assert [path.name for path in tmp_path.iterdir()] == ["front.json"]
+
+
+@pytest.mark.parametrize(
+    ("more", "size_bytes", "words"),
+    [
+        ([], 60_000, "kept.journal cannot be written: [Errno 27] File too large"),
+        (["--storage", "sqlite:///kept.db"], 200_000, "kept.db cannot be written: (sqlite3."),
+    ],
+)
+def test_a_study_whose_disk_fills_goes_on_when_there_is_room(more, size_bytes, words, tmp_path):
+    command = [*SEARCH, "300", "--study", "kept", *more, "--json"]
+    full = under_a_small_disk(size_bytes, command, tmp_path)
+    assert (full.returncode, full.stdout) == (2, "")
+    assert full.stderr.startswith("explorer: study kept: ")
+    assert words in full.stderr
+    assert len(full.stderr.splitlines()) == 1
+    room = under_a_small_disk(1 << 30, command, tmp_path)
+    assert room.returncode == 0, room.stderr
+    assert json.loads(room.stdout)["candidates"]
+
+
+def test_a_disk_that_fills_inside_a_library_is_one_sentence(terminal, monkeypatch):
+    def full(*_, **__):
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr("explorer.session.Session.cost", full)
+    code, out, err = terminal("cost", "digits-cnn", "gap9")
+    assert (code, out, err) == (2, "", "explorer: No usable temporary directory found\n")
+
+
+def test_a_clock_that_went_backwards_changes_nothing(tmp_path):
+    """What a study holds is dated by another clock; only order and content count."""
+    command = [*SEARCH, "40", "--study", "kept", "--json"]
+    first = under_a_small_disk(1 << 30, command, tmp_path)
+    journal = tmp_path / "kept.journal"
+    text = journal.read_text()
+    later = re.sub(r'"(datetime_\w+)":"20\d\d', r'"\1":"2999', text)
+    assert later != text
+    journal.write_text(later)
+    again = under_a_small_disk(1 << 30, command, tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["candidates"] == json.loads(first.stdout)["candidates"]
+    command[command.index("40")] = "60"
+    more = under_a_small_disk(1 << 30, command, tmp_path)
+    assert more.returncode == 0, more.stderr

@@ -72,7 +72,7 @@ def _counted(_node: Node, inputs: list[Array]) -> int:
 
 def _gathered(node: Node, inputs: list[Array]) -> int:
     data, index = inputs
-    return data.size // max(1, data.shape[node.options.get("axis", 0)]) * index.size
+    return int(data.size // max(1, data.shape[node.options.get("axis", 0)]) * index.size)
 
 
 def _padded(_node: Node, inputs: list[Array]) -> int:
