@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 RUNTIME := build/onnxruntime
 
-.PHONY: lab test lint unit engine package fuzz docs notebooks browser pages chromium postgresql evidence bench clean
+.PHONY: lab test lint unit engine package fuzz docs notebooks browser pages pictures chromium postgresql evidence bench clean
 
 lab: $(STAMP)
 	$(BIN)/explorer lab $(LAB_OPTIONS)
@@ -58,9 +58,16 @@ fuzz: $(STAMP)
 notebooks: $(STAMP)
 	$(BIN)/pytest --nbmake --nbmake-timeout=300 -p no:cacheprovider notebooks
 
+LAB_TOUR := (every_control or pinned or ones_own or points_are or fine_tuned or by_keys)
+VOILA_TOUR := (copy_of_the_device or export or tab_reaches)
+
 # A tour; one test for each control, tab and button of both pages is in `make pages`.
 browser: $(STAMP) chromium
-	$(BIN)/pytest tests/browser -k "test_lab or test_voila or lab and (every_control or pinned or export)"
+	$(BIN)/pytest tests/browser -k "test_lab or test_restart or test_voila or lab and $(LAB_TOUR) or voila and $(VOILA_TOUR)"
+
+# The pictures in docs/images.
+pictures: $(STAMP) chromium
+	$(BIN)/python scripts/write_pictures.py
 
 # All of it.
 pages: $(STAMP) chromium

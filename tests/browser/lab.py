@@ -10,10 +10,11 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import TimeoutError as NotThere
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "notebooks" / "01_explorer.ipynb"
@@ -31,6 +32,7 @@ CHROMIUM_FLAGS = (
 )
 START_TIMEOUT_S = 180
 FIRST_PLOT_MS = 180_000  # a busy machine takes far longer than a quiet one
+HOVER_MS = 4000
 PLOT = "document.querySelector('.explorer-app .js-plotly-plot')"
 
 
@@ -230,15 +232,23 @@ def settle(page: Page, quiet_ms: int = 500) -> None:
 
 
 def click_point(page: Page, trace: int, point: int) -> None:
-    """Click a point by its pixel; plotly reports a click on what it hovers, so hover first."""
-    settle(page)
-    page.locator(".explorer-panels .js-plotly-plot").scroll_into_view_if_needed()
-    x, y = pixel_of(page, trace, point)
-    page.mouse.move(x - 3, y)
-    page.mouse.move(x, y)
-    page.wait_for_selector(".explorer-app .hoverlayer .hovertext")
-    page.wait_for_function(f"{PLOT}._hoverdata?.length > 0")
-    page.mouse.click(x, y)
+    """Click a point by its pixel; plotly reports a click on what it hovers, so hover first.
+
+    Again where nothing is hovered: the page may have moved meanwhile.
+    """
+    hovered = f"{PLOT}._hoverdata?.length > 0"
+    for _ in range(FIRST_PLOT_MS // HOVER_MS):
+        settle(page)
+        page.locator(".explorer-panels .js-plotly-plot").scroll_into_view_if_needed()
+        x, y = pixel_of(page, trace, point)
+        page.mouse.move(x - 40, y - 40)
+        page.mouse.move(x - 3, y)
+        page.mouse.move(x, y)
+        with suppress(NotThere):
+            page.wait_for_function(hovered, timeout=HOVER_MS)
+            page.mouse.click(x, y)
+            return
+    raise TimeoutError(f"nothing is hovered at point {point} of trace {trace}")
 
 
 def _free_port() -> int:

@@ -19,6 +19,9 @@ def test_the_last_view_outlives_the_kernel_and_the_page(
 ) -> None:
     page = lab_page
     driving.reset(page)
+    lab.fill(page, "Trials", "100")
+    lab.press(page, "Search")
+    driving.await_status(page, "done 100/100")
     kept = server.folder / ".01_explorer.explorer.json"
     with changing(page, ANSWER, DRAWN):
         lab.choose(page, "Device", "stm32h743")
