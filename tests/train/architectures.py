@@ -106,6 +106,20 @@ def _distilbert():
     )
 
 
+def _bert():
+    return hf.BertForSequenceClassification(
+        hf.BertConfig(
+            vocab_size=50,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=20,
+            num_labels=3,
+        )
+    )
+
+
 def _gpt2(tied=False):
     return hf.GPT2LMHeadModel(
         hf.GPT2Config(
@@ -268,6 +282,7 @@ ARCHITECTURES = {
     "poolformer": (_poolformer, IMAGE),
     "segformer": (_segformer, IMAGE),
     "opt": (_opt, (6,)),
+    "bert": (_bert, (6,)),
     "ast": (_spectrogram, (32, 16)),
     "hubert": (_hubert, (400,)),
 }
@@ -290,6 +305,6 @@ def built(name):
             parameter.normal_(std=fan_in**-0.5)
             if parameter.ndim == 1:
                 parameter.uniform_(0.5, 1.5)
-    tokens = name in ("distilbert", "gpt2", "gpt2-tied", "opt")
+    tokens = name in ("distilbert", "gpt2", "gpt2-tied", "opt", "bert")
     batch = torch.randint(2, 40, (2, *shape)) if tokens else torch.randn(2, *shape)
     return module, batch

@@ -159,8 +159,8 @@ def _embedding(
 ) -> Traced | Weight | None:
     value = step.value
     if not isinstance(indices, Traced):
-        computed = not step.walk.stores(indices)
-        return replace(weight, value=value, index_count=indices.numel() * computed)
+        words = indices.untyped_storage().nbytes() // indices.element_size()
+        return replace(weight, value=value, index_count=0 if step.walk.stores(indices) else words)
     if indices.name != "input" or not is_own(weight):
         return None
     if weight.path in step.walk.shared:
