@@ -29,6 +29,7 @@ from explorer.figures.roles import ROLES
 
 STREAM_S = 60.0  # at most
 PRESSES = 10
+ENDLESS = 100_000  # trials of a search that does not end meanwhile
 RESULTS = Path(__file__).parent / "results" / "browser.json"
 CHANGES = {
     "device": ("Device", ("stm32f746", "gap9", "stm32h743")),
@@ -143,7 +144,7 @@ def streaming(page: Page, trials: int) -> dict[str, Any]:
     paints = page.evaluate("window.paints.length")
     points, front = page.evaluate(COUNT, ""), page.evaluate(COUNT, "front")
     if not is_active:
-        start_search(page, 10 * trials)  # one that does not end meanwhile
+        start_search(page, ENDLESS)
     answers: dict[str, list[float]] = {"Pause": [], "Resume": []}
     for _ in range(PRESSES):
         for word, times in answers.items():
@@ -180,7 +181,7 @@ def memory_bytes(page: Page) -> tuple[float, float]:
     return float(heap), float(sum(process.memory_info().rss for process in kernels))
 
 
-def searching_again(page: Page, searches: int, trials: int) -> dict[str, Any]:
+def searching_again(page: Page, searches: int) -> dict[str, Any]:
     """Search and stop many times: answers of the stop button, growth of memory.
 
     The first quarter is left out of the growth: what is made once is no leak.
@@ -189,7 +190,7 @@ def searching_again(page: Page, searches: int, trials: int) -> dict[str, Any]:
     for search in range(searches):
         if search == searches // 4:
             before = memory_bytes(page)
-        start_search(page, trials)
+        start_search(page, ENDLESS)
         stops.append(page.evaluate(ANSWER, "Stop"))
         page.wait_for_selector(".explorer-text:has-text('stopped')", timeout=20_000)
     growth = [after - first for after, first in zip(memory_bytes(page), before, strict=True)]
@@ -256,7 +257,7 @@ def main() -> None:
             "first": first,
             "control": control_latency(page, options.samples),
             "streaming": streaming(page, options.trials),
-            "again": searching_again(page, options.searches, options.trials),
+            "again": searching_again(page, options.searches),
         }
     rows = table(result)
     RESULTS.write_text(json.dumps(rows, indent=2) + "\n", "utf-8")
