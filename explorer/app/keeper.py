@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from explorer.app.answer import error_html, note_html
-from explorer.app.kept import KeptView, kept_session, kept_view, restore
+from explorer.app.kept import KeptView, kept_view, restore
+from explorer.app.kept_designs import kept_session
 from explorer.document import parse_document
 from explorer.errors import ExplorerError
 from explorer.paths import replace_whole

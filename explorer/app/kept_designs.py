@@ -55,7 +55,7 @@ class KeptDesign(Document):
             channel_axis=self.axis,
             selection=self.selection,
             adapters=self.adapters,
-            distillation=self.distillation and self.distillation.distillation(),
+            distillation=None if self.distillation is None else self.distillation.distillation(),
         )
 
 
@@ -121,12 +121,13 @@ def _kept(designs: DesignBatch, row: int, setups: list[TrainingSetup]) -> KeptDe
         f"{slices}{'b' * bool(bias)}{'n' * bool(norm)}"
         for slices, bias, norm in zip(*columns, strict=True)
     )
-    return KeptDesign(
-        family=designs.families[row],
-        trains=" ".join(words),
-        setup=setups.index(designs.row_setups[row]),
-        selection=designs.selections[row],
-        axis="in" if designs.axis_in[row] else "out",
-        adapters=designs.adapters[row],
-        distillation=DistillationRecord.of(designs.distillations[row]),
-    )
+    fields = {
+        "family": designs.families[row],
+        "trains": " ".join(words),
+        "setup": setups.index(designs.row_setups[row]),
+        "selection": designs.selections[row],
+        "axis": "in" if designs.axis_in[row] else "out",
+        "adapters": designs.adapters[row],
+        "distillation": DistillationRecord.of(designs.distillations[row]),
+    }
+    return KeptDesign.model_validate(fields)
