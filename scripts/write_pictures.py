@@ -1,7 +1,7 @@
 """Write the pictures of the app in docs/images: JupyterLab in light and dark, and the page.
 
-They are taken of the notebook after Run All by the browser of the tests, with few colours so
-that they stay small.
+They are taken of the notebook after Run All by the browser of the tests, with their 256 most
+frequent colours, so that they stay small.
 """
 
 import io
@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
@@ -24,9 +25,14 @@ def write(page: Page, name: str) -> None:
     """Keep what the page shows, once nothing moves."""
     driving.rest(page)
     with Image.open(io.BytesIO(page.screenshot())) as shot:
-        few = shot.convert("RGB").quantize(
-            256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
-        )
+        pixels = np.asarray(shot.convert("RGB"))
+    colors, which, counts = np.unique(
+        pixels.reshape(-1, 3), axis=0, return_inverse=True, return_counts=True
+    )
+    most = colors[np.argsort(counts)[-256:]]
+    nearest = np.square(colors[:, None].astype(int) - most).sum(axis=2).argmin(axis=1)
+    few = Image.fromarray(nearest[which].reshape(pixels.shape[:2]).astype(np.uint8))
+    few.putpalette(most.tobytes())
     few.save(IMAGES / f"{name}.png", optimize=True)
     print(f"{name}.png: {(IMAGES / f'{name}.png').stat().st_size:,} bytes")
 
@@ -44,11 +50,11 @@ def from_lab(browser: Browser, folder: Path) -> None:
         write(page, "explorer")
         page.set_viewport_size({"width": 1280, "height": 800})
         lab.theme(page, "JupyterLab Dark")
-        page.wait_for_selector("[data-jp-theme-light=false]")
+        page.wait_for_selector("[data-jp-theme-light=false]", state="attached")
         to_the_top(page)
         write(page, "explorer-dark")
         lab.theme(page, "JupyterLab Light")
-        page.wait_for_selector("[data-jp-theme-light=true]")
+        page.wait_for_selector("[data-jp-theme-light=true]", state="attached")
         lab.open_tab(page, "Search")
         page.wait_for_selector(".explorer-below .parcoords", state="attached")
         page.locator(".explorer-below").scroll_into_view_if_needed()

@@ -239,7 +239,7 @@ def test_a_configuration_that_is_switched_off_trains_everything():
     [
         ("biases=20-30", "biases: got '20-30', allowed: a whole number from 0 to 42"),
         ("biases=43", "biases: got '43'"),
-        ("layers=41,shares=nan", "shares: got 'nan'"),
+        ("layers=41,shares=nan", "shares: got 'nan', allowed: 1 shares"),
         ("layers=41,criterion=fisher", "criterion: got 'fisher', allowed: magnitude, random"),
     ],
 )
