@@ -133,7 +133,7 @@ def _tensors(graph: Any) -> Iterator[Any]:
 
 def _bytes_beside(tensor: Any, folder: Path, title: str) -> int:
     """How much of a file beside is read for a tensor; SpecError where it is no file beside."""
-    entries = {entry.key: entry.value for entry in tensor.external_data}
+    entries: dict[str, str] = {entry.key: entry.value for entry in tensor.external_data}
     place = (folder / entries.get("location", "")).resolve()
     if not place.is_relative_to(folder) or not place.is_file():
         came = entries.get("location")
@@ -270,8 +270,8 @@ def _batch(
             raise SpecError.of(f"{title}: sizes of {given.name}", sizes[1:], allowed)
         shape = tuple(int(size) for size in sizes[1:] if size)
     if prod(shape) * max(own or 1, 1) > LARGEST_SAMPLE:
-        sizes = (own or 1, *shape)
-        raise SpecError.of(f"{title}: sizes", sizes, f"at most {LARGEST_SAMPLE} elements")
+        came = (own or 1, *shape)
+        raise SpecError.of(f"{title}: sizes", came, f"at most {LARGEST_SAMPLE} elements")
     if given.type.tensor_type.elem_type in WORDS:
         tables = [
             weights[n.inputs[0]]
@@ -299,11 +299,11 @@ def _check_work(module: OnnxModule, batch: Tensor, own: int | None, title: str) 
         raise SpecError.of(f"{title}: MACs of {sizes[0]} samples", came, f"to {MOST_RUN_MACS}")
 
 
-class _Made(TorchDispatchMode):
+class _Made(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the elements that operators make; SpecError as soon as there are too many."""
 
     def __init__(self, title: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.title, self.elements = title, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
