@@ -108,7 +108,8 @@ class Controls:
         self.grid, self.rare_grid = fields.grid(), fields.grid()
         self.words = widgets.HTML()
         self.words.add_class("explorer-text")
-        self.box = widgets.VBox([self.grid, self.rare_grid, self.words, self.own_parts.box])
+        self.box = widgets.VBox([self.grid, self.rare_grid, self.words])
+        self.box.add_class("explorer-question")
         for name in ("device", *SETUP):
             getattr(self, name).observe(partial(self._chosen, name), names="value")
         self.model.observe(self._model_chosen, names="value")

@@ -23,6 +23,7 @@ from explorer.app.bars import MeasureBar, PointBar, SearchBar, close_tree
 from explorer.app.controls import Controls
 from explorer.app.exporting import saved_words, write_policy
 from explorer.app.frame_clock import FrameClock
+from explorer.app.layout import laid_out
 from explorer.app.live_figure import LiveFigure
 from explorer.app.look import changed_settings, look, opened, put, settings_of
 from explorer.app.measuring import Measuring
@@ -31,7 +32,7 @@ from explorer.app.past import Past
 from explorer.app.pins import PinsPane
 from explorer.app.searching import Searching
 from explorer.app.state import Settings
-from explorer.app.static import Standing, style_and_words
+from explorer.app.static import Standing
 from explorer.app.style import BUSY
 from explorer.app.tabs import Tabs
 from explorer.app.view import (
@@ -87,7 +88,15 @@ class App:
         self.tradeoff_data = panels_of(self.view)
         self.figure: Any = LiveFigure(tradeoff.draw(self.tradeoff_data))
         self.standing = Standing(self)
-        self.box = self._laid_out()
+        self.box = laid_out(
+            self.controls.box,
+            self.controls.own_parts.box,
+            [self.message, self.search_bar.box],
+            [self.figure, self.point_bar.box],
+            self.answer.box,
+            self.tabs.box,
+            self.clock,
+        )
         self._bind()
         self.message.value = misfit_html(self.view)
         self._render()
@@ -216,17 +225,6 @@ class App:
         if self._pump_task is not None:
             self._pump_task.cancel()
         close_tree(self.box)
-
-    def _laid_out(self) -> Any:
-        """The question above, panels beside the answer where there is room, layers below."""
-        panels = widgets.VBox([self.figure, self.point_bar.box])
-        panels.add_class("explorer-panels")
-        body = widgets.VBox([panels, self.answer.box, self.tabs.box])
-        body.add_class("explorer-body")
-        above = [*style_and_words(), self.controls.box, self.message, self.search_bar.box]
-        box = widgets.VBox([*above, body, self.clock])
-        box.add_class("explorer-app")
-        return box
 
     # Callbacks: note and wake.
 

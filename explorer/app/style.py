@@ -4,7 +4,7 @@ from explorer.figures import theme
 
 BUSY = "explorer-busy"  # the class of an app that has more to draw
 _RULES = """
-.explorer-app {padding: 2px 4px 8px 0; max-width: 1720px; width: 100%;
+.explorer-app {padding: 2px 4px 8px 0; max-width: 1880px; width: 100%;
   container-type: inline-size;}
 .explorer-app .explorer-grid {grid-gap: 4px 10px; overflow: visible;}
 .explorer-app .explorer-grid + .explorer-grid {margin-top: 4px;}
@@ -58,6 +58,7 @@ _RULES = """
 .explorer-app .explorer-plot .jp-OutputArea-prompt {display: none;}
 .explorer-app .explorer-changes .explorer-row {gap: 0 4px;}
 .explorer-app .explorer-changes button {flex: 0 0 auto; height: 24px; line-height: 22px;}
+.explorer-app :is(.explorer-main, .explorer-rest, .explorer-question) {overflow: visible;}
 @container (max-width: 640px) {
   .explorer-app :is(.explorer-body, .explorer-side, .explorer-own) {
     grid-template-columns: minmax(0, 1fr);}
@@ -68,6 +69,12 @@ _RULES = """
   .explorer-app .explorer-panels, .explorer-app .explorer-below {grid-column: 1;}
   .explorer-app .explorer-side {grid-column: 2; grid-row: 1 / span 2;
     grid-template-columns: minmax(0, 1fr);}
+}
+@container (min-width: 1380px) {
+  .explorer-app .explorer-main {display: grid; gap: 4px 24px; align-items: start;
+    grid-template-columns: 176px minmax(0, 1fr); grid-template-rows: auto 1fr;}
+  .explorer-app .explorer-main > * {grid-column: 2; min-width: 0; width: auto; margin: 0;}
+  .explorer-app .explorer-main > .explorer-question {grid-column: 1; grid-row: 1 / span 2;}
 }
 .explorer-app :is(select, input, textarea, button, .noUi-handle, .widget-readout,
   .lm-TabBar-tab):focus-visible {outline: 2px solid var(--jp-brand-color1, #1976D2) !important;
