@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -229,7 +230,14 @@ def test_ctrl_c_while_measuring_keeps_every_line_of_the_ledger(tmp_path):
     before = ledger.read_bytes()
     command = [sys.executable, "-m", "explorer", "measure", "digits-cnn", "digits", "--policy",
                "full", "--episodes", "500", "--ledger", str(ledger)]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # Where the tests run behind a shell, Ctrl-C is ignored from birth.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("runs.jsonl.*")):  # the lock of the design
         assert process.poll() is None
