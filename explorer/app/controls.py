@@ -95,6 +95,7 @@ class Controls:
         self.own_button = widgets.ToggleButton(
             description="Own board, network, task",
             tooltip="Duplicate the device and change its numbers; take a network or data of yours",
+            layout=widgets.Layout(grid_column="span 2"),
         )
         self.own_button.add_class("explorer-more")
         self.own_parts = OwnParts(

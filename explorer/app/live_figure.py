@@ -84,7 +84,9 @@ const svg = (name, parent, attributes = {}) => {
   return made;
 };
 const markOf = (plot, { symbol, size, color, line }) => {
-  plot.marks ??= { ids: {}, svg: svg("svg", plot, { width: 0, height: 0, class: "crowds" }) };
+  // No part of the flow: as a line of text it would make the plot taller at each drawing.
+  const place = { class: "crowds", style: "position: absolute; width: 0; height: 0" };
+  plot.marks ??= { ids: {}, svg: svg("svg", plot, place) };
   const look = JSON.stringify([symbol, size, color, line]);
   plot.marks.ids[look] ??= (() => {
     const id = `crowd-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;

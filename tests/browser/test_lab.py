@@ -59,6 +59,20 @@ def test_on_a_wide_screen_the_answer_stands_beside_the_panels(lab_page: Page) ->
     page.set_viewport_size({"width": 1280, "height": 800})
 
 
+def test_the_panels_keep_their_height_when_the_window_does_not(lab_page: Page) -> None:
+    page = lab_page
+    driving.reset(page)
+    driving.rest(page)
+    height = driving.box(page, ".explorer-panels .js-plotly-plot")["height"]
+    page.set_viewport_size({"width": 1200, "height": 800})
+    page.set_viewport_size({"width": 1280, "height": 800})
+    for policy in ("last-layer", "full"):
+        with changing(page, DRAWN):
+            lab.choose(page, "Update policy", policy)
+        driving.rest(page)
+    assert driving.box(page, ".explorer-panels .js-plotly-plot")["height"] == height
+
+
 def test_the_cell_again_and_the_page_again_show_the_same_live_app(lab_page: Page) -> None:
     page = lab_page
     before = driving.drawn(page)
