@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -276,10 +277,22 @@ def test_an_unreadable_image_is_named(own, content):
         load_task(str(own), 32)
 
 
-def test_a_file_that_cannot_be_read_is_named(own):
-    (own / "dog" / "9.png").mkdir()
-    with pytest.raises(SpecError, match=r"dog/9\.png: cannot be read: Is a directory"):
+def test_a_file_that_cannot_be_read_is_named(own, monkeypatch):
+    (own / "dog" / "9.png").write_bytes(picture())
+
+    def read(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", read)
+    with pytest.raises(SpecError, match=r"(?i)\.png: cannot be read: Permission denied"):
         load_task(str(own), 32)
+
+
+def test_only_files_are_photographs(own):
+    before = load_task(str(own), 32)
+    (own / "dog" / "9.png").mkdir()
+    os.mkfifo(own / "dog" / "8.png")
+    assert load_task(str(own), 32).digest == before.digest
 
 
 def test_a_class_too_small_for_the_protocol_is_named(own):
