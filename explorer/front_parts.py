@@ -111,7 +111,7 @@ class RefinementRecord(Document):
         choices = row.pop("choices")
         for one in choices:
             one["candidate"] = one.pop("row")
-            for name in ("standard_error", "measured_error"):
+            for name in ("standard_error", "measured", "measured_error"):
                 one[name] = finite_or_none(one[name])
         return cls.model_validate(row | {"choices": choices, "tau": finite_or_none(row["tau"])})
 

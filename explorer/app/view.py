@@ -95,8 +95,9 @@ def measured_text(table: CandidateTable, row: int) -> str:
 
 
 def same_space(one: Session, other: Session) -> bool:
-    """Whether two sessions search the same designs at the same costs."""
-    return replace(one, policy=other.policy) == other and one.setup == other.setup
+    """Whether two sessions search the same designs at the same costs by the same metric."""
+    asked = replace(one, policy=other.policy, metric=None) == replace(other, metric=None)
+    return asked and one.metric_column == other.metric_column and one.setup == other.setup
 
 
 def panels_of(view: View, *, is_streaming: bool = False) -> TradeoffData:
@@ -122,7 +123,7 @@ def points_of(view: View, cap: int = POINT_CAP) -> Points:
         comparable = found.session.model == view.session.model
         comparable &= found.table.score_name == view.known.score_name
         comparable &= found.session.memory_objective == view.session.memory_objective
-        comparable &= found.session.metric == view.session.metric
+        comparable &= found.session.metric_column == view.session.metric_column
         if comparable:
             rows = _drawn_rows(view, found, cap)
             shown = _found_points(found.table, rows, stale=stale, only_measured=measured)

@@ -91,6 +91,7 @@ def study(graph: ModelGraph, runs: Sequence[MeasuredRun], table: ScoreTable | No
     is_full = np.array([key == full for key in design_keys(designs)], dtype=bool)
     fulls = [run.figure(metric) for run, flag in zip(paired, is_full, strict=True) if flag]
     full_gains = np.array([figure.gains for figure in fulls[:1] if figure is not None])
+    full_gains = full_gains[np.isfinite(full_gains)]
     designs, gains = designs.take(rows), gains[rows]
     kept = [paired[row] for row in rows]
     criteria = _criteria(graph, table, designs, kept)
@@ -105,7 +106,7 @@ def study(graph: ModelGraph, runs: Sequence[MeasuredRun], table: ScoreTable | No
         combinations=combinations,
         gain=gains.sum(axis=1) / max(gains.shape[1], 1),
         gain_error=_standard_error(gains),
-        ranking=rank({**criteria, **combinations}, gains, full_gains.ravel()),
+        ranking=rank({**criteria, **combinations}, gains, full_gains),
     )
 
 

@@ -273,12 +273,17 @@ def _catalogued(graph: ModelGraph) -> ModelGraph | None:
     return model_graph(graph.name) if graph.name in catalog.names("model") else None
 
 
-@lru_cache(maxsize=32)
 def calibration_of(graph: ModelGraph, task: str, metric: str = ACCURACY) -> Calibration | None:
     """A calibration on the ledger, or None with too few runs; judge its evidence before use."""
-    runs = measured_runs(graph, task)
+    return _calibration(graph, task, metric, score_table(graph, task))
+
+
+@lru_cache(maxsize=32)
+def _calibration(
+    graph: ModelGraph, task: str, metric: str, table: ScoreTable | None
+) -> Calibration | None:
     try:
-        return calibrate_runs(graph, runs, score_table(graph, task), metric)
+        return calibrate_runs(graph, measured_runs(graph, task), table, metric)
     except CalibrationError:
         return None
 

@@ -144,6 +144,8 @@ NETS = {
     "AvgPool": image(lambda: nn.AvgPool2d(2)),
     "AvgPool with padding": image(lambda: nn.AvgPool2d(3, 2, 1)),
     "AvgPool without it": image(lambda: nn.AvgPool2d(3, 1, 1, count_include_pad=False)),
+    "AvgPool of a small image": (image(lambda: nn.AvgPool2d(3, 1, 1))[0], (3, 3, 3)),
+    "AvgPool of one window": (image(lambda: nn.AvgPool2d(3, 5))[0], (3, 7, 7)),
     "AvgPool of signals": signal(lambda: nn.AvgPool1d(3, 2)),
     "AdaptiveAvgPool": image(lambda: nn.AdaptiveAvgPool2d((3, None))),
     "AdaptiveMaxPool": image(lambda: nn.AdaptiveMaxPool2d(1)),

@@ -132,6 +132,7 @@ OPERATORS = [
     *("PReLU", "PReLU of channels", "Hardtanh", "Mish", "SELU", "functions", "quotient"),
     *("GroupNorm, plain", "InstanceNorm", "InstanceNorm of signals", "MaxPool of signals"),
     *("MaxPool over the edge", "AvgPool with padding", "AvgPool without it", "AdaptiveMaxPool"),
+    *("AvgPool of a small image", "AvgPool of one window"),
     *("nearest, signal", "bilinear", "bilinear corners", "PixelShuffle", "stack and repeat"),
     *("einsum", "residual", "U-Net", "GRU both ways", "LSTM both ways", "GRU, positions first"),
     *("LSTM, last states", "GRU, last state", "same and even", "transposed depthwise"),

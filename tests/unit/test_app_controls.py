@@ -17,7 +17,7 @@ from explorer import catalog, paths
 from explorer.app import App
 from explorer.app.kept import KeptView, kept_view, restore
 from explorer.app.look import settings_of
-from explorer.app.view import points_of
+from explorer.app.view import points_of, same_space
 from explorer.device import load_device
 from explorer.device_text import changed_numbers
 from explorer.document import parse_document
@@ -589,6 +589,15 @@ def test_the_worth_axis_can_show_what_was_measured_alone() -> None:
 
     narrow = Session(model="tdssm:d_model=32,length=1024", device="radxa-zero")
     driven(steps, narrow)
+
+
+def test_a_metric_that_is_the_tasks_own_is_no_other_search() -> None:
+    session = Session(model="digits-cnn", policy="none")
+    assert same_space(session, session.with_metric("accuracy"))
+    narrow = Session(model="tdssm:d_model=32,length=1024", policy="none")
+    assert same_space(narrow.with_metric("f1"), narrow)
+    assert not same_space(narrow.with_metric("auroc"), narrow)
+    assert not same_space(narrow.with_metric("accuracy"), session)
 
 
 def test_published_accuracies_stand_on_the_axis_of_measured_ones() -> None:

@@ -20,11 +20,13 @@ from explorer.cli import run
 from explorer.errors import SpecError
 from explorer.export import pick_reason
 from explorer.figures.points import worth_format, worth_text
+from explorer.front_parts import RefinementRecord
 from explorer.graph import INPUT
 from explorer.network import NetworkDocument, load_network
 from explorer.refining import Measure, refine
 from explorer.search.judge import calibrate_runs
 from explorer.search.measured import Measuring
+from explorer.search.refinement import MeasuredChoice, Refinement
 from explorer.search.sources import measured_runs
 from explorer.session import Session
 
@@ -200,3 +202,30 @@ def test_gains_that_are_mostly_noise_predict_nothing():
     assert evidence.reliability < 0.5
     assert "reliability" in evidence.reason_against
     assert replace(evidence, reliability=0.5).reason_against == ""
+
+
+def test_a_refined_front_is_written_where_the_metric_was_not_defined():
+    choice = MeasuredChoice(
+        row=0,
+        why="on the front",
+        accuracy=0.5,
+        standard_error=np.nan,
+        measured=np.nan,
+        measured_error=np.nan,
+        score_before=0.1,
+        on_measured_front=False,
+    )
+    counts = dict.fromkeys(("kept_count", "left_count", "entered_count"), 0)
+    volumes = dict.fromkeys(("hypervolume_before", "hypervolume_after"), 0.0)
+    refinement = Refinement(
+        metric="macro_auroc",
+        choices=(choice,),
+        episodes=1,
+        seed=0,
+        reason_against="",
+        tau=np.nan,
+        **counts,
+        **volumes,
+    )
+    (record,) = RefinementRecord.of(refinement).choices
+    assert (record.accuracy, record.measured) == (0.5, None)

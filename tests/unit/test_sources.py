@@ -162,3 +162,12 @@ def test_own_ledgers_count_in_a_calibration_when_they_are_named(own_cache, tmp_p
     assert "ledger: no file" in capsys.readouterr().err
     assert terminal(["calibrate", "epidenet", "digits"]) == 2
     assert "runs of" in capsys.readouterr().err
+
+
+def test_a_calibration_is_of_the_scores_that_are_there_now(monkeypatch):
+    table = sources.score_table(GRAPH, "digits")
+    assert table is not None
+    with_scores = sources.calibration_of(GRAPH, "digits")
+    monkeypatch.setattr(sources, "score_table", lambda *_: None)
+    without = sources.calibration_of(GRAPH, "digits")
+    assert set(without.feature_names) < set(with_scores.feature_names)

@@ -209,9 +209,10 @@ def _avgpool(node: Node, x: Tensor) -> Tensor:
     kernel = tuple(node.options["kernel_shape"])
     steps = tuple(node.options.get("strides", [1] * len(kernel)))
     sides = tuple(x.shape[2:])
-    if all(taps >= side for taps, side in zip(kernel, sides, strict=False)):
-        kernel = steps = sides  # a larger window ends with the image
     before, behind = pads_of(node, sides, kernel)
+    is_whole = all(taps >= side for taps, side in zip(kernel, sides, strict=False))
+    if is_whole and not any(before + behind):
+        kernel = steps = sides  # a larger window ends with the image
     if before != behind or len(kernel) > 2 or set(node.options.get("dilations", [1])) != {1}:
         raise _refused(node, "with uneven padding, dilation or more than two sides")
     pool = functional.avg_pool2d if len(kernel) == 2 else functional.avg_pool1d

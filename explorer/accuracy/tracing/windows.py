@@ -61,9 +61,10 @@ def _avg_pool(
     size, wanted = x.value.shape[2:], step.value.shape[2:]
     if sides is None or pads is None or steps is None or divisor is not None:
         return None
-    if pads == (0, 0) and all(side == 1 for side in wanted):  # a larger window ends with the image
-        kernel = [min(both) for both in zip(sides, size, strict=False)]
-        return _windows(step, "avgpool", x, step.value, kernel)
+    ends = [min(both) for both in zip(sides, size, strict=False)]
+    windows = [one // span for one, span in zip(size, ends, strict=True)]
+    if pads == (0, 0) and windows == list(wanted) and set(windows) == {1}:
+        return _windows(step, "avgpool", x, step.value, ends)  # a larger one ends with the image
     floors = [
         (one + 2 * pad - span) // by + 1
         for one, pad, span, by in zip(size, pads, sides, steps, strict=False)
