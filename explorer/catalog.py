@@ -49,9 +49,11 @@ def read(kind: str, name: str) -> str:
 
 def task_path(name: str) -> Path | None:
     """Where data of a user's own lies: any path, folder or .npz; None for a name and for code."""
-    if not name or name in _locate("task") or is_code(name):
+    if not name or name in _locate("task"):
         return None
     path = Path(name).expanduser()
+    if is_code(name) and not path.is_dir():
+        return None
     return path if path.name != name or path.is_dir() or path.suffix == ".npz" else None
 
 

@@ -6,7 +6,7 @@ A spelling is only read until `running` is entered, so a document that names cod
 import importlib
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from types import ModuleType
@@ -51,8 +51,9 @@ def check_code(field: str, text: str) -> None:
 def running(field: str, text: str) -> Iterator[Any]:
     """Run the code, and have what the name stands for; SpecError when it is not there.
 
-    A file is run anew each time. While this is open, code can import what lies beside its file
-    (a module: in the working folder), and what it prints goes to stderr, beside our answers.
+    A file is run anew each time, and so is what it imports from beside it, which can be imported
+    while this is open (of a module: from the working folder). What it prints goes to stderr,
+    beside our answers.
     Whatever it raises is its own and passes.
     """
     check_code(field, text)
@@ -60,6 +61,7 @@ def running(field: str, text: str) -> Iterator[Any]:
     file = code_file(text)
     folder = "" if file is None else str(file.resolve().parent)
     with _alone:
+        before = set(sys.modules)
         sys.path.insert(0, folder)
         try:
             with redirect_stdout(sys.stderr):
@@ -70,6 +72,16 @@ def running(field: str, text: str) -> Iterator[Any]:
         finally:
             with suppress(ValueError):
                 sys.path.remove(folder)
+            if folder:
+                _forget(sys.modules.keys() - before, Path(folder))
+
+
+def _forget(names: Iterable[str], folder: Path) -> None:
+    """Modules of a user's own folder; another folder may have others of the same names."""
+    for name in names:
+        file = Path(getattr(sys.modules[name], "__file__", None) or "/")
+        if file.is_relative_to(folder) and "site-packages" not in file.parts:
+            del sys.modules[name]
 
 
 def _module(field: str, place: str) -> ModuleType:

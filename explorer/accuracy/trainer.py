@@ -24,8 +24,9 @@ from explorer.accuracy.scores import ScoreTable
 from explorer.accuracy.torch_bridge import GraphModule, adapted_module, seeded
 from explorer.adapters import policy_with_adapters
 from explorer.design import LayerAxes, UpdatePolicy, everything
+from explorer.errors import SpecError
 from explorer.graph import ModelGraph
-from explorer.phases import OWN, Phase
+from explorer.phases import FULL, OWN, Phase
 
 AfterStep = Callable[[int, GraphModule], None]
 MOMENTUM = 0.9
@@ -156,7 +157,9 @@ def train_copy(
     student = copy.deepcopy(module)
     rules = [make_optimizer(optimizer, list(student.parameters()), learning_rate)]
     look_ahead = None
-    named, whole = {OWN: policy, **(policies or {})}, everything(LayerAxes.of(graph))
+    named = {FULL: everything(LayerAxes.of(graph)), OWN: policy, **(policies or {})}
+    if unknown := [phase.policy for phase in phases if phase.policy not in named]:
+        raise SpecError.of("policy of a phase", unknown[0], ", ".join(named))
     if any(one.distillation is not None for one in named.values()):
         look_ahead = LookAhead(
             student, lambda copies: make_optimizer(optimizer, list(copies.values()), learning_rate)
@@ -168,7 +171,7 @@ def train_copy(
     _set_mode(student, graph, start, training=True)
     with seeded(student, DROPOUT_SEED):
         for phase in phases or (Phase(policy=OWN, epoch_count=steps),):
-            trained = named.get(phase.policy, whole)
+            trained = named[phase.policy]
             apply_to_copy(student, graph, trained, scores)
             if look_ahead is not None:
                 look_ahead.begin()

@@ -125,10 +125,10 @@ def design_keys(designs: DesignBatch) -> list[DesignKey]:
 def measured_designs(
     graph: ModelGraph, runs: Sequence[MeasuredRun], metric: str = ACCURACY
 ) -> dict[DesignKey, Known]:
-    """What a ledger knows of its designs; of several runs the longest counts."""
+    """What a ledger knows of its designs; of several runs the longest with the metric counts."""
     if not runs:
         return {}
-    runs = sorted(runs, key=lambda run: run.episodes)
+    runs = sorted(runs, key=lambda run: (run.figure(metric) is not None, run.episodes))
     designs = ledger_designs(graph, runs)
     return {key: known_of(run, metric) for key, run in zip(design_keys(designs), runs, strict=True)}
 

@@ -205,6 +205,14 @@ def test_a_product_and_a_sum_are_a_linear_layer_and_same_padding_is_computed(tmp
     assert layer_table(graph).forward_macs.tolist() == [4 * 2 * 9 * 12, 20]
 
 
+@pytest.mark.parametrize("shape", [(4,), (1, 4), (2, 1, 4)])
+def test_slopes_of_another_axis_than_the_channels_are_refused(shape, tmp_path):
+    nodes = [helper.make_node("PRelu", ["x", "s"], ["y"], "p")]
+    path = file_of(tmp_path / "n.onnx", nodes, [("s", np.ones(shape))], (1, 4, 4, 4))
+    with pytest.raises((SpecError, UnsupportedOpError), match="a slope a channel"):
+        trace(path)
+
+
 def test_every_unknown_operator_is_listed_with_its_nodes(tmp_path):
     nodes = [
         helper.make_node("Gemm", ["x", "w"], ["g"], "first"),

@@ -180,6 +180,25 @@ def test_code_imports_what_lies_beside_it(tmp_path, monkeypatch, place):
     assert sys.path == before
 
 
+def test_what_lies_beside_is_that_of_its_own_folder_and_of_now(tmp_path):
+    for name, side in (("one", 6), ("other", 7)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "nearby.py").write_text(f"SIDE = {side}\n")
+        (tmp_path / name / "data.py").write_text(
+            "import numpy as np\nimport nearby\n"
+            "def load():\n    return np.zeros((6, nearby.SIDE, 9), 'uint8'), list('aabbcc')\n"
+        )
+    tasks = [load_task(f"{tmp_path / name}/data.py:load") for name in ("one", "other")]
+    assert [task.input_shape[1] for task in tasks] == [6, 7]
+    assert "nearby" not in sys.modules
+
+
+def test_a_folder_is_data_however_it_is_called(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos:mine").mkdir()
+    assert catalog.task_path("photos:mine") is not None
+
+
 def test_what_a_network_reads_is_known_of_data_and_of_code_that_has_run(coded, tmp_path):
     signals = {"signals": np.zeros((8, 2, 40)), "labels": LABELS[:8]}
     np.savez(tmp_path / "own.npz", **signals)

@@ -182,7 +182,7 @@ def _path(table: Path, line: int, file: str) -> Path:
     """A file below the folder of the table, never one elsewhere, nor a device or a pipe."""
     path = table.parent / file
     try:
-        is_inside = not Path(file).is_absolute() and ".." not in Path(file).parts
+        is_inside = path.resolve().is_relative_to(table.parent.resolve())
         if is_inside and path.is_file():
             return path
     except OSError:  # a name that cannot be

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from explorer.accuracy.tracing.onnx_constants import evaluated
 from explorer.accuracy.tracing.onnx_nodes import Node
-from explorer.accuracy.tracing.onnx_ops import HANDLERS, pads_of
+from explorer.accuracy.tracing.onnx_ops import HANDLERS, has_channel_slopes, pads_of, refused
 from explorer.accuracy.tracing.onnx_recurrent import RECURRENT, recurrent_of, recurrent_states
 from explorer.errors import SpecError
 
@@ -294,8 +294,23 @@ def _prelu(owner: OnnxModule, node: Node) -> nn.Module | None:
     known = {**owner.constants, **owner._weights}
     if node.inputs[1] not in known:
         return None
-    slope = nn.Parameter(owner.parameter(node.inputs[1]).flatten())
-    return _set(nn.PReLU(len(slope)), weight=slope)
+    slopes = owner.parameter(node.inputs[1])
+    made = _ChannelSlopes(node, tuple(slopes.shape))
+    return _set(made, weight=nn.Parameter(slopes.flatten()))
+
+
+class _ChannelSlopes(nn.PReLU):
+    """Slopes of channels; SpecError where the file's are of another axis."""
+
+    def __init__(self, node: Node, shape: tuple[int, ...]) -> None:
+        super().__init__(prod(shape))
+        self.node, self.shape = node, shape
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Below 0 times the slope."""
+        if not has_channel_slopes(self.shape, tuple(input.shape)):
+            raise refused(self.node, "with other than a slope a channel")
+        return super().forward(input)
 
 
 def _embedding(owner: OnnxModule, node: Node) -> nn.Module | None:

@@ -4,6 +4,7 @@ Inputs are tensors, arrays of what is constant, or None where one is left out.
 """
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from explorer.errors import SpecError
 Handler = Callable[..., Any]
 
 
-def _refused(node: Node, why: str) -> SpecError:
+def refused(node: Node, why: str) -> SpecError:
+    """What is said of a node in a form that is not known."""
     return SpecError(f"onnx: {node.op} {node.name} {why} is not known")
 
 
@@ -58,14 +60,14 @@ def _reshape(node: Node, x: Tensor, sizes: Any) -> Tensor:
 
 def _flatten(node: Node, x: Tensor) -> Tensor:
     if node.options.get("axis", 1) != 1:
-        raise _refused(node, "of another axis than 1")
+        raise refused(node, "of another axis than 1")
     return x.flatten(1)
 
 
 def _squeeze(node: Node, x: Tensor, axes: Any = None) -> Tensor:
     chosen = _axes(node, axes)
     if chosen is None:
-        raise _refused(node, "of no axes")
+        raise refused(node, "of no axes")
     for axis in sorted((axis % x.ndim for axis in chosen), reverse=True):
         x = x.squeeze(axis)
     return x
@@ -107,7 +109,7 @@ def _slice(
     chosen = _axes(node, axes) or list(range(len(first)))
     by = [1] * len(first) if steps is None else _numbers(steps)
     if min(by) < 1:
-        raise _refused(node, "backwards")
+        raise refused(node, "backwards")
     for axis, start, end, step in zip(chosen, first, last, by, strict=True):
         index = [slice(None)] * x.ndim
         index[axis] = slice(start, end, step)
@@ -118,13 +120,13 @@ def _slice(
 def _gather(node: Node, x: Tensor, index: Any) -> Tensor:
     axis = node.options.get("axis", 0)
     if isinstance(index, Tensor):
-        raise _refused(node, "by computed indices")
+        raise refused(node, "by computed indices")
     chosen = np.asarray(index)
     if chosen.ndim == 0:
         return x.select(axis, int(chosen))
     parts = [x.narrow(axis, int(at) % x.shape[axis], 1) for at in chosen.reshape(-1)]
     if chosen.ndim != 1:
-        raise _refused(node, "by a table of indices")
+        raise refused(node, "by a table of indices")
     return torch.cat(parts, axis) if len(parts) > 1 else parts[0]
 
 
@@ -132,7 +134,7 @@ def _pad(node: Node, x: Tensor, pads: Any = None, number: Any = None, axes: Any 
     ends = _numbers(node.options["pads"] if pads is None else pads)
     value = node.options.get("value", 0.0) if number is None else float(np.asarray(number))
     if node.options.get("mode", "constant") != "constant" or value or axes is not None:
-        raise _refused(node, "other than by zeros around every axis")
+        raise refused(node, "other than by zeros around every axis")
     half = len(ends) // 2
     padded = [at for at in range(half) if any(ends[at::half])]
     first = min(padded, default=half)  # torch counts from the last axis, and not before this
@@ -155,20 +157,27 @@ def _clip(node: Node, x: Tensor, low: Any = None, high: Any = None) -> Tensor:
 
 def _hardsigmoid(node: Node, x: Tensor) -> Tensor:
     if not is_usual_hardsigmoid(node):
-        raise _refused(node, "with another slope than 1/6")
+        raise refused(node, "with another slope than 1/6")
     return functional.hardsigmoid(x)
 
 
 def _selu(node: Node, x: Tensor) -> Tensor:
     if {"alpha", "gamma"} & node.options.keys():
-        raise _refused(node, "with numbers of its own")
+        raise refused(node, "with numbers of its own")
     return functional.selu(x)
 
 
 def _prelu(node: Node, x: Tensor, slope: Any) -> Tensor:
-    if not isinstance(slope, Tensor) or (slope.numel() > 1 and slope.shape[0] != x.shape[1]):
-        raise _refused(node, "with other than a slope a channel")
+    if not isinstance(slope, Tensor) or not has_channel_slopes(slope.shape, x.shape):
+        raise refused(node, "with other than a slope a channel")
     return functional.prelu(x, slope.flatten())
+
+
+def has_channel_slopes(slopes: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether slopes, broadcast from behind as ONNX does, are one for all or one a channel."""
+    while len(slopes) > len(shape) - 1 and slopes[0] == 1:
+        slopes = slopes[1:]
+    return prod(slopes) == 1 or slopes == (shape[1], *(1,) * (len(shape) - 2))
 
 
 def _gelu(node: Node, x: Tensor) -> Tensor:
@@ -197,7 +206,7 @@ def _maxpool(node: Node, x: Tensor) -> Tensor:
     kernel = tuple(node.options["kernel_shape"])
     before, behind = pads_of(node, tuple(x.shape[2:]), kernel)
     if before != behind or len(kernel) > 2:
-        raise _refused(node, "with uneven padding or more than two sides")
+        raise refused(node, "with uneven padding or more than two sides")
     steps, reach = (node.options.get(name, [1] * len(kernel)) for name in ("strides", "dilations"))
     pool = functional.max_pool2d if len(kernel) == 2 else functional.max_pool1d
     up = bool(node.options.get("ceil_mode", 0))
@@ -214,7 +223,7 @@ def _avgpool(node: Node, x: Tensor) -> Tensor:
     if is_whole and not any(before + behind):
         kernel = steps = sides  # a larger window ends with the image
     if before != behind or len(kernel) > 2 or set(node.options.get("dilations", [1])) != {1}:
-        raise _refused(node, "with uneven padding, dilation or more than two sides")
+        raise refused(node, "with uneven padding, dilation or more than two sides")
     pool = functional.avg_pool2d if len(kernel) == 2 else functional.avg_pool1d
     up, counts = (bool(node.options.get(name, 0)) for name in ("ceil_mode", "count_include_pad"))
     result: Tensor = pool(x, kernel, steps, before, up, counts or not any(before))
@@ -224,20 +233,20 @@ def _avgpool(node: Node, x: Tensor) -> Tensor:
 def _mean(node: Node, x: Tensor, axes: Any = None) -> Tensor:
     chosen = _axes(node, axes)
     if chosen is None:
-        raise _refused(node, "over everything")
+        raise refused(node, "over everything")
     return x.mean(chosen, keepdim=bool(node.options.get("keepdims", 1)))
 
 
 def _sum(node: Node, x: Tensor, axes: Any = None) -> Tensor:
     chosen = _axes(node, axes)
     if chosen is None:
-        raise _refused(node, "over everything")
+        raise refused(node, "over everything")
     return x.sum(chosen, keepdim=bool(node.options.get("keepdims", 1)))
 
 
 def _largest(node: Node, x: Tensor) -> Tensor:
     if x.ndim not in (3, 4):
-        raise _refused(node, "over more than two sides")
+        raise refused(node, "over more than two sides")
     pool = functional.adaptive_max_pool2d if x.ndim == 4 else functional.adaptive_max_pool1d
     result: Tensor = pool(x, 1)
     return result
@@ -247,7 +256,7 @@ def _instance_norm(node: Node, x: Tensor, scale: Any, offset: Any) -> Tensor:
     """One without parameters has ones and zeros for them."""
     known = isinstance(scale, np.ndarray) and isinstance(offset, np.ndarray)
     if not known or (scale != 1).any() or offset.any():
-        raise _refused(node, "with fixed numbers")
+        raise refused(node, "with fixed numbers")
     return functional.instance_norm(x, eps=node.options.get("epsilon", 1e-5))
 
 
@@ -269,20 +278,20 @@ def _resize(node: Node, x: Tensor, *rest: Any) -> Tensor:
     )
     rounds = node.options.get("nearest_mode", "round_prefer_floor")
     if way not in RESIZES or (way[0] == "nearest" and rounds != "floor"):
-        raise _refused(node, f"of mode {', '.join(map(str, way))}")
+        raise refused(node, f"of mode {', '.join(map(str, way))}")
     factors, sizes = (*rest, None, None, None)[1:3]
     if sizes is None:
         sizes = [int(size * by) for size, by in zip(x.shape, np.asarray(factors), strict=True)]
     wanted = _numbers(sizes)
     if wanted[1] != x.shape[1] or x.ndim not in (3, 4):
-        raise _refused(node, "of channels, or of more than two sides")
+        raise refused(node, "of channels, or of more than two sides")
     mode: dict[str, Any] = {"mode": "linear" if x.ndim == 3 else "bilinear"}
     return functional.interpolate(x, wanted[2:], **mode | RESIZES[way])
 
 
 def _to_space(node: Node, x: Tensor) -> Tensor:
     if node.options.get("mode", "DCR") != "CRD":
-        raise _refused(node, "of mode DCR")
+        raise refused(node, "of mode DCR")
     return functional.pixel_shuffle(x, node.options["blocksize"])
 
 
@@ -292,7 +301,7 @@ def _einsum(node: Node, *parts: Any) -> Tensor:
 
 def _attention(node: Node, query: Any, key: Any, value: Any, mask: Any = None) -> Tensor:
     if node.options["axis"] not in (-1, query.ndim - 1):
-        raise _refused(node, "over another axis than the last")
+        raise refused(node, "over another axis than the last")
     added = None if mask is None else _as_tensor(mask)
     return functional.scaled_dot_product_attention(
         query, key.transpose(-2, -1), value, added, scale=node.options["scale"]
