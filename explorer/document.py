@@ -229,9 +229,10 @@ class PolicyDocument(Document):
     def check_network(self, graph: ModelGraph) -> None:
         """SpecError with both names when the document is for another network."""
         if self.model.digest != graph.digest:
+            options = " with other options" if self.model.name == graph.name else ""
             raise SpecError(
                 f"model: the document is for {self.model.name} ({self.model.digest}), "
-                f"not for {graph.name} ({graph.digest})"
+                f"not for {graph.name} ({graph.digest}){options}"
             )
 
 

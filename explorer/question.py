@@ -230,9 +230,13 @@ class Question:
 
     @property
     def setup_note(self) -> str:
-        """`under its published setup: batch 8, norm gn`; empty where the policy brings none."""
+        """`under its published setup: batch 8, norm gn`; empty where the policy brings none.
+
+        A document brings its own setup, which nobody published.
+        """
         words = [f"{name.replace('_', ' ')} {value}" for name, value in self.brought_setup.items()]
-        return f"under its published setup: {', '.join(words)}" if words else ""
+        which = "its own" if self.policy.endswith(".json") else "its published"
+        return f"under {which} setup: {', '.join(words)}" if words else ""
 
     @property
     def task_name(self) -> str:

@@ -22,7 +22,7 @@ class SearchBar:
         self.pause = _button("Pause", "Pause after this batch, or go on", width="78px")
         self.stop = _button("Stop", "Stop after this batch", width="52px")
         self.trials = _number(
-            "Trials", "Designs that Optuna asks for in total", 400, 20, _MOST_TRIALS, "100px"
+            "Trials", "Designs that Optuna asks for in total", 400, 20, _MOST_TRIALS, "116px"
         )
         self.seed = _number("Seed", "The same seed asks the same", 0, 0, 2**31 - 1, "84px")
         samplers = catalog.names("sampler") or ["nsga2"]

@@ -95,9 +95,8 @@ class Controls:
         self.own_button = widgets.ToggleButton(
             description="Own board, network, task",
             tooltip="Duplicate the device and change its numbers; take a network or data of yours",
-            layout=widgets.Layout(grid_column="span 2"),
         )
-        self.own_button.add_class("explorer-more")
+        self.own_button.add_class("explorer-more").add_class("explorer-wide")
         self.own_parts = OwnParts(
             lambda: str(self.device.value),
             lambda: model_graph(self.read().model).input_shape,

@@ -24,6 +24,7 @@ _RULES = """
 .explorer-app .explorer-row {align-items: center; flex-wrap: wrap; overflow: visible;}
 .explorer-app .explorer-more {align-self: end; height: 26px; line-height: 24px; width: auto;
   margin: 0; padding: 0 4px; font-size: 12px;}
+.explorer-app .explorer-wide {grid-column: span 2;}
 .explorer-app .explorer-brought > .widget-label {color: var(--jp-ui-font-color1);
   font-style: italic;}
 .explorer-app .explorer-brought > .widget-label::after {content: " *";}

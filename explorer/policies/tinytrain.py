@@ -50,7 +50,7 @@ def reason_against(context: PolicyContext) -> str:
         graph = context.graph
         return (
             f"no Fisher table of {graph.name} with norm {graph.norm} for this task; "
-            "`explorer fisher` makes one for the network's own norm"
+            "`explorer fisher MODEL TASK` makes one for the network's own norm"
         )
     return ""
 

@@ -263,6 +263,21 @@ def test_what_has_no_counterpart_is_named_whatever_comes_behind_it(module, examp
         trace(module, example)
 
 
+@pytest.mark.filterwarnings("always")
+def test_a_recurrent_network_is_traced_without_a_word_of_torch(recwarn):
+    trace(nn.Sequential(LastStep()), (5, 3))
+    assert not [one for one in recwarn if "tensor attribute" in str(one.message)]
+
+
+class LastStep(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cells, self.head = nn.GRU(3, 4, batch_first=True), nn.Linear(4, 2)
+
+    def forward(self, values):
+        return self.head(self.cells(values)[0][:, -1])
+
+
 class Branches(nn.Module):
     def forward(self, values):
         return values if values.sum() > 0 else -values

@@ -664,7 +664,7 @@ def test_a_policy_from_a_file_can_be_shown(tmp_path: Path) -> None:
         assert app.controls.policy.value == str(path)
         app.controls.batch.value = 2
         await app.wait(30)
-        assert "policy.json is shown under its published setup: norm gn" in app.message.value
+        assert "policy.json is shown under its own setup: norm gn" in app.message.value
         assert app.view.session.policy == str(path)
         assert app.view.session.batch == 2
 

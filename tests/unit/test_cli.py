@@ -165,7 +165,7 @@ BAD = [
     ),
     (
         ("cost", "mcunet-5fps", "gap9", "--policy", "tinytrain", "--norm", "gn"),
-        ("no Fisher table", "norm gn", "network's own norm"),
+        ("no Fisher table", "norm gn", "fisher MODEL TASK", "network's own norm"),
     ),
     (("cost", "mcunet-5fps", "gap9", "--batch", "0"), ("batch", "0")),
     (("cost", "mcunet-5fps", "gap9", "--batch", "9" * 20), ("batch", "1000000")),

@@ -157,6 +157,11 @@ def test_a_policy_is_compared_with_the_network_that_is_named(tmp_path, capsys):
     assert run(["validate", str(path), "--model", "digits-cnn"]) == 2
     err = capsys.readouterr().err
     assert "the document is for mine (123456789abc), not for digits-cnn" in err
+    assert "options" not in err
+    document["model"]["name"] = "digits-cnn"
+    path.write_text(json.dumps(document))
+    assert run(["validate", str(path), "--model", "digits-cnn"]) == 2
+    assert "with other options" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["mine", "digits-cnn"])

@@ -1,6 +1,7 @@
 """What a trace is given, checked: a module that runs, and a batch of two samples for it."""
 
 import copy
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,7 +66,9 @@ def batch_of(example: Any) -> Tensor:
 def exported(module: nn.Module, batch: Tensor, title: str) -> torch.export.ExportedProgram:
     """Torch's own trace; SpecError with its reason where there is none."""
     try:
-        return torch.export.export(module, (batch,))
+        with warnings.catch_warnings():  # torch's own recurrent layers set such attributes
+            warnings.filterwarnings("ignore", "The tensor attribute", UserWarning)
+            return torch.export.export(module, (batch,))
     except GuardOnDataDependentSymNode as problem:
         reason = "a branch or a size depends on the values of the input"
         raise SpecError(f"{title}: torch.export cannot trace it: {reason}") from problem
