@@ -17,6 +17,8 @@ from explorer.search.refinement import Refinement
 from explorer.session import Session
 from explorer.units import format_bytes, format_joules, format_seconds
 
+MOST_ROWS = 20  # of a front in the terminal
+
 
 def print_table(
     table: CandidateTable, title: str, setup_fields: Iterable[str] | None = None
@@ -50,9 +52,22 @@ def print_table(
 
 
 def print_front(front: ParetoFront) -> None:
-    """The front, its share of the optimum, and what the closest needs when nothing fits."""
-    table = front.table.take(front.rows)
-    print_table(table, f"front of {len(table)}", front.table.designs.setup_columns())
+    """The front, its share of the optimum, and what the closest needs when nothing fits.
+
+    Of a long front an even share is shown, from the least memory to the most, and its knee.
+    """
+    table, knee = front.table.take(front.rows), front.knee()
+    places = np.linspace(0, len(table) - 1, min(len(table), MOST_ROWS)).round().astype(np.int64)
+    shown = front.rows[np.isin(front.rows, [*front.rows[places], knee])]
+    few, names = front.table.take(shown), front.table.designs.families
+    labels = (
+        f"{label or names[row]} (knee)" if row == knee else label
+        for row, label in zip(shown, few.labels, strict=True)
+    )
+    title = f"front of {len(table)}"
+    if len(shown) < len(table):
+        title += f", {len(shown)} shown; --json and --out have all"
+    print_table(replace(few, labels=tuple(labels)), title, front.table.designs.setup_columns())
     if not table.feasible.any():
         least = format_bytes(float(table.peak_live_bytes.min()))
         limits = "".join(f", {limit.sentence}" for limit in front.limits)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -518,3 +519,13 @@ def test_a_stopped_optimum_is_no_optimum(capsys, monkeypatch):
     monkeypatch.setattr(Session, "exact_front", stopped)
     assert run(["search", "digits-cnn", "gap9", "--trials", "5", "--exact"]) == 130
     assert "optimum" not in capsys.readouterr().out
+
+
+def test_a_long_front_is_shown_in_part_with_its_knee(terminal):
+    code, out, _ = terminal("search", "digits-cnn", "gap9", "--trials", "60", "--seed", "1")
+    assert code == 0
+    whole, shown = map(int, re.search(r"front of (\d+), (\d+) shown", out).groups())
+    assert whole > shown >= 20
+    rows = [line for line in out.splitlines() if line.startswith("│")]
+    assert len(rows) == shown
+    assert sum("(knee)" in row for row in rows) == 1
