@@ -185,7 +185,7 @@ def _path(table: Path, line: int, file: str) -> Path:
         is_inside = path.resolve().is_relative_to(table.parent.resolve())
         if is_inside and path.is_file():
             return path
-    except OSError:  # a name that cannot be
+    except (OSError, ValueError):  # a name that cannot be
         is_inside = True
     where = f"{table}: line {line}: file"
     if is_inside:
