@@ -1,7 +1,7 @@
 """What a person does on the page, and what is seen there, for tests that assert both."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import lab
 from playwright.sync_api import Page
@@ -33,6 +33,7 @@ CUT = """
 LOOK = "((part, key) => getComputedStyle(document.querySelector('.explorer-panels ' + part))[key])"
 PIN = ".explorer-app button:text-is('Pin')"
 WAIT_MS = lab.FIRST_PLOT_MS
+CLICKS, CLICK_MS = 6, 10_000
 
 
 def answer(page: Page) -> str:
@@ -131,11 +132,20 @@ def box(page: Page, selector: str) -> dict[str, float]:
 
 
 def click_known(page: Page, name: str) -> None:
-    """Click the point of a known policy in the first panel."""
-    known = trace(page, "known")
+    """Click the point of a known policy in the first panel until the answer is another.
+
+    A click that falls between two drawings of the page is nobody's.
+    """
+    known, before = trace(page, "known"), answer(page)
     texts = f"{lab.PLOT}._fullData[{known}].hovertext"
     find = f"name => {texts}.findIndex(text => text.startsWith(name + '<'))"
-    lab.click_point(page, known, int(page.evaluate(find, name)))
+    point = int(page.evaluate(find, name))
+    for _ in range(CLICKS):
+        lab.click_point(page, known, point)
+        with suppress(lab.NotThere):
+            page.wait_for_function(f"old => {ANSWER} !== old", arg=before, timeout=CLICK_MS)
+            return
+    raise TimeoutError(f"{CLICKS} clicks on {name} selected nothing")
 
 
 def trace(page: Page, name: str) -> int:
