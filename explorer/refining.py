@@ -21,7 +21,13 @@ from explorer.errors import CalibrationError, SpecError, check_whole
 from explorer.paths import check_writable
 from explorer.search.candidates import CandidateTable, ParetoFront
 from explorer.search.control import SearchControl
-from explorer.search.judge import calibrate_runs, design_keys, known_of, measured_designs
+from explorer.search.judge import (
+    calibrate_runs,
+    design_keys,
+    known_columns,
+    known_of,
+    measured_designs,
+)
 from explorer.search.loop import explore
 from explorer.search.measurer import Measurer
 from explorer.search.refinement import (
@@ -136,7 +142,7 @@ def _moved(
     """What is different between a front and the one after measuring."""
     rows = np.array([choice.row for choice in choices], dtype=np.int64)
     metric = front.table.worth.metric
-    known = np.array([known_of(run, metric) for run in runs]).reshape(len(runs), 5)
+    known = [known_of(run, metric) for run in runs]
     score = front.table.score[rows]
     best = measured_front(again)
     before, now = (_identities(one.table.take(one.rows)) for one in (front, after))
@@ -155,13 +161,13 @@ def _moved(
                 on_measured_front=bool(best[choice.row]),
             )
             for choice, (merit, error, accuracy, accuracy_error, _) in zip(
-                choices, known.tolist(), strict=True
+                choices, known, strict=True
             )
         ),
         episodes=plan.measurer.episodes,
         seed=plan.measurer.seed,
         reason_against=reason,
-        tau=kendall_tau(score, known[:, 0]) if len(rows) > 1 else np.nan,
+        tau=kendall_tau(score, known_columns(known)[0]) if len(rows) > 1 else np.nan,
         hypervolume_before=members.hypervolume,
         hypervolume_after=after.hypervolume,
         kept_count=len(before & now),

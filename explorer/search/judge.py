@@ -28,6 +28,7 @@ from explorer.units import BoolArray, FloatArray
 
 DesignKey = tuple[bytes, bytes, bytes, bool, str, tuple[Adapter, ...], Distillation | None]
 Known = tuple[float, float, float, float, float]
+UNKNOWN: Known = (np.nan, np.nan, np.nan, np.nan, np.nan)
 ANY_DEVICE = "gap9"
 NULL_PROXY = BACKWARD_MACS
 PROXY_NAMES = {"gradient": "gradient norm", "fisher": "Fisher shares"}
@@ -63,13 +64,12 @@ class Judge:
 
     def worth(self, designs: DesignBatch, costs: CostReport) -> Worth:
         """Worth of each design [P], given its costs."""
-        unknown = (np.nan,) * 5
-        found = np.array([self.measured.get(key, unknown) for key in design_keys(designs)])
+        found = known_columns([self.measured.get(key, UNKNOWN) for key in design_keys(designs)])
         if self.norm is not None:
             usual = self.own_norm or self.norm
             own = [(setup.norm or usual) == self.norm for setup in designs.row_setups]
-            found = np.where(np.array(own)[:, None], found.reshape(-1, 5), np.nan)
-        merit, error, accuracy, accuracy_error, forgotten = found.reshape(len(designs), 5).T
+            found = np.where(np.array(own), found, np.nan)
+        merit, error, accuracy, accuracy_error, forgotten = found
         known = np.isfinite(merit) & (self.calibration is not None)
         if self.calibration is None:
             value, half_width = self.proxy(designs, costs), np.full(len(designs), np.nan)
@@ -142,6 +142,11 @@ def known_of(run: MeasuredRun, metric: str) -> Known:
         np.nan if value is None else value for value in known
     )
     return merit_value, error, accuracy, accuracy_error, forgotten
+
+
+def known_columns(known: Sequence[Known]) -> FloatArray:
+    """What is known of N designs as columns [5, N]."""
+    return np.array(known, dtype=np.float64).reshape(len(known), len(UNKNOWN)).T
 
 
 def calibrate_runs(

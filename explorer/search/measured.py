@@ -19,7 +19,7 @@ from explorer.errors import SpecError, check_whole
 from explorer.provenance import Kind
 from explorer.search.candidates import CandidateTable, Worth
 from explorer.search.front import anchored
-from explorer.search.judge import known_of
+from explorer.search.judge import known_columns, known_of
 from explorer.search.measurer import Measurer
 from explorer.search.problem import Problem
 from explorer.search.quantities import SCORES
@@ -114,8 +114,8 @@ class MeasuredProblem(Problem):
         self, designs: DesignBatch, runs: list[MeasuredRun], labels: Sequence[str] | None = None
     ) -> CandidateTable:
         metric = self.judge.metric
-        known = np.array([known_of(run, metric) for run in runs], dtype=np.float64)
-        merit, error, accuracy, accuracy_error, forgotten = known.reshape(len(runs), 5).T
+        known = known_columns([known_of(run, metric) for run in runs])
+        merit, error, accuracy, accuracy_error, forgotten = known
         if not np.isfinite(merit).all():
             raise SpecError(f"metric: {metric} is not defined on every test of {self.task}")
         worth = Worth(
