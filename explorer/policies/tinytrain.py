@@ -61,11 +61,14 @@ def known(context: PolicyContext) -> list[str]:
 
 
 def build(context: PolicyContext, options: Mapping[str, str]) -> UpdatePolicy:
-    """Greedy choice under the budgets; layers that do not fit are passed over."""
+    """Greedy choice under the budgets; layers that do not fit are passed over.
+
+    What does not fit alone fits no better beside others, and is not tried again.
+    """
     rules = _Rules.of(context, options)
     order = np.argsort(-rules.layer_scores(), kind="stable")
     slices = np.zeros(len(order), dtype=np.int64)
-    for layer in order:
+    for layer in order[rules.fit_alone()[order]]:
         slices = rules.with_layer(slices, layer, (rules.kept_ratio,))
     if rules.words["refill"] == "1":
         fewer = tuple(rules.kept_ratio * ratio for ratio in REFILL_RATIOS)
@@ -87,8 +90,8 @@ def procedure(context: PolicyContext, options: Mapping[str, str]) -> str:
 def warnings(context: PolicyContext, options: Mapping[str, str]) -> list[str]:
     """When the budgets leave so few layers that every criterion picks the same ones."""
     rules = _Rules.of(context, options)
-    alone = np.diag(rules.slices_at(rules.kept_ratio))
-    eligible = int(rules.fits(alone).sum())
+    alone = rules.fit_alone()
+    eligible = int(alone.sum())
     if eligible >= FEWEST_ELIGIBLE:
         return []
     return [
@@ -154,6 +157,10 @@ class _Rules:
         peak_bytes, backward_macs = self.context.screen([self.policy(row) for row in rows])
         fits: BoolArray = (peak_bytes <= self.memory_bytes) & (backward_macs <= self.backward_macs)
         return fits
+
+    def fit_alone(self) -> BoolArray:
+        """Which layers fit both budgets where nothing else trains [L]."""
+        return self.fits(np.diag(self.slices_at(self.kept_ratio)))
 
     def with_layer(self, slices: IntArray, layer: int, ratios: Sequence[float]) -> IntArray:
         """The slices with a layer added at the first share that fits, or as they were."""
