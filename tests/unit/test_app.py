@@ -775,15 +775,16 @@ def test_pause_resume_and_stop() -> None:
         app.search(trials=400)
         await until(lambda: app.run.done > 2)
         app.search_bar.pause.click()
+        assert app.search_bar.pause.description == "Resume"  # before anything else is drawn
         await asyncio.sleep(0.2)
         held = app.run.done
         assert app.run.phase is Phase.PAUSED
-        assert app.search_bar.pause.description == "Resume"
         await asyncio.sleep(0.2)
         assert app.run.done == held
         app.search_bar.pause.click()
         await until(lambda: app.run.done > held)
         app.search_bar.stop.click()
+        assert app.search_bar.stop.disabled
         run = await app.wait(30)
         assert run.phase is Phase.DONE
         assert run.done < 400
