@@ -63,13 +63,15 @@ def known(context: PolicyContext) -> list[str]:
 def build(context: PolicyContext, options: Mapping[str, str]) -> UpdatePolicy:
     """Greedy choice under the budgets; layers that do not fit are passed over.
 
-    What does not fit alone fits no better beside others, and is not tried again.
+    What does not fit beside some layers does not fit beside more, and is not tried again.
     """
     rules = _Rules.of(context, options)
     order = np.argsort(-rules.layer_scores(), kind="stable")
-    slices = np.zeros(len(order), dtype=np.int64)
-    for layer in order[rules.fit_alone()[order]]:
-        slices = rules.with_layer(slices, layer, (rules.kept_ratio,))
+    slices, kept = np.zeros(len(order), dtype=np.int64), rules.slices_at(rules.kept_ratio)
+    left = order[rules.fit_beside(slices, order)]
+    while len(left):
+        slices[left[0]] = kept[left[0]]
+        left = left[1:][rules.fit_beside(slices, left[1:])]
     if rules.words["refill"] == "1":
         fewer = tuple(rules.kept_ratio * ratio for ratio in REFILL_RATIOS)
         for layer in order[slices[order] == 0]:
@@ -90,7 +92,8 @@ def procedure(context: PolicyContext, options: Mapping[str, str]) -> str:
 def warnings(context: PolicyContext, options: Mapping[str, str]) -> list[str]:
     """When the budgets leave so few layers that every criterion picks the same ones."""
     rules = _Rules.of(context, options)
-    alone = rules.fit_alone()
+    every = np.arange(len(context.axes.names))
+    alone = rules.fit_beside(np.zeros_like(every), every)
     eligible = int(alone.sum())
     if eligible >= FEWEST_ELIGIBLE:
         return []
@@ -158,9 +161,11 @@ class _Rules:
         fits: BoolArray = (peak_bytes <= self.memory_bytes) & (backward_macs <= self.backward_macs)
         return fits
 
-    def fit_alone(self) -> BoolArray:
-        """Which layers fit both budgets where nothing else trains [L]."""
-        return self.fits(np.diag(self.slices_at(self.kept_ratio)))
+    def fit_beside(self, slices: IntArray, layers: IntArray) -> BoolArray:
+        """Which of some layers fit both budgets, each alone beside what trains already."""
+        tried = np.repeat(slices[None], len(layers), axis=0)
+        tried[np.arange(len(layers)), layers] = self.slices_at(self.kept_ratio)[layers]
+        return self.fits(tried)
 
     def with_layer(self, slices: IntArray, layer: int, ratios: Sequence[float]) -> IntArray:
         """The slices with a layer added at the first share that fits, or as they were."""
