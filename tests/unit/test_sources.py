@@ -2,12 +2,14 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from explorer import paths
+from explorer.accuracy import tasks
 from explorer.accuracy.protocols import Protocol
 from explorer.accuracy.records import Ledger
 from explorer.accuracy.tasks import load_task
@@ -103,6 +105,46 @@ def test_own_runs_on_a_folder_are_of_the_images_it_holds_now(own_cache, folder):
         path.write_bytes(b"no image")
     assert known_runs(graph, task) == ()
     assert "cannot be checked" in left_out(graph, task)[0]
+
+
+def test_many_files_are_looked_at_when_they_may_have_changed(own_cache, folder, monkeypatch):
+    now_s, looks = [100.0], []
+    look = tasks.data_state
+    monkeypatch.setattr(tasks, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    monkeypatch.setattr(tasks, "data_state", lambda name: looks.append(name) or look(name))
+    monkeypatch.setattr(tasks, "FEW_FILES", 5)
+    graph = model_graph("mcunet-5fps")
+    weights = sources.own_weights(graph)
+    ledger, task = own_ledger(graph, str(folder)), str(folder)
+
+    def measure(seed):
+        """As a run does: on the data that is there."""
+        digest = load_task(task, graph.input_shape[-1]).digest
+        ledger.append(run_of(graph, task, data_digest=digest, weights_digest=weights, seed=seed))
+
+    def turn():
+        """Runs shown on a turn of a control, and how often all the files were looked at."""
+        before = len(looks)
+        shown = known_runs(graph, task)
+        left_out(graph, task)
+        return [run.seed for run in shown], len(looks) - before
+
+    measure(1)
+    assert turn()[0] == [1]
+    assert [turn() for _ in range(5)] == [([1], 0)] * 5
+    paint(folder / "a" / "4.png", 9)  # one more: its folder tells
+    assert turn()[0] == []
+    assert turn() == ([], 0)
+    (folder / "a" / "4.png").unlink()
+    assert turn()[0] == [1]
+    paint(folder / "a" / "0.png", 99)  # in place: seen a little later
+    assert turn() == ([1], 0)
+    now_s[0] += tasks.SEEN_S
+    assert turn()[0] == []
+    paint(folder / "a" / "0.png", 98)  # in place, and then a run is measured: seen at once
+    measure(2)
+    assert turn()[0] == [2]
+    assert turn() == ([2], 0)
 
 
 def test_own_runs_stand_beside_shipped_ones_of_the_same_data_and_scale(own_cache, capsys):
