@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,9 +13,10 @@ from explorer import paths
 from explorer.accuracy import tasks
 from explorer.accuracy.protocols import Protocol
 from explorer.accuracy.records import Ledger
-from explorer.accuracy.tasks import load_task
+from explorer.accuracy.tasks import _folder, load_task
 from explorer.app.controls import Controls
 from explorer.cli import run as terminal
+from explorer.errors import SpecError
 from explorer.search import sources
 from explorer.search.sources import (
     known_runs,
@@ -145,6 +147,21 @@ def test_many_files_are_looked_at_when_they_may_have_changed(own_cache, folder, 
     measure(2)
     assert turn()[0] == [2]
     assert turn() == ([2], 0)
+
+
+def test_a_folder_of_many_images_is_checked_when_one_came_or_went(folder, monkeypatch):
+    looks, look = [], _folder.class_files
+    monkeypatch.setattr(_folder, "class_files", lambda path: looks.append(path) or look(path))
+    monkeypatch.setattr(tasks, "FEW_FILES", 5)
+    session = Session(model="mcunet-5fps", task=str(folder))
+    before = len(looks)
+    for batch in (2, 3, 4):
+        session = session.with_batch(batch)
+    assert len(looks) == before
+    for name in "ab":
+        shutil.rmtree(folder / name)
+    with pytest.raises(SpecError, match="at least two, one for each class"):
+        session.with_batch(5)
 
 
 def test_own_runs_stand_beside_shipped_ones_of_the_same_data_and_scale(own_cache, capsys):

@@ -164,10 +164,7 @@ def seen_state(name: str, *marks: object) -> tuple[object, ...]:
     path = _own_path(name)
     if path is None:
         return ()
-    folders = [path]
-    with suppress(OSError), os.scandir(path) as entries:
-        folders += [Path(entry) for entry in entries if entry.is_dir()]
-    seen = _seen_state(name, _states(folders), marks, int(time.monotonic() / SEEN_S))
+    seen = _seen_state(name, _folders(path), marks, int(time.monotonic() / SEEN_S))
     return seen if len(seen) > FEW_FILES else data_state(name)
 
 
@@ -182,6 +179,14 @@ def _own_path(name: str) -> Path | None:
     if path is None and catalog.is_own_task(name):
         return code_file(name)
     return path
+
+
+def _folders(path: Path) -> tuple[object, ...]:
+    """What changes when files of a folder's two levels come or go."""
+    folders = [path]
+    with suppress(OSError), os.scandir(path) as entries:
+        folders += [Path(entry) for entry in entries if entry.is_dir()]
+    return _states(folders)
 
 
 def _states(files: Iterable[Path]) -> tuple[object, ...]:
@@ -280,6 +285,15 @@ def check_task(name: str) -> None:
     elif is_signals(path):
         check_signals(path)
     else:
-        from explorer.accuracy.tasks._folder import class_files
+        from explorer.accuracy.tasks import _folder
 
-        class_files(path)
+        if _image_count(path, _folders(path)) <= FEW_FILES:
+            _folder.class_files(path)
+
+
+@lru_cache(maxsize=32)
+def _image_count(path: Path, _state: tuple[object, ...]) -> int:
+    """Images of a folder of classes; raises where it is none."""
+    from explorer.accuracy.tasks import _folder
+
+    return sum(len(files) for files in _folder.class_files(path).values())
