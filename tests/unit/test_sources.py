@@ -223,6 +223,24 @@ def test_own_ledgers_count_in_a_calibration_when_they_are_named(own_cache, tmp_p
     assert "runs of" in capsys.readouterr().err
 
 
+def test_a_calibration_counts_runs_of_one_normalisation(own_cache, tmp_path, capsys):
+    other = Session(model="digits-cnn", norm="bn", policy="none").graph
+    assert other.digest != GRAPH.digest
+    ledger = Ledger(tmp_path / "bn.jsonl")
+    for run in measured_runs(GRAPH, "digits")[:60]:
+        ledger.append(run_of(other, "digits", design=run.design))
+    with_it = ["--ledger", str(ledger.path), "--json"]
+    for norm, count in (("bn", 60), ("gn", 103), (None, 103)):
+        asked = ["calibrate", "digits-cnn", "digits", *with_it]
+        assert terminal(asked + (["--norm", norm] if norm else [])) == 0
+        (row,) = json.loads(capsys.readouterr().out)
+        assert (row["norm"], row["run_count"]) == (norm or "gn", count)
+    assert terminal(["calibrate", "epidenet", "eog-saccades", "--norm", "bn"]) == 2
+    assert "epidenet (bn) on eog-saccades: 3 runs of 3 families" in capsys.readouterr().err
+    assert terminal(["calibrate", "epidenet", "eog-saccades", "--norm", "batch"]) == 2
+    assert "norm" in capsys.readouterr().err
+
+
 def test_a_calibration_is_of_the_scores_that_are_there_now(monkeypatch):
     table = sources.score_table(GRAPH, "digits")
     assert table is not None
