@@ -139,7 +139,7 @@ class MeasuredProblem(Problem):
     def _candidates(self, designs: DesignBatch, runs: list[MeasuredRun]) -> CandidateTable:
         metric = self.judge.metric
         known = known_columns([known_of(run, metric) for run in runs])
-        merit, error, accuracy, accuracy_error, forgotten = known
+        merit, error = known.measured, known.measured_error
         worth = Worth(
             name=METRIC_NAMES[metric],
             is_merit=True,
@@ -147,11 +147,7 @@ class MeasuredProblem(Problem):
             low=np.maximum(merit - 2 * error, 0),
             high=np.minimum(merit + 2 * error, 1),
             kind=np.full(len(runs), Kind.MEASURED, dtype=np.int64),
-            measured=merit,
-            measured_error=error,
-            accuracy=accuracy,
-            accuracy_error=accuracy_error,
-            forgotten=forgotten,
+            **known._asdict(),
             metric=metric,
         )
         table = self._table(designs, None)

@@ -27,7 +27,7 @@ from explorer.front_parts import RefinementRecord
 from explorer.graph import INPUT
 from explorer.network import NetworkDocument, load_network
 from explorer.refining import Measure, refine
-from explorer.search.judge import calibrate_runs
+from explorer.search.judge import calibrate_runs, known_columns, known_of
 from explorer.search.measured import Measuring
 from explorer.search.refinement import MeasuredChoice, Refinement
 from explorer.search.sources import measured_runs
@@ -84,6 +84,23 @@ def test_a_question_has_the_metric_of_its_task_until_another_is_asked():
         ecg.with_metric("recall")
     assert ecg._asked()["metric"] == "macro_f1"
     assert "metric" not in Session()._asked()  # studies of images are what they were
+
+
+def test_what_a_ledger_knows_of_a_design_has_names():
+    graph = Session(model=ECG, policy="none").graph
+    runs = measured_runs(graph, "ecg-rhythm")[:3]
+    columns = known_columns([known_of(run, "macro_f1") for run in runs])
+    figures = [run.metrics["macro_f1"] for run in runs]
+    assert columns.measured.tolist() == [figure.after for figure in figures]
+    assert columns.measured_error.tolist() == [figure.standard_error for figure in figures]
+    assert columns.accuracy.tolist() == [run.accuracy for run in runs]
+    assert columns.accuracy_error.tolist() == [run.standard_error for run in runs]
+    assert columns.forgotten.tolist() == [run.forgotten_accuracy for run in runs]
+    lone = runs[0].model_copy(update={"metrics": {}, "source": {}, "standard_error": None})
+    known = known_of(lone, "macro_f1")
+    unknown = {name for name, value in known._asdict().items() if np.isnan(value)}
+    assert unknown == {"measured", "measured_error", "accuracy_error", "forgotten"}
+    assert {column.shape for column in known_columns([])} == {(0,)}
 
 
 @pytest.mark.parametrize(("word", "column"), METRICS.items())
