@@ -23,8 +23,8 @@ from explorer.layer import (
     WEIGHTED_OPS,
     WHOLE_OPS,
     LayerSpec,
-    check_shape,
 )
+from explorer.layer_shapes import check_shape
 from explorer.provenance import Source
 
 __all__ = [
