@@ -36,6 +36,7 @@ from explorer.app.static import Standing
 from explorer.app.style import BUSY
 from explorer.app.tabs import Tabs
 from explorer.app.view import (
+    CHOICE,
     Found,
     View,
     choices_of,
@@ -74,7 +75,7 @@ class App:
         self.searching = Searching(self.search_bar, self._wake)
         self.point_bar, self.measure_bar = PointBar(), MeasureBar()
         self.measuring = Measuring(self.measure_bar, self._wake)
-        self.advice_bar = AdviceBar(lambda: self.view.session, self._change_taken)
+        self.advice_bar = AdviceBar(lambda: self.view, self._change_taken)
         self.message = widgets.HTML()
         self.answer = AnswerPane(self.measure_bar, self.advice_bar)
         self.pins = PinsPane(self._wake)
@@ -256,8 +257,8 @@ class App:
         put(self.origin, self.controls, settings)
         self._settings_changed()
 
-    def _change_taken(self, setting: str) -> None:
-        self._ask(changed_settings(self.controls.read(), setting, self.view.session))
+    def _change_taken(self, asked: Session, setting: str) -> None:
+        self._ask(changed_settings(self.controls.read(), setting, asked))
 
     def _point_clicked(self, number: int, _: object, hit: Any, __: object) -> None:
         ids = self.tradeoff_data.trace_ids[number]
@@ -368,7 +369,7 @@ class App:
         view = self.view
         self.search_bar.show(self.run, self.searching.share)
         self.measure_bar.picks.disabled = self.measuring.is_active or not picks_of(view)
-        self.advice_bar.keep_for(view.session)
+        self.advice_bar.keep_for(view)
         self.controls.show_past(self.past.undo_count, self.past.redo_count)
         self.point_bar.pin.disabled = self.pins.is_full or self.pins.has(selection_of(view))
         drawn = view.known, view.found, view.cost, view.selected_id, view.fits_only, self.run.phase
@@ -387,6 +388,7 @@ class App:
             self.tabs.show(
                 Shown(view=self.view, chosen=chosen, cost=cost, searching=self.searching)
             )
-        if not (self.view.cost.fits_all or self.advice_bar.is_answered):
+        is_choice = self.view.selected_id == CHOICE  # others at the button: it takes long
+        if is_choice and not (self.view.cost.fits_all or self.advice_bar.is_answered):
             self.advice_bar.advise()
         self.on_rest()

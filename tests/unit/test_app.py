@@ -20,12 +20,13 @@ from explorer import catalog, paths
 from explorer.accuracy.finetune import measure
 from explorer.app import App, get_app, optimum, state
 from explorer.app.answer import error_html, fit_line, levels_html, numbers_html, verdict_html
+from explorer.app.asked import asked_about
 from explorer.app.compare import PIN_CAP, compare_html
 from explorer.app.details import details_html
 from explorer.app.frame_clock import FrameClock
 from explorer.app.runner import Batch, Ended, Runner, Worker
 from explorer.app.state import Phase, Run, reduce
-from explorer.app.view import CHOICE, Selection, picks_of
+from explorer.app.view import CHOICE, Selection, picks_of, selection_of
 from explorer.costmodel.report import Fit
 from explorer.document import load_policy
 from explorer.errors import MissingDataError, SpecError
@@ -446,6 +447,57 @@ def test_advice_is_about_what_the_controls_say() -> None:
         assert app.advice_bar.changes.children == ()
 
     driven(steps)
+
+
+def test_advice_is_about_the_selected_design_and_a_change_is_one_of_it() -> None:
+    async def steps(app: App) -> None:
+        app.select("known:biotrain-full-bn")
+        await app.wait(30)
+        assert app.advice_bar.answer.value == ""
+        app.advice_bar.ask.click()
+        asked = replace(app.view.session, policy="biotrain-full-bn")
+        assert asked.setup == selection_of(app.view).setup != app.view.session.setup
+        once, device = asked.advise().sentences
+        said = app.advice_bar.answer.value
+        assert f"for biotrain-full-bn: {once}; {device} (modelled)" in said
+        buttons = [row.children[0] for row in app.advice_bar.changes.children]
+        (split,) = [one for one in buttons if one.description.startswith("micro_batch=1")]
+        split.click()
+        await app.wait(30)
+        session = app.view.session
+        assert (session.policy, session.batch) == ("biotrain-full-bn", 8)
+        assert (session.micro_batch, session.norm) == (1, "gn")
+
+    driven(steps, Session(model="mi-bminet", policy="full"))
+
+
+def test_advice_on_a_design_of_a_search_is_about_that_design_and_has_no_buttons() -> None:
+    async def steps(app: App) -> None:
+        app.search(trials=40)
+        await app.wait(60)
+        table = app.table
+        row = next(row for row in np.flatnonzero(table.on_front) if not table.labels[row])
+        app.select(f"found:{row}")
+        await app.wait(30)
+        app.advice_bar.ask.click()
+        assert f"for candidate {row}: largest" in app.advice_bar.answer.value
+        asked = asked_about(app.view)
+        np.testing.assert_equal(
+            asked.cost().memory, app.view.session.candidate_cost(table, row).memory
+        )
+        assert asked.cost().macs == app.view.session.candidate_cost(table, row).macs
+        assert app.advice_bar.changes.children
+        for line in app.advice_bar.changes.children:
+            (words,) = line.children
+            assert "saves " in words.value
+        halved = asked.with_optimizer("adam").with_batch(4, 2)
+        assert halved.chosen_policy == table.designs.policy(row)
+        assert halved.with_policy("last-layer").chosen_policy.family == "last-layer"
+        app.select(CHOICE)
+        await app.wait(30)
+        assert app.advice_bar.answer.value == ""
+
+    driven(steps, Session(model="digits-cnn", policy="full", batch=8, optimizer="adam"))
 
 
 def test_a_misfit_comes_with_fixes_that_a_button_applies() -> None:
