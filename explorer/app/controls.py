@@ -66,8 +66,8 @@ class Controls:
         self._options: Mapping[str, Option] = {}
         self._own_tasks: list[str] = []  # that were asked about here
         self.model_fields: dict[str, Any] = {}
-        self.model = _dropdown("model", "Model", catalog.names("model"))
-        self.device = _dropdown("device", "Device", catalog.names("device"))
+        self.model = _dropdown("model", "Model", map(fields.shown, catalog.names("model")))
+        self.device = _dropdown("device", "Device", map(fields.shown, catalog.names("device")))
         self.task = _dropdown("task", "Task", [""])
         self.batch = _number("batch", widgets.IntSlider, "Batch", 1, _MOST_SAMPLES)
         self.micro_batch = _number(
@@ -182,11 +182,9 @@ class Controls:
         precisions = [own_precision, *((name, name) for name in profile.kernels)]
         with self.writing():
             name = model if is_network_path(model) else model.partition(":")[0]
-            fields.offer(self.model, _with(name, list(self.model.options)), name)
+            _offer_one(self.model, name)
             self._show_model_options(model)
-            fields.offer(
-                self.device, _with(session.device, list(self.device.options)), session.device
-            )
+            _offer_one(self.device, session.device)
             if session.task and catalog.is_own_task(session.task):
                 self._own_tasks = _with(session.task, self._own_tasks)
             fields.offer(self.task, _tasks(session, self._own_tasks), session.task or "")
@@ -212,9 +210,8 @@ class Controls:
     def choose(self, name: str, path: str) -> None:
         """Ask about a model, a device or a task of one's own, as if it was chosen of the list."""
         field = getattr(self, name)
-        offered = (path, path) if name == "task" else path
         with self.writing():
-            fields.offer(field, _with(offered, list(field.options)), field.value)
+            fields.offer(field, _with(fields.shown(path), list(field.options)), field.value)
         field.value = path
 
     def adapt_policies(
@@ -233,7 +230,7 @@ class Controls:
         chosen, given = split_policy(spec)
         known = {family.name: family for family in families}
         names = [
-            (name if family.applicable else f"{name} (does not apply)", name)
+            fields.shown(name) if family.applicable else (f"{name} (does not apply)", name)
             for name, family in known.items()
         ]
         options = dict(known[chosen].options)
@@ -373,13 +370,18 @@ def _with(current: T, names: list[T]) -> list[T]:
     return names if current in names else [current, *names]
 
 
+def _offer_one(field: Any, name: str) -> None:
+    """Show one of a list, which has it from then on."""
+    fields.offer(field, _with(fields.shown(name), list(field.options)), name)
+
+
 def _tasks(session: Session, own_tasks: list[str]) -> list[tuple[str, str]]:
     """The network's own, and those it can read."""
     shape, own = session.graph.input_shape, model_task(session.model)
     every = [*own_tasks, *catalog.names("task")]
     names = [name for name in every if name != own and suits(name, shape)]
     names = _with(session.task, names) if session.task else names
-    return [(f"the model's ({own})" if own else "none", ""), *((name, name) for name in names)]
+    return [(f"the model's ({own})" if own else "none", ""), *map(fields.shown, names)]
 
 
 def _worths(session: Session) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import PurePath
 from typing import Any
 
 import ipywidgets as widgets
@@ -10,6 +11,8 @@ from explorer.family import Option
 
 _GRID = "repeat(auto-fill, minmax(128px, 1fr))"
 _UNSET = "not set"
+_PATH_LENGTH = 18  # what the narrowest field shows of a path
+_CUT = "…"
 
 
 def grid() -> Any:
@@ -60,6 +63,15 @@ def option_field(name: str, option: Option, value: str, known: list[str]) -> Any
     )
 
 
+def shown(path: str) -> tuple[str, str]:
+    """An option as text and value: a name, or of a path its file after what there is room for."""
+    name = PurePath(path).name
+    if name == path or len(path) <= _PATH_LENGTH:
+        return path, path
+    head = path[: max(_PATH_LENGTH - len(name) - 2, 0)]
+    return f"{head}{_CUT}/{name}", path
+
+
 def offer(field: Any, options: Sequence[object], value: object) -> None:
     """Replace the options of a dropdown where they differ, and show one of them."""
     if tuple(field.options) != tuple(options):
@@ -77,14 +89,17 @@ def button(text: str, words: str, width: str = "auto") -> Any:
 def explained(field: Any) -> Any:
     """Show the tooltip of a field, whatever it becomes, where the pointer rests on its label.
 
-    The views of lists and texts show none of a field that has a description.
+    The views of lists and texts show none of a field that has a description. A path that is cut
+    in the list is whole there.
     """
     name, field.description_allow_html = field.description, True
 
     def explain(_: object = None) -> None:
-        field.description = f'<span title="{escape(field.tooltip or "")}">{escape(name)}</span>'
+        words = field.tooltip or ""
+        words += f". Shown: {field.value}" if _CUT in (getattr(field, "label", "") or "") else ""
+        field.description = f'<span title="{escape(words)}">{escape(name)}</span>'
 
-    field.observe(explain, names="tooltip")
+    field.observe(explain, names=["tooltip", "value"])
     explain()
     return field
 

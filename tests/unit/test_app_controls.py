@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from explorer import catalog, paths
-from explorer.app import App
+from explorer.app import App, fields
 from explorer.app.kept import KeptView, kept_view, restore
 from explorer.app.look import settings_of
 from explorer.app.view import points_of, same_space
@@ -252,7 +252,7 @@ def test_a_device_is_copied_changed_checked_and_saved(
         parts.save.click()
         assert "a path that ends in .toml" in parts.device_words.value
         await turned(app, app.controls.device, "stm32f746")
-        assert "my-gap9.toml" in app.controls.device.options
+        assert ("my-gap9.toml", "my-gap9.toml") in app.controls.device.options
         assert (await turned(app, app.controls.device, "my-gap9.toml")).profile.clock_hz == 200e6
 
     driven(steps)
@@ -297,6 +297,39 @@ def test_a_network_comes_from_a_path_or_an_upload(
         assert "explorer-error" in parts.network_words.value
         await app.wait(30)
         assert app.view.session.model == str(kept)
+
+    driven(steps)
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("digits-cnn", "digits-cnn"),
+        ("mbv2-w0.35-tinytrain", "mbv2-w0.35-tinytrain"),
+        ("nets/net.json", "nets/net.json"),
+        ("/home/me/nets/net.json", "/home/me…/net.json"),
+        ("../boards/mine/my-long-board.toml", "…/my-long-board.toml"),
+        ("/home/me/my_task.py:load", "/…/my_task.py:load"),
+    ],
+)
+def test_of_a_path_a_list_shows_the_file(path: str, text: str) -> None:
+    assert fields.shown(path) == (text, path)
+
+
+def test_a_path_that_is_cut_is_whole_on_hover(tmp_path: Path) -> None:
+    path = tmp_path / "net.json"
+    path.write_text(NetworkDocument.of(model_graph("mi-bminet")).to_json())
+
+    async def steps(app: App) -> None:
+        field = app.controls.model
+        assert "Shown" not in field.description
+        app.controls.choose("model", str(path))
+        await app.wait(30)
+        assert (field.label, field.value) == fields.shown(str(path))
+        assert f". Shown: {path}" in field.description
+        await turned(app, field, "digits-cnn")
+        assert "Shown" not in field.description
+        assert fields.shown(str(path)) in field.options
 
     driven(steps)
 
