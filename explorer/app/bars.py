@@ -8,6 +8,7 @@ import ipywidgets as widgets
 
 from explorer import catalog
 from explorer.app import fields
+from explorer.app.numbers import WholeNumber
 from explorer.app.state import Phase, Run
 
 _MOST_TRIALS = 100_000
@@ -196,12 +197,12 @@ def _number(
     width: str,
     words_width: str = "36px",
 ) -> Any:
-    return widgets.BoundedIntText(
-        description=description,
+    return WholeNumber(
+        description,
+        value,
+        low,
+        high,
         tooltip=tooltip,
-        value=value,
-        min=low,
-        max=high,
         layout=widgets.Layout(width=width),
         style={"description_width": words_width},
     )

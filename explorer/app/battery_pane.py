@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
+from explorer.app.numbers import Number
 from explorer.app.plot import Plot
 from explorer.app.view import CHOICE
 from explorer.costmodel.battery import COUNTED, Battery, charge_and_voltage
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_CELL = "320mAh@3.7V"
 DEFAULT_SOURCE = "the cell of BioTrain, arXiv 2604.13359"
-_MOST_MAH, _MOST_V = 99_999.0, 1000.0
+_LEAST, _MOST_MAH, _MOST_V = 0.1, 99_999.0, 1000.0
 
 
 class BatteryPane:
@@ -96,11 +97,11 @@ def words_html(cost: Cost, battery: Battery, source: str, idle: tuple[str, ...])
 
 
 def _number(label: str, value: float, most: float, tooltip: str) -> Any:
-    return widgets.BoundedFloatText(
-        description=label,
-        value=round(value, 6),
-        min=0.1,
-        max=most,
+    return Number(
+        label,
+        round(value, 6),
+        _LEAST,
+        most,
         tooltip=tooltip,
         layout=widgets.Layout(width="140px" if "mAh" in label else "90px"),
         style={"description_width": "initial"},

@@ -69,13 +69,9 @@ class Controls:
         self.model = _dropdown("model", "Model", map(fields.shown, catalog.names("model")))
         self.device = _dropdown("device", "Device", map(fields.shown, catalog.names("device")))
         self.task = _dropdown("task", "Task", [""])
-        self.batch = _number("batch", widgets.IntSlider, "Batch", 1, _MOST_SAMPLES)
-        self.micro_batch = _number(
-            "micro_batch", widgets.BoundedIntText, "Micro-batch", 0, _MOST_SAMPLES
-        )
-        self.reserve = _number(
-            "reserve", widgets.BoundedIntText, "App reserve (KiB)", 0, _MOST_RESERVE_KIB
-        )
+        self.batch = fields.slider("Batch", 1, _MOST_SAMPLES, WORDS["batch"])
+        self.micro_batch = fields.number("Micro-batch", 0, _MOST_SAMPLES, WORDS["micro_batch"])
+        self.reserve = fields.number("App reserve (KiB)", 0, _MOST_RESERVE_KIB, WORDS["reserve"])
         norms = [("as in the network", ""), *((norm, norm) for norm in NORMS)]
         self.norm = _dropdown("norm", "Normalisation", norms)
         self.optimizer = _dropdown("optimizer", "Optimizer", OPTIMIZERS)
@@ -392,7 +388,3 @@ def _worths(session: Session) -> list[tuple[str, str]]:
 
 def _dropdown(name: str, description: str, options: Iterable[object]) -> Any:
     return fields.dropdown(description, options, WORDS[name])
-
-
-def _number(name: str, kind: Any, description: str, low: int, most: int) -> Any:
-    return fields.number(kind, description, low, most, WORDS[name])

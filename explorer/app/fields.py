@@ -7,6 +7,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from explorer.app.numbers import WholeNumber
 from explorer.family import Option
 
 _GRID = "repeat(auto-fill, minmax(128px, 1fr))"
@@ -27,9 +28,16 @@ def dropdown(description: str, options: Iterable[object], words: str) -> Any:
     return _field(widgets.Dropdown(description=description, options=list(options), tooltip=words))
 
 
-def number(kind: Any, description: str, low: int, most: int, words: str) -> Any:
+def number(description: str, low: int, most: int, words: str) -> Any:
     """A whole number within bounds."""
-    return _field(kind(description=description, value=low, min=low, max=most, tooltip=words))
+    return _field(WholeNumber(description, low, low, most, tooltip=words))
+
+
+def slider(description: str, low: int, most: int, words: str) -> Any:
+    """A whole number within bounds that one pulls at."""
+    return _field(
+        widgets.IntSlider(description=description, value=low, min=low, max=most, tooltip=words)
+    )
 
 
 def text(name: str, words: str, value: str = "", placeholder: str = _UNSET) -> Any:

@@ -153,7 +153,7 @@ class OwnParts:
         profile, base = self._profiles()
         path = Path(self.device_path.value.strip())
         if path.suffix != ".toml":
-            raise SpecError.of("Save as", str(path), "a path that ends in .toml")
+            raise SpecError.of("Save as", self.device_path.value, "a path that ends in .toml")
         if path.exists():
             raise SpecError(f"{path}: is already there; save under another name")
         _write(path, profile_toml(with_changes_assumed(profile, base)).encode())

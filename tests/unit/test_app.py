@@ -24,6 +24,7 @@ from explorer.app.asked import asked_about
 from explorer.app.compare import PIN_CAP, compare_html
 from explorer.app.details import details_html
 from explorer.app.frame_clock import FrameClock
+from explorer.app.numbers import numbers_of
 from explorer.app.runner import Batch, Ended, Runner, Worker
 from explorer.app.state import Phase, Run, reduce
 from explorer.app.view import CHOICE, Selection, picks_of, selection_of
@@ -899,8 +900,45 @@ def test_export_to_a_bad_place_is_a_sentence(tmp_path: Path) -> None:
         app.point_bar.path.value = str(tmp_path / "a" / "b" / "policy.json")
         app.point_bar.export.click()
         assert "cannot be written" in app.point_bar.saved.value
+        app.point_bar.path.value = " "
+        app.point_bar.export.click()
+        needs = "Export needs a file name, such as exports/policy.json"
+        assert app.point_bar.saved.value == error_html(needs)
 
     driven(steps)
+
+
+def test_a_number_out_of_range_is_brought_back_with_a_word() -> None:
+    async def steps(app: App) -> None:
+        quiet = app.message.value
+        for field, asked, words, taken in (
+            (app.search_bar.trials, 5, "Trials: got 5, allowed: 20 to 100,000; 20 is taken", 20),
+            (app.controls.micro_batch, -3, "Micro-batch: got -3, allowed: 0 to 128", 1),
+            (app.measure_bar.episodes, 1001, "Episodes: got 1,001, allowed: 1 to 1,000", 1000),
+        ):
+            field.set_state({"value": asked})  # as the browser sends it
+            await app.wait(30)
+            assert words in app.message.value
+            assert app.message.value.endswith(quiet)
+            assert field.value == taken
+        assert not app.past.undo_count
+        volts = app.tabs.box.children[4].children[0].children[1]
+        volts.value = 0.0
+        await app.wait(30)
+        assert "V: got 0, allowed: 0.1 to 1,000; 0.1 is taken" in app.message.value
+        app.controls.optimizer.value = "adam"
+        await app.wait(30)
+        assert "taken" not in app.message.value
+
+    driven(steps)
+
+
+def test_every_number_field_of_the_page_says_when_it_is_out_of_range() -> None:
+    app = App(SESSION)
+    names = {field.name for field in numbers_of(app.box)}
+    expected = {"Trials", "Seed", "Episodes", "Micro-batch", "App reserve (KiB)", "Cell, mAh", "V"}
+    assert names == expected
+    app.close()
 
 
 def test_one_app_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:

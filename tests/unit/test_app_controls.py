@@ -515,7 +515,8 @@ INTERACTIVE = (
     widgets.Text,
     widgets.Textarea,
     widgets.IntSlider,
-    widgets.BoundedIntText,
+    widgets.IntText,
+    widgets.FloatText,
     widgets.FileUpload,
 )
 
