@@ -11,6 +11,7 @@ from explorer.app.answer import error_html
 from explorer.app.asked import DesignSession, asked_about
 from explorer.app.bars import close_tree
 from explorer.app.view import View, selection_of
+from explorer.app.words import CHANGE, line, sourced
 from explorer.errors import ExplorerError
 from explorer.session import Session
 
@@ -30,8 +31,7 @@ class AdviceBar:
         self._asked_about: Session | None = None
         self.ask = widgets.Button(
             description="What would fit?",
-            tooltip="Of the selected design: largest micro-batch, smallest device, what saves "
-            "memory",
+            tooltip=line("advise"),
             layout=widgets.Layout(width="128px"),
         )
         self.answer = widgets.HTML()
@@ -77,7 +77,7 @@ class AdviceBar:
         """
         setting, parts = change.setting, []
         if not isinstance(session, DesignSession):
-            button = fields.button(setting, f"Set {setting}")
+            button = fields.button(setting, sourced(f"set {setting}", CHANGE))
             button.on_click(lambda _: self._apply(session, setting))
             parts.append(button)
         words = change.sentence.removeprefix(f"{setting}: " if parts else "")

@@ -8,6 +8,7 @@ import ipywidgets as widgets
 from explorer.app.numbers import Number
 from explorer.app.plot import Plot
 from explorer.app.view import CHOICE
+from explorer.app.words import line
 from explorer.costmodel.battery import COUNTED, Battery, charge_and_voltage
 from explorer.costmodel.report import Cost
 from explorer.figures import charges
@@ -33,10 +34,8 @@ class BatteryPane:
         label, source = (DEFAULT_CELL, DEFAULT_SOURCE) if cell is None else (cell, "as asked")
         self._source = source
         charge_ah, volts = charge_and_voltage(label)
-        self.charge = _number(
-            "Cell, mAh", charge_ah / MILLI, _MOST_MAH, "Charge that the cell holds"
-        )
-        self.volts = _number("V", volts, _MOST_V, "Nominal voltage of the cell")
+        self.charge = _number("Cell, mAh", charge_ah / MILLI, _MOST_MAH, line("cell"))
+        self.volts = _number("V", volts, _MOST_V, line("volts"))
         self.words = widgets.HTML()
         self.words.add_class("explorer-text")
         row = widgets.HBox([self.charge, self.volts, self.words])

@@ -2,9 +2,11 @@
 
 import asyncio
 import html
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from explorer.search.sources import (
 from explorer.session import ALWAYS_APPLICABLE, Session
 
 NOW = datetime.now(UTC)
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def driven(steps: Callable[[App], Awaitable[None]], session: Session | None = None) -> None:
@@ -527,22 +530,59 @@ def within(widget: Any) -> Iterator[Any]:
         yield from within(child)
 
 
-@pytest.mark.parametrize("model", ["digits-cnn", "tdssm", "mcunet-5fps"])
-def test_every_control_has_a_name_and_one_line_that_explains_it(model: str) -> None:
+PAPER = re.compile(r"[A-Z]\w+ et al\., (arXiv \d{4}\.\d{5}|[A-Z]\w+ \d{4})")
+
+
+def is_source(text: str) -> bool:
+    """Whether it names a paper, or a file or a module that is there."""
+    place = text.removeprefix("defined here: ")
+    if PAPER.fullmatch(place) or (ROOT / place).exists():
+        return place != ""
+    return place.startswith("explorer.") and find_spec(place) is not None
+
+
+def test_a_source_is_a_paper_or_something_that_is_there() -> None:
+    for text in ("Lin et al., NeurIPS 2022", "docs/cost-model.md", "explorer.policies.full"):
+        assert is_source(text)
+        assert not is_source(f"{text}x")
+    for text in ("", "defined here: ", "defined here: this page", "known", "us, 2026"):
+        assert not is_source(text)
+
+
+@pytest.mark.parametrize(
+    ("model", "policy"),
+    [
+        ("digits-cnn", "full"),
+        ("tdssm", "mu-distilled"),
+        ("mcunet-5fps", "tinytrain"),
+        ("mcunet-5fps", "free"),
+        ("mi-bminet", "biotrain-edge"),
+    ],
+)
+def test_every_control_has_a_name_and_one_line_that_says_what_it_is_and_by_whom(
+    model: str, policy: str
+) -> None:
     async def steps(app: App) -> None:
         app.pin()
         app.tabs.open("Compare")
+        app.advice_bar.ask.click()
         await app.wait(30)
         found = [one for one in within(app.box) if isinstance(one, INTERACTIVE)]
         assert len(found) > 30
         for one in found:
             words = one.tooltip
             assert one.description, f"{words}: no name"
-            assert words, f"{one.description}: no explanation"
+            said, _, source = words.rpartition(". Source: ")
+            assert said, f"{one.description}: no explanation"
+            assert is_source(source), f"{one.description}: {source!r} is no source"
             assert "\n" not in words
             assert one.tabbable in (None, True)
 
-    driven(steps, Session(model=model, policy="full"))
+        app.controls.policy.value = "last-k"
+        await app.wait(30)
+        assert app.controls.option_fields["k"].tooltip.endswith("explorer.policies.last_k")
+
+    driven(steps, Session(model=model, policy=policy))
 
 
 def test_tab_goes_from_the_question_to_the_answer() -> None:
