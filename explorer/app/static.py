@@ -97,7 +97,8 @@ class Standing:
     def html(self) -> str:
         """The panels, the answer and the layers as they stand."""
         app = self._app
-        texts = (app.answer.verdict.value, app.answer.numbers.value, details_html(app.view.cost))
+        answer, details = app.answer, details_html(app.view.cost)
+        texts = (answer.verdict.value, answer.numbers.value, answer.decider.value, details)
         if self._figure is None:
             self._figure = tradeoff.draw(app.tradeoff_data)  # ours: a page may draw its own faster
         tradeoff.update(self._figure, app.tradeoff_data)

@@ -221,7 +221,10 @@ def choices_of(view: View) -> list[tuple[str, str]]:
         front = front[np.argsort(found.table.memory_bytes[front], kind="stable")]
         if len(front) > LIST_CAP:
             front = front[np.linspace(0, len(front) - 1, LIST_CAP).round().astype(np.int64)]
-        rows += [(_line(found.table, int(row), f"front {row}"), f"found:{row}") for row in front]
+        rows += [
+            (_line(found.table, int(row), candidate_label(found.table, int(row))), f"found:{row}")
+            for row in front
+        ]
     if view.selected_id not in {name for _, name in rows}:
         rows.append((selection_of(view).label, view.selected_id))
     return rows

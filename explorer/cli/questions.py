@@ -35,7 +35,7 @@ from explorer.cli.shared import (
     print_rows,
     stopping,
 )
-from explorer.cli.tables import print_front, print_table, refined
+from explorer.cli.tables import print_front, print_table, question_words, refined
 from explorer.costmodel.adaptation import SAMPLES
 from explorer.costmodel.detail import setup_dict
 from explorer.errors import SpecError, check_whole
@@ -220,7 +220,8 @@ def compare(
             row["warnings"] = session.warnings(spec)
         print(json.dumps(rows, indent=2))
     else:
-        title = ", ".join(filter(None, (f"{model} on {device}", session.task_name)))
+        names = filter(None, (f"{model} on {device}", session.task_name, question_words(session)))
+        title = ", ".join(names)
         print_table(table, title, setup_fields=())
         for spec in table.labels:
             if brought := replace(session, policy=spec).setup_note:

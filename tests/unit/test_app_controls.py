@@ -2,9 +2,11 @@
 
 import asyncio
 import html
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 from PIL import Image
 
 from explorer import catalog, paths
-from explorer.app import App
+from explorer.app import App, fields
 from explorer.app.kept import KeptView, kept_view, restore
 from explorer.app.look import settings_of
 from explorer.app.view import points_of, same_space
@@ -34,6 +36,7 @@ from explorer.search.sources import (
 from explorer.session import ALWAYS_APPLICABLE, Session
 
 NOW = datetime.now(UTC)
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def driven(steps: Callable[[App], Awaitable[None]], session: Session | None = None) -> None:
@@ -252,7 +255,7 @@ def test_a_device_is_copied_changed_checked_and_saved(
         parts.save.click()
         assert "a path that ends in .toml" in parts.device_words.value
         await turned(app, app.controls.device, "stm32f746")
-        assert "my-gap9.toml" in app.controls.device.options
+        assert ("my-gap9.toml", "my-gap9.toml") in app.controls.device.options
         assert (await turned(app, app.controls.device, "my-gap9.toml")).profile.clock_hz == 200e6
 
     driven(steps)
@@ -297,6 +300,39 @@ def test_a_network_comes_from_a_path_or_an_upload(
         assert "explorer-error" in parts.network_words.value
         await app.wait(30)
         assert app.view.session.model == str(kept)
+
+    driven(steps)
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("digits-cnn", "digits-cnn"),
+        ("mbv2-w0.35-tinytrain", "mbv2-w0.35-tinytrain"),
+        ("nets/net.json", "nets/net.json"),
+        ("/home/me/nets/net.json", "/home/me…/net.json"),
+        ("../boards/mine/my-long-board.toml", "…/my-long-board.toml"),
+        ("/home/me/my_task.py:load", "/…/my_task.py:load"),
+    ],
+)
+def test_of_a_path_a_list_shows_the_file(path: str, text: str) -> None:
+    assert fields.shown(path) == (text, path)
+
+
+def test_a_path_that_is_cut_is_whole_on_hover(tmp_path: Path) -> None:
+    path = tmp_path / "net.json"
+    path.write_text(NetworkDocument.of(model_graph("mi-bminet")).to_json())
+
+    async def steps(app: App) -> None:
+        field = app.controls.model
+        assert "Shown" not in field.description
+        app.controls.choose("model", str(path))
+        await app.wait(30)
+        assert (field.label, field.value) == fields.shown(str(path))
+        assert f". Shown: {path}" in field.description
+        await turned(app, field, "digits-cnn")
+        assert "Shown" not in field.description
+        assert fields.shown(str(path)) in field.options
 
     driven(steps)
 
@@ -482,7 +518,8 @@ INTERACTIVE = (
     widgets.Text,
     widgets.Textarea,
     widgets.IntSlider,
-    widgets.BoundedIntText,
+    widgets.IntText,
+    widgets.FloatText,
     widgets.FileUpload,
 )
 
@@ -493,22 +530,59 @@ def within(widget: Any) -> Iterator[Any]:
         yield from within(child)
 
 
-@pytest.mark.parametrize("model", ["digits-cnn", "tdssm", "mcunet-5fps"])
-def test_every_control_has_a_name_and_one_line_that_explains_it(model: str) -> None:
+PAPER = re.compile(r"[A-Z]\w+ et al\., (arXiv \d{4}\.\d{5}|[A-Z]\w+ \d{4})")
+
+
+def is_source(text: str) -> bool:
+    """Whether it names a paper, or a file or a module that is there."""
+    place = text.removeprefix("defined here: ")
+    if PAPER.fullmatch(place) or (ROOT / place).exists():
+        return place != ""
+    return place.startswith("explorer.") and find_spec(place) is not None
+
+
+def test_a_source_is_a_paper_or_something_that_is_there() -> None:
+    for text in ("Lin et al., NeurIPS 2022", "docs/cost-model.md", "explorer.policies.full"):
+        assert is_source(text)
+        assert not is_source(f"{text}x")
+    for text in ("", "defined here: ", "defined here: this page", "known", "us, 2026"):
+        assert not is_source(text)
+
+
+@pytest.mark.parametrize(
+    ("model", "policy"),
+    [
+        ("digits-cnn", "full"),
+        ("tdssm", "mu-distilled"),
+        ("mcunet-5fps", "tinytrain"),
+        ("mcunet-5fps", "free"),
+        ("mi-bminet", "biotrain-edge"),
+    ],
+)
+def test_every_control_has_a_name_and_one_line_that_says_what_it_is_and_by_whom(
+    model: str, policy: str
+) -> None:
     async def steps(app: App) -> None:
         app.pin()
         app.tabs.open("Compare")
+        app.advice_bar.ask.click()
         await app.wait(30)
         found = [one for one in within(app.box) if isinstance(one, INTERACTIVE)]
         assert len(found) > 30
         for one in found:
             words = one.tooltip
             assert one.description, f"{words}: no name"
-            assert words, f"{one.description}: no explanation"
+            said, _, source = words.rpartition(". Source: ")
+            assert said, f"{one.description}: no explanation"
+            assert is_source(source), f"{one.description}: {source!r} is no source"
             assert "\n" not in words
             assert one.tabbable in (None, True)
 
-    driven(steps, Session(model=model, policy="full"))
+        app.controls.policy.value = "last-k"
+        await app.wait(30)
+        assert app.controls.option_fields["k"].tooltip.endswith("explorer.policies.last_k")
+
+    driven(steps, Session(model=model, policy=policy))
 
 
 def test_tab_goes_from_the_question_to_the_answer() -> None:

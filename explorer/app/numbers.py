@@ -1,0 +1,56 @@
+"""Fields for numbers: one that is out of range is brought back into it, and that is said.
+
+The widgets of ipywidgets that know bounds clamp in the browser, where nobody hears of it.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ipywidgets as widgets
+import traitlets
+
+
+def _nobody(_: str) -> None:
+    pass
+
+
+class Within:
+    """A field of a number from `low` to `most`; `on_clamp` is told what came and is allowed."""
+
+    def __init__(
+        self, description: str, value: float, low: float, most: float, **looks: Any
+    ) -> None:
+        self.low, self.most = low, most
+        self.name = description
+        self.on_clamp: Callable[[str], None] = _nobody
+        super().__init__(description=description, value=value, **looks)
+
+    @traitlets.validate("value")
+    def _within(self, proposal: Any) -> Any:
+        asked = proposal["value"]
+        taken = min(max(asked, self.low), self.most)
+        if taken != asked:
+            allowed = f"{_text(self.low)} to {_text(self.most)}"
+            sentence = f"got {_text(asked)}, allowed: {allowed}; {_text(taken)} is taken"
+            self.on_clamp(f"{self.name}: {sentence}")
+        return taken
+
+
+class WholeNumber(Within, widgets.IntText):  # type: ignore[misc]  # ipywidgets ships no types
+    """A whole number."""
+
+
+class Number(Within, widgets.FloatText):  # type: ignore[misc]  # ipywidgets ships no types
+    """Any number."""
+
+
+def numbers_of(widget: Any) -> Iterator[Within]:
+    """Every such field within a widget."""
+    if isinstance(widget, Within):
+        yield widget
+    for child in getattr(widget, "children", ()):
+        yield from numbers_of(child)
+
+
+def _text(value: float) -> str:
+    return f"{value:,.10g}"
