@@ -138,7 +138,7 @@ def draw(data: ArenaData) -> go.Figure:
             name="peak",
             marker={"color": theme.VERMILLION, "size": 9, "symbol": "triangle-down"},
             text=[f"peak {format_bytes(peak)}"],
-            textposition="top center",
+            textposition=f"top {'right' if 2 * data.peak_step < data.busy_step_count else 'left'}",
             hovertext=[data.step_labels[data.peak_step]],
             hoverinfo="text",
         )

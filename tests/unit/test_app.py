@@ -200,10 +200,10 @@ def test_runner_reports_batches_and_the_result() -> None:
 
 def test_a_run_says_what_it_is_at_and_how_long_it_takes_yet() -> None:
     run = reduce(Run(), state.Started(total=100))
-    assert run_words(run) == "<b>running</b> 0/100, good designs first"
+    assert run_words(run) == "<b>running</b> 0/100, starting from good designs"
     shown = state.Progressed(done=0, total=100, hypervolume=0.5, front_count=3, elapsed_s=0.0)
     run = reduce(run, shown)
-    words = "<b>running</b> 0/100, good designs first, front 3, hypervolume 0.5"
+    words = "<b>running</b> 0/100, starting from good designs, front 3, hypervolume 0.5"
     assert run_words(run) == words
     run = reduce(run, replace(shown, done=25, elapsed_s=0.5))
     words = "50 trials/s, 1.50 s left, front 3, hypervolume 0.5 (no gain for 25)"
