@@ -105,10 +105,10 @@ class PointBar:
             widgets.Dropdown(
                 description="Point",
                 tooltip=line("points"),
-                layout=widgets.Layout(width="276px"),
                 style={"description_width": "38px"},
             )
         )
+        self.points.add_class("explorer-points")
         self.pin = _button("Pin", line("pin"), width="48px")
         self.fits_only = widgets.Checkbox(
             description="only what fits",

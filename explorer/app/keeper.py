@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 SESSION_VARIABLE = "JPY_SESSION_NAME"  # Jupyter's: the notebook of this kernel
 REST_S = 1.0  # a person who still turns a control is not held up
-_BACK = "This is the view as it was left. Undo takes you to the question of the cell."
+_BACK = "This is the view as it was left."
+_UNDO = " Undo takes you to the question of the cell."
 
 
 def place_of(environment: Mapping[str, str]) -> Path | None:
@@ -70,7 +71,7 @@ class Keeper:
             return ""
         except (ExplorerError, OSError, UnicodeDecodeError) as error:
             return error_html(f"the last view cannot be shown: {path.name}: {error}")
-        return note_html(_BACK)
+        return note_html(_BACK + (_UNDO if self._app.past.undo_count else ""))
 
     def _rest(self) -> None:
         if self._timer is not None:

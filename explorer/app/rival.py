@@ -40,7 +40,7 @@ def compared_html(
     choice = "" if against is None else _choice_words(against)
     words = []
     if against is not None and (found is None or rival is None or not _is_choice(view, rival)):
-        words.append(f"against {choice}, {against.time_ratio:.2g} times the time {_OF}")
+        words.append(f"against {choice}, {against.time_ratio:.3g} times the time {_OF}")
         choice = ""
     if found is not None and rival is not None:
         words.append(decider_words(found, choice or _rival_words(rival, chosen)))

@@ -20,7 +20,10 @@ _RULES = """
 .explorer-app .explorer-field.widget-hslider > .widget-label {grid-column: 1 / 3;}
 .explorer-app .explorer-field.widget-hslider > .slider-container {margin: 5px 4px 0 8px;}
 .explorer-app .explorer-field.widget-hslider > .widget-readout {min-width: 0; margin: 0;
-  text-align: right; font-size: 12px;}
+  text-align: right; font-size: 12px; height: 18px; line-height: 18px;}
+.explorer-app .widget-checkbox input {vertical-align: -2px;}
+.explorer-app .explorer-row > .explorer-points {flex: 1 1 240px; min-width: 0; width: 0;
+  max-width: 400px;}
 .explorer-app .explorer-row {align-items: center; flex-wrap: wrap; overflow: visible;}
 .explorer-app .explorer-more {align-self: end; height: 26px; line-height: 24px; width: auto;
   margin: 0; padding: 0 4px; font-size: 12px;}

@@ -162,7 +162,7 @@ def test_the_page_draws_what_came_back_and_undo_leads_to_the_question_of_the_cel
     path.write_text(kept)
 
     async def look(app: App, _: Keeper) -> None:
-        assert "as it was left" in app.message.value
+        assert "as it was left. Undo takes you" in app.message.value
         assert "h743" in repr(app)
         front = next(trace for trace in app.figure.data if trace.name == "front")
         assert len(front.x) > 0
@@ -173,6 +173,23 @@ def test_the_page_draws_what_came_back_and_undo_leads_to_the_question_of_the_cel
         assert app.controls.device.value == SESSION.device
         assert "as it was left" not in app.message.value
 
+    kept_in(path, look)
+
+
+def test_a_kept_question_that_is_the_cells_own_offers_no_undo(tmp_path: Path) -> None:
+    path = tmp_path / ".n.explorer.json"
+
+    async def select(app: App, keeper: Keeper) -> None:
+        app.select("known:full")
+        await app.wait(30)
+        keeper.keep()
+
+    async def look(app: App, _: Keeper) -> None:
+        assert "as it was left" in app.message.value
+        assert "Undo" not in app.message.value
+        assert app.controls.undo.disabled
+
+    kept_in(path, select)
     kept_in(path, look)
 
 
