@@ -15,6 +15,7 @@ BoolArray = NDArray[np.bool_]
 
 KIB = 1024
 MIB = 1024 * KIB
+GIB = 1024 * MIB
 KILO = 1e3
 MEGA = 1e6
 GIGA = 1e9
@@ -30,7 +31,7 @@ _SMALL_PREFIXES = {"": 1.0, "m": MILLI, "u": MICRO, "µ": MICRO, "n": NANO}
 _WRITTEN: dict[str, dict[str, float]] = {
     "byte": {
         **{f"{prefix}B": factor for prefix, factor in _PREFIXES.items()},
-        **{"": 1.0, "KiB": KIB, "MiB": MIB},
+        **{"": 1.0, "KiB": KIB, "MiB": MIB, "GiB": GIB},
     },
     "s": {"": 1.0, "min": 60.0} | {f"{prefix}s": f for prefix, f in _SMALL_PREFIXES.items()},
     "J": {"": 1.0, "kJ": KILO} | {f"{prefix}J": f for prefix, f in _SMALL_PREFIXES.items()},
@@ -42,7 +43,7 @@ _SI_STEPS = ((1.0, ""), (MILLI, "m"), (MICRO, "µ"), (NANO, "n"), (PICO, "p"))
 _COUNTS = ((GIGA, GIGA, "G"), (MEGA, MEGA, "M"), (KILO, KILO, "k"), (0.0, 1.0, ""))
 # From which value on, how much one is, and its name; the largest first.
 _SHOWN: dict[str, tuple[tuple[float, float, str], ...]] = {
-    "byte": ((MIB, MIB, "MiB"), (KIB, KIB, "KiB"), (0.0, 1.0, "B")),
+    "byte": ((GIB, GIB, "GiB"), (MIB, MIB, "MiB"), (KIB, KIB, "KiB"), (0.0, 1.0, "B")),
     "s": (
         (7200.0, 3600.0, "h"),
         (120.0, 60.0, "min"),

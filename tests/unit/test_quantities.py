@@ -26,6 +26,7 @@ DIGITS = Session(model="digits-cnn", policy="none")
         ("64KiB", "byte", 65536),
         ("64kB", "byte", 64000),
         ("1.5 MiB", "byte", 1.5 * 2**20),
+        ("2 GiB", "byte", 2.0**31),
         ("300us", "s", 3e-4),
         ("300 µs", "s", 3e-4),
         ("2min", "s", 120),
@@ -55,6 +56,7 @@ def test_what_is_no_quantity_of_the_unit_is_refused(text, unit):
         (20_000, "parameter", "20.0 k"),
         (0.5, "1", "0.5"),
         (2048, "byte", "2.00 KiB"),
+        (3629 * 2**20, "byte", "3.54 GiB"),
     ],
 )
 def test_quantities_are_written_with_their_units(value, unit, text):

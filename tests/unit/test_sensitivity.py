@@ -253,7 +253,7 @@ def test_the_sentence_has_number_interval_kind_and_turn():
     ("path", "value", "text"),
     [
         ("clock_hz", 370e6, "370 MHz"),
-        ("kernels.fp32.weight_bytes_per_s", 2.0**30, "1,024 MiB/s"),
+        ("kernels.fp32.weight_bytes_per_s", 2.0**30, "1.00 GiB/s"),
         ("kernels.fp32.active_power_w", 0.047, "47 mW"),
         ("kernels.int8.energy_j_per_mac", 4.6e-12, "4.6 pJ"),
         ("kernels.fp32.thin_overhead_cycles", 260_000.0, "260 k"),
