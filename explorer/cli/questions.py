@@ -283,10 +283,11 @@ def search(
     """Search what to train: several objectives at once, within the device and limits.
 
     Objectives are two to five of: score (the metric where it may be predicted, else the proxy
-    score), memory, energy, time, macs (of a sample's step), trained-parameters. accuracy or
-    proxy in place of score insists on one; peak or above-inference in place of memory too.
-    retention, what the source domain loses, is measured or refused: give --measured. A limit
-    is the most of a cost and the least of a score, in B, KiB, MiB, s, ms, J, mJ, k, M, %.
+    score), memory, energy, time, macs (of a sample's step), trained-parameters. accuracy (the
+    task's metric, also where that is macro F1) or proxy in place of score insists on one; peak
+    or above-inference in place of memory too. retention, what the source domain loses, is
+    measured or refused: give --measured. A limit is the most of a cost and the least of a score,
+    in B, KiB, MiB, s, ms, J, mJ, k, M, %.
     """
     if study is not None and not study.strip():
         raise SpecError.of("study", study, "a name")
