@@ -249,6 +249,8 @@ class App:
         measure.cancel.on_click(lambda _: self.measuring.cancel())
         for field in numbers_of(self.box):
             field.on_clamp = self._number_clamped
+        for one in (bar.trials, bar.seed, measure.episodes):  # another takes the word back
+            one.observe(lambda _: self._settings_changed(), names="value")
         for number in range(len(self.tradeoff_data.trace_ids)):
             self.figure.data[number].on_click(partial(self._point_clicked, number))
 

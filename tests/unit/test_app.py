@@ -928,6 +928,9 @@ def test_a_number_out_of_range_is_brought_back_with_a_word() -> None:
             assert app.message.value.endswith(quiet)
             assert field.value == taken
         assert not app.past.undo_count
+        app.search_bar.seed.value = 7
+        await app.wait(30)
+        assert app.message.value == quiet
         volts = app.tabs.box.children[4].children[0].children[1]
         volts.value = 0.0
         await app.wait(30)
