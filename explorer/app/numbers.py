@@ -14,7 +14,7 @@ def _nobody(_: str) -> None:
     pass
 
 
-class Within:
+class Within(widgets.DescriptionWidget):  # type: ignore[misc]  # ipywidgets ships no types
     """A field of a number from `low` to `most`; `on_clamp` is told what came and is allowed."""
 
     def __init__(
@@ -36,11 +36,11 @@ class Within:
         return taken
 
 
-class WholeNumber(Within, widgets.IntText):  # type: ignore[misc]  # ipywidgets ships no types
+class WholeNumber(Within, widgets.IntText):  # type: ignore[misc]  # likewise
     """A whole number."""
 
 
-class Number(Within, widgets.FloatText):  # type: ignore[misc]  # ipywidgets ships no types
+class Number(Within, widgets.FloatText):  # type: ignore[misc]  # likewise
     """Any number."""
 
 
