@@ -153,21 +153,19 @@ def _moved(
             MeasuredChoice(
                 row=choice.row,
                 why=choice.why,
-                accuracy=accuracy,
-                standard_error=accuracy_error,
-                measured=merit,
-                measured_error=error,
+                accuracy=one.accuracy,
+                standard_error=one.accuracy_error,
+                measured=one.measured,
+                measured_error=one.measured_error,
                 score_before=float(front.table.score[choice.row]),
                 on_measured_front=bool(best[choice.row]),
             )
-            for choice, (merit, error, accuracy, accuracy_error, _) in zip(
-                choices, known, strict=True
-            )
+            for choice, one in zip(choices, known, strict=True)
         ),
         episodes=plan.measurer.episodes,
         seed=plan.measurer.seed,
         reason_against=reason,
-        tau=kendall_tau(score, known_columns(known)[0]) if len(rows) > 1 else np.nan,
+        tau=kendall_tau(score, known_columns(known).measured) if len(rows) > 1 else np.nan,
         hypervolume_before=members.hypervolume,
         hypervolume_after=after.hypervolume,
         kept_count=len(before & now),

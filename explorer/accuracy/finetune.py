@@ -20,6 +20,7 @@ from explorer.accuracy.protocols import AnyProtocol
 from explorer.accuracy.records import (
     AccuracyCurve,
     DesignRecord,
+    DivergedError,
     MeasuredRun,
     Metric,
     Tuning,
@@ -189,6 +190,10 @@ def accuracy_curves(
         results = [of_episode[number][0] for of_episode in reached]
         before = np.array([result.accuracy_before for result in results])
         after = np.array([result.accuracy for result in results])
+        nll = float(np.mean([result.nll for result in results]))
+        if not np.isfinite(nll):
+            policy, at = policies[number].family, f"learning rate {rates[number]:g}"
+            raise DivergedError(f"policy {policy}: the loss after fine-tuning at {at} is {nll}")
         run = MeasuredRun(
             model=Named(name=graph.name, digest=graph.digest),
             weights_digest=weights_digest,
@@ -204,7 +209,7 @@ def accuracy_curves(
             standard_error=standard_error(after),
             standard_error_gain=standard_error(after - before),
             nll_before=float(np.mean([result.nll_before for result in results])),
-            nll=float(np.mean([result.nll for result in results])),
+            nll=nll,
             per_episode_accuracy_before=tuple(before.tolist()),
             per_episode_accuracy=tuple(after.tolist()),
             wall_time_s=trainee.spent_s + shared_s / len(trainees),

@@ -26,16 +26,17 @@ def metric_column(word: str, allowed: tuple[str, ...]) -> str:
 def scores(logits: FloatArray, labels: IntArray) -> dict[str, float | None]:
     """Accuracy, macro F1 and macro AUROC (each class against the rest), as shares.
 
-    Means are over the classes that the labels have; AUROC is None where they have one.
+    Means are over the classes that the labels have; AUROC is None where they have one, or
+    where a logit is not finite.
     """
     from sklearn.metrics import f1_score, roc_auc_score
 
     present = np.unique(labels)
     predicted = logits.argmax(axis=1)
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares = shifted / shifted.sum(axis=1, keepdims=True)
     auroc = None
-    if len(present) > 1:
+    if len(present) > 1 and np.isfinite(logits).all():
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares = shifted / shifted.sum(axis=1, keepdims=True)
         found = [roc_auc_score(labels == label, shares[:, label]) for label in present]
         auroc = float(np.mean(found))
     with warnings.catch_warnings():

@@ -10,7 +10,8 @@ from explorer.accuracy.convolution import Convolution
 from explorer.accuracy.tdssm import cfc_of, s4d_of
 from explorer.errors import UnsupportedOpError
 from explorer.graph import LayerSpec, ModelGraph
-from explorer.layer import PLAIN, STATE_SPACES, rounded_up
+from explorer.layer import PLAIN, STATE_SPACES
+from explorer.layer_shapes import is_rounded_up
 
 Maker = Callable[[ModelGraph, LayerSpec], nn.Module]
 
@@ -286,8 +287,7 @@ def _avgpool(_: ModelGraph, layer: LayerSpec) -> nn.Module:
 
 def _maxpool(graph: ModelGraph, layer: LayerSpec) -> nn.Module:
     padding = (layer.pads[0][0], layer.pads[1][0])
-    sides = graph.shape(graph.producers(layer)[0])[1:]
-    is_up = rounded_up(layer, sides) == layer.out_shape[1:]
+    is_up = is_rounded_up(layer, graph.shape(graph.producers(layer)[0]))
     return nn.MaxPool2d(layer.kernel, layer.strides, padding, layer.dilation, ceil_mode=is_up)
 
 

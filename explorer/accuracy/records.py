@@ -238,6 +238,10 @@ def comparable(runs: Iterable[MeasuredRun]) -> tuple[tuple[MeasuredRun, ...], ..
     return tuple(tuple(group) for group in sorted(groups.values(), key=len, reverse=True))
 
 
+class DivergedError(SpecError):
+    """Fine-tuning ended in a loss that is not finite; there is no run to keep."""
+
+
 class UnkeptError(SpecError):
     """A ledger cannot take `run`, which is measured all the same."""
 

@@ -10,14 +10,18 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from explorer.accuracy.arrays import plain_arrays
 from explorer.errors import MissingDataError, SpecError
 from explorer.graph import ModelGraph
 from explorer.paths import write_whole
 from explorer.units import FloatArray, IntArray
 
+MOST_BYTES = 1 << 28  # of all columns
 CHANNEL_COLUMNS = (
     "fisher_out",  # F1 of each output channel
     "grad_l1_out",  # sum |dL/dW| over the weights of an output channel
@@ -86,17 +90,48 @@ class ScoreTable:
 
     @classmethod
     def load(cls, path: Path, graph: ModelGraph) -> "ScoreTable":
-        """Read a table; MissingDataError when absent, SpecError when of another network."""
+        """Read a table; MissingDataError when absent, SpecError when damaged or of another network.
+
+        A column is finite and not negative, and has a value for each slice of a layer.
+        """
         if not path.is_file():
             raise MissingDataError(f"no score table {path.name}; make it with `explorer fisher`")
-        with np.load(path, allow_pickle=False) as archive:
-            meta = json.loads(bytes(archive["meta"]).decode())
-            if meta.get("digest") != graph.digest:
-                raise SpecError.of(f"{path.name}: model digest", meta.get("digest"), graph.digest)
-            columns = {
-                column: tuple(
-                    archive[f"{column}/{name}"].astype(np.float64) for name in graph.weighted
+        arrays = plain_arrays(path, ("meta", "COLUMN/LAYER"), MOST_BYTES)
+        meta = _meta(arrays.get("meta", np.zeros(0)), path.name)
+        if meta.get("digest") != graph.digest:
+            raise SpecError.of(f"{path.name}: model digest", meta.get("digest"), graph.digest)
+        columns = {
+            column: tuple(
+                _column(
+                    arrays.get(f"{column}/{name}", np.zeros(0)),
+                    graph.slice_count(graph[name], "in" if column.endswith("_in") else "out"),
+                    f"{path.name}: {column}/{name}",
                 )
-                for column in CHANNEL_COLUMNS
-            }
+                for name in graph.weighted
+            )
+            for column in CHANNEL_COLUMNS
+        }
         return cls(graph.weighted, columns, meta)
+
+
+def _meta(array: NDArray[Any], place: str) -> dict[str, object]:
+    """Where a table came from, from the bytes of a JSON object."""
+    try:
+        if array.dtype != np.uint8:
+            raise ValueError
+        meta = json.loads(array.tobytes().decode())
+    except (ValueError, RecursionError):
+        meta = None
+    if not isinstance(meta, dict):
+        raise SpecError(f"{place}: its meta cannot be read as a JSON object")
+    return meta
+
+
+def _column(array: NDArray[Any], count: int, place: str) -> FloatArray:
+    if array.shape != (count,) or array.dtype.kind != "f":
+        came = f"{array.dtype} of shape {array.shape}"
+        raise SpecError.of(place, came, f"floats of shape ({count},)")
+    column: FloatArray = array.astype(np.float64)
+    if not (np.isfinite(column).all() and column.min() >= 0):
+        raise SpecError(f"{place}: got a number that is negative or not finite")
+    return column

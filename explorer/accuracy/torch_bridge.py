@@ -29,7 +29,7 @@ from explorer.accuracy.pretraining import Pretraining
 from explorer.accuracy.tasks import SignalTask, TaskData
 from explorer.accuracy.upstream import float_weights
 from explorer.adapters import adapted, trained_parts
-from explorer.errors import MissingDataError, SpecError
+from explorer.errors import MissingDataError, SpecError, shown
 from explorer.graph import INPUT, ModelGraph
 from explorer.low_rank import Adapter
 from explorer.paths import DATA_VARIABLE, data_cache, explorer_data, write_whole
@@ -150,7 +150,7 @@ def save_weights(module: GraphModule, path: Path) -> None:
 
 
 def load_weights(module: GraphModule, path: Path) -> None:
-    """Fill a module from our safetensors; SpecError when made for another graph."""
+    """Fill a module from our safetensors; SpecError when damaged or made for another graph."""
     if not path.is_file():
         raise MissingDataError(f"no weight file {path}")
     try:
@@ -161,9 +161,25 @@ def load_weights(module: GraphModule, path: Path) -> None:
         raise SpecError(f"{path.name}: cannot be read as safetensors") from None
     if stamp.get("digest") != module.graph.digest:
         raise SpecError.of(f"{path.name}: model digest", stamp.get("digest"), module.graph.digest)
+    _check_tensors(tensors, module.state_dict(), path.name)
+    record = stamp.get("pretraining")
+    pretraining = None if record is None else Pretraining.of_json(record, path.name)
     module.load_state_dict(tensors)
-    if "pretraining" in stamp:
-        module.pretraining = Pretraining.of_json(stamp["pretraining"], path.name)
+    module.pretraining = pretraining
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], place: str) -> None:
+    """SpecError unless a file has all tensors of a module, of its kinds and shapes, and finite."""
+    if odd := sorted(tensors.keys() ^ wanted.keys()):
+        here = "has" if odd[0] in tensors else "lacks"
+        raise SpecError(f"{place}: {here} {shown(odd[0])}, unlike the network")
+    for name, own in wanted.items():
+        kind, shape = tensors[name].dtype, tuple(tensors[name].shape)
+        if (kind, shape) != (own.dtype, tuple(own.shape)):
+            allowed = f"{own.dtype} of shape {tuple(own.shape)}"
+            raise SpecError.of(f"{place}: {name}", f"{kind} of shape {shape}", allowed)
+        if not tensors[name].isfinite().all():
+            raise SpecError(f"{place}: {name}: got a number that is not finite")
 
 
 def loaded_module(graph: ModelGraph, path: Path) -> GraphModule:
@@ -216,10 +232,9 @@ def model_module(graph: ModelGraph) -> GraphModule:
     if ours.is_file():
         try:
             load_weights(module, ours)
-        except SpecError:
+        except SpecError as error:
             raise MissingDataError(
-                f"no weights for {graph.name} in this form (norm {graph.norm}); "
-                f"{ours.name} holds another"
+                f"no weights for {graph.name} in this form (norm {graph.norm}): {error}"
             ) from None
         return module
     upstream = graph.name.removesuffix("-tinytrain")

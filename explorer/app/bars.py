@@ -11,6 +11,7 @@ from explorer.app import fields
 from explorer.app.numbers import WholeNumber
 from explorer.app.state import Phase, Run
 from explorer.app.words import line
+from explorer.units import format_seconds
 
 _MOST_TRIALS = 100_000
 _MOST_EPISODES = 1000
@@ -69,7 +70,7 @@ class SearchBar:
 
 
 def run_words(run: Run, optimum_share: float | None = None) -> str:
-    """`running 120/400, 210 trials/s, front 37, hypervolume 0.713 (no gain for 40)`.
+    """`running 120/400, 210 trials/s, 1.33 s left, front 37, hypervolume 0.713 (no gain for 40)`.
 
     Where the share of the additive proxy's optimum is known it follows, and the rate gives way.
     """
@@ -78,8 +79,12 @@ def run_words(run: Run, optimum_share: float | None = None) -> str:
     is_cut = run.phase is Phase.DONE and run.done < run.total
     phase = "stopped" if is_cut else run.phase
     words = [f"<b>{phase}</b> {run.done}/{run.total}"]
-    if run.done:
-        words += [] if optimum_share else [f"{run.trials_per_s:.0f} trials/s"]
+    if run.done and not optimum_share:
+        words.append(f"{run.trials_per_s:.0f} trials/s")
+    if run.phase is Phase.RUNNING:
+        left = f"{format_seconds(run.left_s)} left"
+        words.append(left if run.done else "good designs first")
+    if run.front_count:
         words += [f"front {run.front_count}", f"hypervolume {run.hypervolume:.3g}"]
         flat = run.done - run.gained_at
         words[-1] += f" (no gain for {flat})" if flat else ""

@@ -368,7 +368,7 @@ class App:
 
     def _render(self) -> None:
         view = self.view
-        self.search_bar.show(self.run, self.searching.share)
+        self.searching.show()
         self.measure_bar.picks.disabled = self.measuring.is_active or not picks_of(view)
         self.advice_bar.keep_for(view)
         self.controls.show_past(self.past.undo_count, self.past.redo_count)

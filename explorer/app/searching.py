@@ -82,6 +82,7 @@ class Searching:
         elif self.run.phase is state.Phase.PAUSED:
             self._runner.resume()
             self.run = state.reduce(self.run, state.ResumeAsked())
+        self.show()
         self._wake()
 
     def stop(self) -> None:
@@ -89,7 +90,12 @@ class Searching:
         if self._runner is not None and self.run.is_active:
             self._runner.stop()
             self.run = state.reduce(self.run, state.StopAsked())
+            self.show()
             self._wake()
+
+    def show(self) -> None:
+        """Make the bar say what the run is: at once where a person asks, frames may wait."""
+        self._bar.show(self.run, self.share)
 
     def is_old(self, asked: Session) -> bool:
         """Whether a session asks about other designs than were searched."""

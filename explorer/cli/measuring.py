@@ -243,14 +243,16 @@ def calibrate(
     ledger: Annotated[
         list[Path] | None, typer.Option(help="count these runs beside the shipped ones; repeatable")
     ] = None,
+    norm: Norm = None,
     metric: MetricWord = None,
     as_json: AsJson = False,
 ) -> None:
     """How well the task's metric can be predicted from ledgers, beside what must be beaten.
 
-    The rest of the program predicts from the shipped ledgers alone.
+    Runs count of the network in one normalisation. The rest of the program predicts from the
+    shipped ledgers alone.
     """
-    session = Session(model=model, task=task, policy="none", metric=metric)
+    session = Session(model=model, task=task, policy="none", norm=norm, metric=metric)
     graph, column = session.graph, session.metric_column
     if missing := [str(path) for path in ledger or () if not path.is_file()]:
         raise SpecError(f"ledger: no file {missing[0]}")
@@ -261,10 +263,15 @@ def calibrate(
         evidence = calibration_beside(graph, task, ledgers, column).evidence
     except CalibrationError as error:
         raise CalibrationError(
-            f"{graph.name} on {task}: {error}; measure --ledger adds some, and --ledger here "
-            "counts them"
+            f"{graph.name} ({graph.norm}) on {task}: {error}; measure --ledger adds some, and "
+            "--ledger here counts them"
         ) from None
-    row = {"metric": column, **asdict(evidence), "reason_against": evidence.reason_against}
+    row = {
+        "norm": graph.norm,
+        "metric": column,
+        **asdict(evidence),
+        "reason_against": evidence.reason_against,
+    }
     show([row] if as_json else [{"": k, "value": v} for k, v in row.items()], as_json)
 
 

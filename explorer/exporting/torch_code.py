@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 
 from explorer.errors import UnsupportedOpError
 from explorer.graph import ModelGraph
-from explorer.layer import INPUT, PLAIN, SOURCES, LayerSpec, rounded_up
+from explorer.layer import INPUT, PLAIN, SOURCES, LayerSpec
+from explorer.layer_shapes import is_rounded_up
 
 Keeper = Callable[[ModelGraph, LayerSpec], str]
 Caller = Callable[[LayerSpec, Sequence[str]], str]
@@ -176,7 +177,7 @@ def _avgpool(layer: LayerSpec, inputs: Sequence[str]) -> str:
 
 
 def _maxpool(graph: ModelGraph, layer: LayerSpec, images: str) -> str:
-    is_up = rounded_up(layer, graph.shape(graph.producers(layer)[0])[1:]) == layer.out_shape[1:]
+    is_up = is_rounded_up(layer, graph.shape(graph.producers(layer)[0]))
     return (
         f"F.max_pool2d({images}, {layer.kernel}, {layer.stride}, {_pads(layer)}, "
         f"{layer.dilation}, ceil_mode={is_up})"

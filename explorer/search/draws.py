@@ -1,6 +1,6 @@
 """Genes drawn by one of Optuna's samplers, in memory, and the candidates they became."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from explorer.design import DesignBatch
 from explorer.search.candidates import CandidateTable, concatenate
 from explorer.search.front import normalised_values
-from explorer.search.problem import Problem
+from explorer.search.problem import Problem, Tried
 from explorer.search.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -18,10 +18,15 @@ if TYPE_CHECKING:
 Genes = tuple[int, ...]
 
 BATCH = 25
+REASON = "reason"  # attribute of a pruned trial
+DONE, PRUNED = "COMPLETE", "PRUNED"  # states of trials that were told
 
 
 class Draws:
     """A sampler that asks and is told; `table` holds `known` and one row a told trial.
+
+    A trial whose design has no value for what is asked is told, too, as pruned, and has no row;
+    `left_out` are the reasons.
 
     The plain policies of the space come first. A search that follows `after` trials of a named
     study draws others than they were.
@@ -46,6 +51,7 @@ class Draws:
         self.distributions: dict[str, IntDistribution] = {
             gene.name: IntDistribution(gene.low, gene.high) for gene in space.genes
         }
+        self.left_out: list[str] = []
         self._make, self._seed, self._has_drawn = make, seed, False
         self._line: list[Genes] = [tuple(map(int, row)) for row in space.seeds()]
 
@@ -78,18 +84,26 @@ class Draws:
         """Designs of trials [P]."""
         return self.space.decode(np.array([self.genes(trial.params) for trial in trials]))
 
-    def screen(self, trials: "Sequence[optuna.Trial]") -> CandidateTable:
+    def screen(self, trials: "Sequence[optuna.Trial]") -> Tried:
         """Candidates of trials [P], in one call."""
-        return self.problem.screen(self.designs(trials))
+        return self.problem.tried(self.designs(trials))
 
-    def tell(self, asked: "list[optuna.Trial]", batch: CandidateTable) -> "list[FrozenTrial]":
+    def tell(self, asked: "list[optuna.Trial]", tried: Tried) -> "list[FrozenTrial]":
         """Values and violations of asked trials, from their rows; the trials as they ended."""
+        from optuna.trial import TrialState
+
         told = []
-        for trial, values, over in zip(asked, _values(batch), batch.violations, strict=True):
-            for index, value in enumerate(over):
+        values, violations = _values(tried.table), tried.table.violations
+        for trial, row, reason in zip(asked, tried.rows, tried.reasons, strict=True):
+            if row is None:
+                trial.set_user_attr(REASON, reason)
+                told.append(self.study.tell(trial, state=TrialState.PRUNED))
+                continue
+            for index, value in enumerate(violations[row]):
                 trial.set_constraint(f"over_{index}", float(value))
-            told.append(self.study.tell(trial, values))
-        self._join(batch)
+            told.append(self.study.tell(trial, values[row]))
+        self._join(tried.table)
+        self._leave_out(filter(None, tried.reasons))
         return told
 
     def running(self) -> "list[FrozenTrial]":
@@ -102,20 +116,24 @@ class Draws:
         """Trials that were told elsewhere: screened once, and the sampler knows them."""
         from optuna.trial import create_trial
 
-        if not told:
-            return
         self.skip([self.genes(trial.params) for trial in told])
-        batch = self.problem.recall(self.designs(told))
-        for trial, values in zip(told, _values(batch), strict=True):
+        done = [trial for trial in told if trial.state.name == DONE]
+        values: dict[int, list[float]] = {}
+        if done:
+            batch = self.problem.recall(self.designs(done))
+            values = dict(zip((trial.number for trial in done), _values(batch), strict=True))
+            self._join(batch)
+        for trial in told:
             self.study.add_trial(
                 create_trial(
-                    values=values,
+                    state=trial.state,
+                    values=values.get(trial.number),
                     params=trial.params,
                     distributions=trial.distributions,
                     system_attrs=trial.system_attrs,
                 )
             )
-        self._join(batch)
+        self._leave_out(trial.user_attrs[REASON] for trial in told if trial.state.name != DONE)
 
     def genes(self, params: Mapping[str, Any]) -> Genes:
         """Genes of a trial's parameters, in the order of the space."""
@@ -123,6 +141,11 @@ class Draws:
 
     def _join(self, batch: CandidateTable) -> None:
         self.table, self.told = concatenate([self.table, batch]), self.told + len(batch)
+
+    def _leave_out(self, reasons: Iterable[str]) -> None:
+        before = len(self.left_out)
+        self.left_out += reasons
+        self.told += len(self.left_out) - before
 
 
 def _values(batch: CandidateTable) -> list[list[float]]:

@@ -6,6 +6,7 @@ are shares of what full training would capture, so 1 is everything.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -27,11 +28,27 @@ from explorer.search.candidates import Worth
 from explorer.units import BoolArray, FloatArray
 
 DesignKey = tuple[bytes, bytes, bytes, bool, str, tuple[Adapter, ...], Distillation | None]
-Known = tuple[float, float, float, float, float]
-UNKNOWN: Known = (np.nan, np.nan, np.nan, np.nan, np.nan)
+Figure = TypeVar("Figure")
 ANY_DEVICE = "gap9"
 NULL_PROXY = BACKWARD_MACS
 PROXY_NAMES = {"gradient": "gradient norm", "fisher": "Fisher shares"}
+
+
+class Known(NamedTuple, Generic[Figure]):
+    """What a ledger knows of a design, or of several as columns [N], as shares; nan is unknown.
+
+    `measured` is the metric asked for, `forgotten` what the source lost of its accuracy; errors
+    are standard errors.
+    """
+
+    measured: Figure
+    measured_error: Figure
+    accuracy: Figure
+    accuracy_error: Figure
+    forgotten: Figure
+
+
+UNKNOWN = Known(*[np.nan] * len(Known._fields))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -39,16 +56,16 @@ class Judge:
     """Scores designs of one network on one task.
 
     Without a score table the null model stands in: backward MACs, which ranked about as
-    well as any criterion in our pilot. A calibration, when there is one, leads, and what
-    was `measured` (by design: the metric, accuracy, their standard errors, what the source
-    lost) leads over that; that was of the network in its `norm`, and says nothing of others.
-    None is for designs of one norm. A setup without a norm means `own_norm`, `norm` if absent.
-    `metric` is a column of explorer.accuracy.metrics; the calibration predicts it.
+    well as any criterion in our pilot. A calibration, when there is one, leads, and what was
+    `measured`, by design, leads over that; that was of the network in its `norm`, and says
+    nothing of others. None is for designs of one norm. A setup without a norm means `own_norm`,
+    `norm` if absent. `metric` is a column of explorer.accuracy.metrics; the calibration
+    predicts it.
     """
 
     table: ScoreTable | None
     calibration: Calibration | None
-    measured: Mapping[DesignKey, Known] = field(default_factory=dict)
+    measured: Mapping[DesignKey, Known[float]] = field(default_factory=dict)
     criterion: str = "gradient"
     norm: str | None = None
     own_norm: str | None = None
@@ -64,19 +81,22 @@ class Judge:
 
     def worth(self, designs: DesignBatch, costs: CostReport) -> Worth:
         """Worth of each design [P], given its costs."""
-        found = known_columns([self.measured.get(key, UNKNOWN) for key in design_keys(designs)])
-        if self.norm is not None:
-            usual = self.own_norm or self.norm
-            own = [(setup.norm or usual) == self.norm for setup in designs.row_setups]
-            found = np.where(np.array(own), found, np.nan)
-        merit, error, accuracy, accuracy_error, forgotten = found
-        known = np.isfinite(merit) & (self.calibration is not None)
+        usual = self.own_norm or self.norm
+        found = known_columns(
+            [
+                self.measured.get(key, UNKNOWN)
+                if self.norm is None or (setup.norm or usual) == self.norm
+                else UNKNOWN
+                for key, setup in zip(design_keys(designs), designs.row_setups, strict=True)
+            ]
+        )
+        known = np.isfinite(found.measured) & (self.calibration is not None)
         if self.calibration is None:
             value, half_width = self.proxy(designs, costs), np.full(len(designs), np.nan)
         else:
             predicted = self.calibration.predict(features(self.table, designs, costs))
-            value = np.clip(np.where(known, merit, predicted), 0, 1)
-            half_width = np.where(known, 2 * error, self.calibration.half_width)
+            value = np.clip(np.where(known, found.measured, predicted), 0, 1)
+            half_width = np.where(known, 2 * found.measured_error, self.calibration.half_width)
         return Worth(
             name=self.name,
             is_merit=self.calibration is not None,
@@ -84,11 +104,7 @@ class Judge:
             low=np.maximum(value - half_width, 0),
             high=np.minimum(value + half_width, 1),
             kind=np.where(known, Kind.MEASURED, Kind.MODELLED).astype(np.int64),
-            measured=merit,
-            measured_error=error,
-            accuracy=accuracy,
-            accuracy_error=accuracy_error,
-            forgotten=forgotten,
+            **found._asdict(),
             metric=self.metric,
         )
 
@@ -124,7 +140,7 @@ def design_keys(designs: DesignBatch) -> list[DesignKey]:
 
 def measured_designs(
     graph: ModelGraph, runs: Sequence[MeasuredRun], metric: str = ACCURACY
-) -> dict[DesignKey, Known]:
+) -> dict[DesignKey, Known[float]]:
     """What a ledger knows of its designs; of several runs the longest with the metric counts."""
     if not runs:
         return {}
@@ -133,20 +149,26 @@ def measured_designs(
     return {key: known_of(run, metric) for key, run in zip(design_keys(designs), runs, strict=True)}
 
 
-def known_of(run: MeasuredRun, metric: str) -> Known:
-    """Metric, accuracy, each with its standard error, and what the source lost; nan is unknown."""
+def known_of(run: MeasuredRun, metric: str) -> Known[float]:
+    """What a run says of its design."""
     figure = run.figure(metric)
-    merit = (None, None) if figure is None else (figure.after, figure.standard_error)
-    known = (*merit, run.accuracy, run.standard_error, run.forgotten_accuracy)
-    merit_value, error, accuracy, accuracy_error, forgotten = (
-        np.nan if value is None else value for value in known
+    return Known(
+        measured=_or_nan(None if figure is None else figure.after),
+        measured_error=_or_nan(None if figure is None else figure.standard_error),
+        accuracy=run.accuracy,
+        accuracy_error=_or_nan(run.standard_error),
+        forgotten=_or_nan(run.forgotten_accuracy),
     )
-    return merit_value, error, accuracy, accuracy_error, forgotten
 
 
-def known_columns(known: Sequence[Known]) -> FloatArray:
-    """What is known of N designs as columns [5, N]."""
-    return np.array(known, dtype=np.float64).reshape(len(known), len(UNKNOWN)).T
+def _or_nan(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
+def known_columns(known: Sequence[Known[float]]) -> Known[FloatArray]:
+    """What is known of N designs as columns [N]."""
+    rows = np.array(known, dtype=np.float64).reshape(len(known), len(UNKNOWN))
+    return Known(*rows.T)
 
 
 def calibrate_runs(

@@ -13,7 +13,7 @@ import numpy as np
 
 from explorer.accuracy.metrics import METRIC_NAMES
 from explorer.accuracy.protocols import AnyProtocol
-from explorer.accuracy.records import Ledger, MeasuredRun
+from explorer.accuracy.records import DivergedError, Ledger, MeasuredRun
 from explorer.design import DesignBatch
 from explorer.errors import SpecError, check_whole
 from explorer.provenance import Kind
@@ -21,7 +21,7 @@ from explorer.search.candidates import CandidateTable, Worth
 from explorer.search.front import anchored
 from explorer.search.judge import known_columns, known_of
 from explorer.search.measurer import Measurer
-from explorer.search.problem import Problem
+from explorer.search.problem import Problem, Tried
 from explorer.search.quantities import SCORES
 
 
@@ -93,10 +93,36 @@ class MeasuredProblem(Problem):
         return made
 
     def screen(self, designs: DesignBatch, labels: Sequence[str] | None = None) -> CandidateTable:
+        """Measure designs that the ledger does not have; SpecError when one has no value."""
+        tried = self.tried(designs)
+        if any(tried.reasons):
+            raise SpecError(next(filter(None, tried.reasons)))
+        return tried.table if labels is None else replace(tried.table, labels=tuple(labels))
+
+    def tried(self, designs: DesignBatch) -> Tried:
         """Measure designs that the ledger does not have, one by one."""
-        policies = [designs.policy(row) for row in range(len(designs))]
-        runs = [self._measurer.measured(one, cancelled=self.cancelled) for one in policies]
-        return self._candidates(designs, runs, labels)
+        runs: list[MeasuredRun] = []
+        reasons = []
+        for row in range(len(designs)):
+            try:
+                run = self._measurer.measured(designs.policy(row), cancelled=self.cancelled)
+                reason = self._reason_against(run)
+            except DivergedError as error:
+                reason = str(error)
+            if not reason:
+                runs.append(run)
+            reasons.append(reason)
+        rows = np.flatnonzero([not reason for reason in reasons])
+        return Tried(table=self._candidates(designs.take(rows), runs), reasons=tuple(reasons))
+
+    def _reason_against(self, run: MeasuredRun) -> str:
+        """Why a run has no value for what is asked; empty when it has."""
+        metric = self.judge.metric
+        if run.figure(metric) is None:
+            return f"{METRIC_NAMES[metric]} is not defined on the tests of {self.task}"
+        if self.asks_retention and run.forgotten_accuracy is None:
+            return "what the source lost was not measured"
+        return ""
 
     def recall(self, designs: DesignBatch) -> CandidateTable:
         """Designs of the ledger; SpecError when it lacks one."""
@@ -110,14 +136,10 @@ class MeasuredProblem(Problem):
             )
         return self._candidates(designs, found)
 
-    def _candidates(
-        self, designs: DesignBatch, runs: list[MeasuredRun], labels: Sequence[str] | None = None
-    ) -> CandidateTable:
+    def _candidates(self, designs: DesignBatch, runs: list[MeasuredRun]) -> CandidateTable:
         metric = self.judge.metric
         known = known_columns([known_of(run, metric) for run in runs])
-        merit, error, accuracy, accuracy_error, forgotten = known
-        if not np.isfinite(merit).all():
-            raise SpecError(f"metric: {metric} is not defined on every test of {self.task}")
+        merit, error = known.measured, known.measured_error
         worth = Worth(
             name=METRIC_NAMES[metric],
             is_merit=True,
@@ -125,16 +147,12 @@ class MeasuredProblem(Problem):
             low=np.maximum(merit - 2 * error, 0),
             high=np.minimum(merit + 2 * error, 1),
             kind=np.full(len(runs), Kind.MEASURED, dtype=np.int64),
-            measured=merit,
-            measured_error=error,
-            accuracy=accuracy,
-            accuracy_error=accuracy_error,
-            forgotten=forgotten,
+            **known._asdict(),
             metric=metric,
         )
-        table = self._table(designs, labels)
+        table = self._table(designs, None)
         violations = self._violations(table.costs, worth)
-        return self._checked(replace(table, worth=worth, violations=violations))
+        return replace(table, worth=worth, violations=violations)
 
     @cached_property
     def _measurer(self) -> Measurer:

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 from explorer.document import design_record
 from explorer.errors import SpecError
 from explorer.search.candidates import CandidateTable
-from explorer.search.draws import BATCH, Draws
+from explorer.search.draws import BATCH, DONE, PRUNED, REASON, Draws
 from explorer.search.locks import FILE_DATABASE, FileLocks, Locks, database_locks
-from explorer.search.problem import Problem
+from explorer.search.problem import Problem, Tried
 
 if TYPE_CHECKING:
     import optuna
@@ -74,8 +74,8 @@ class NamedStudy:
         with self.turn():
             asked = self._ask(BATCH, trials)
             if asked:
-                batch = self.draws.screen(asked)
-                self._add(self.draws.tell(asked, batch), batch)
+                tried = self.draws.screen(asked)
+                self._add(self.draws.tell(asked, tried), tried.table)
 
     def learn(self) -> None:
         """Join what others told."""
@@ -89,10 +89,10 @@ class NamedStudy:
         if not asked:
             time.sleep(WAIT_S)
             return
-        batch = self.draws.screen(asked)
+        tried = self.draws.screen(asked)
         with self.turn():
-            self.draws.tell(asked, batch)
-            self._tell(batch)
+            self.draws.tell(asked, tried)
+            self._tell(tried)
 
     def _ask(self, count: int, trials: int) -> "list[optuna.Trial]":
         """At most `count` trials, so many that the study ends with `trials`."""
@@ -120,7 +120,7 @@ class NamedStudy:
         new = [
             trial
             for trial in kept
-            if trial.state.name == "COMPLETE"
+            if trial.state.name in (DONE, PRUNED)
             and trial.number not in self.learnt
             and trial.user_attrs.get(WORKER) != self.worker
         ]
@@ -151,16 +151,24 @@ class NamedStudy:
                 )
             )
 
-    def _tell(self, batch: CandidateTable) -> None:
+    def _tell(self, tried: Tried) -> None:
         """Finish the trials that run under this worker's name, in their order."""
+        from optuna.trial import TrialState
+
         running = [
             trial
             for trial in self.study.get_trials(deepcopy=False)
             if _runs(trial) and trial.user_attrs.get(WORKER) == self.worker
         ]
-        for trial, values, over in zip(running, batch.values, batch.violations, strict=True):
-            self.storage.set_trial_system_attr(trial._trial_id, CONSTRAINTS, over.tolist())
-            self.study.tell(trial.number, values.tolist())
+        table = tried.table
+        for trial, row, reason in zip(running, tried.rows, tried.reasons, strict=True):
+            if row is None:
+                self.storage.set_trial_user_attr(trial._trial_id, REASON, reason)
+                self.study.tell(trial.number, state=TrialState.PRUNED)
+                continue
+            over = table.violations[row].tolist()
+            self.storage.set_trial_system_attr(trial._trial_id, CONSTRAINTS, over)
+            self.study.tell(trial.number, table.values[row].tolist())
 
 
 def exists(place: StudyPlace) -> bool:

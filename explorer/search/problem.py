@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import count
 from typing import ClassVar
 
 import numpy as np
@@ -38,6 +39,23 @@ HOW_TO_MEASURE = (
     "it is never predicted: measure designs into a ledger on a task of signals with a source "
     "domain, or search with --measured"
 )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Tried:
+    """P designs after screening: `table` has those with a value for all that is asked.
+
+    `reasons` says of each design why it has none, empty for the rows of the table, in order.
+    """
+
+    table: CandidateTable
+    reasons: tuple[str, ...]
+
+    @property
+    def rows(self) -> list[int | None]:
+        """Row of each design in the table; None where it has none [P]."""
+        rows = count()
+        return [None if reason else next(rows) for reason in self.reasons]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -163,6 +181,10 @@ class Problem:
             labels=tuple(labels) if labels is not None else ("",) * len(designs),
             objectives=self.objectives,
         )
+
+    def tried(self, designs: DesignBatch) -> Tried:
+        """The same for a search, which goes on where a design has no value."""
+        return Tried(table=self.screen(designs), reasons=("",) * len(designs))
 
     def recall(self, designs: DesignBatch) -> CandidateTable:
         """Candidates that someone screened before."""

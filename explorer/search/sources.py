@@ -13,7 +13,7 @@ from explorer.accuracy.calibrate import Calibration
 from explorer.accuracy.metrics import ACCURACY
 from explorer.accuracy.records import Ledger, LedgerContent, MeasuredRun, comparable
 from explorer.accuracy.scores import ScoreTable
-from explorer.accuracy.tasks import data_state, task_for
+from explorer.accuracy.tasks import seen_state, task_for
 from explorer.costmodel.evaluate import evaluate
 from explorer.costmodel.tables import layer_table
 from explorer.design import DesignBatch, TrainingSetup, UpdatePolicy
@@ -191,7 +191,9 @@ def beside_shipped(graph: ModelGraph, task: str, ledger: Ledger) -> Beside:
     Without shipped ones those of its commonest protocol and weights count.
     """
     state = file_state(ledger.path)
-    return _beside(graph, task, ledger, (state, data_state(task))) if state else Beside((), ())
+    if not state:
+        return Beside((), ())
+    return _beside(graph, task, ledger, (state, seen_state(task, ledger, state)))
 
 
 @lru_cache(maxsize=32)

@@ -5,6 +5,8 @@ import math
 import zipfile
 from io import BytesIO
 
+import numpy as np
+
 TOKENS = [
     *(bytes([byte]) for byte in b'"{}[],:\n-?%.0\x00\xffRbt('),
     *(b"1e999", b"NaN", b"null", b"true", b"9" * 400, b"\\ud800", b"\xed\xa0\x80", b"\xff\xfe"),
@@ -123,11 +125,36 @@ def rezipped(rng, whole):
         members[name] = members[rng.choice(list(members))]
     else:
         members[name] = damaged(rng, members[name])
+    return _zipped(rng, members)
+
+
+def _zipped(rng, members):
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w", rng.choice([0, 8])) as archive:
         for each, content in members.items():
             archive.writestr(each, content)
     return buffer.getvalue()
+
+
+def remembered(rng, whole):
+    """A score table that says other things of where it came from."""
+    with zipfile.ZipFile(BytesIO(whole)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    start = len(members["meta.npy"]) - len(members["meta.npy"].partition(b"\n")[2])
+    text = rng.choice([revalued, damaged, reworded])(rng, members["meta.npy"][start:])
+    array = BytesIO()
+    np.save(array, np.frombuffer(text, dtype=np.uint8))
+    members["meta.npy"] = array.getvalue()
+    return _zipped(rng, members)
+
+
+def reheaded(rng, whole):
+    """A safetensors file whose header says other things of the same bytes."""
+    size = int.from_bytes(whole[:8], "little")
+    head, body = whole[8 : 8 + size], whole[8 + size :]
+    head = rng.choice([revalued, revalued, damaged, reworded])(rng, head)
+    told = len(head) if rng.randrange(10) else rng.choice(SIZES) % (1 << 64)
+    return told.to_bytes(8, "little") + head + body
 
 
 SIZES = [0, 1, 2, 3, 5, 8, -1, -2, 255, 10**4, 10**6, 2**31 - 1, 2**62, -(2**63)]

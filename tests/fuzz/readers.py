@@ -11,6 +11,7 @@ import pickle
 import resource
 import signal
 import sys
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -23,6 +24,7 @@ import numpy as np
 
 from explorer import catalog
 from explorer.accuracy.records import Ledger
+from explorer.accuracy.scores import ScoreTable
 from explorer.accuracy.tasks._folder import load_folder
 from explorer.accuracy.tasks._own_signals import load_signals, signal_shape
 from explorer.accuracy.upstream import float_weights
@@ -38,10 +40,19 @@ from explorer.export import load_front
 from explorer.measurements import read_measurements
 from explorer.network import NetworkDocument, load_network
 from explorer.paths import data_cache
-from explorer.search.sources import measured_runs
+from explorer.search.sources import measured_runs, score_path
 from explorer.session import Session
 from explorer.tiny_training import policy_from
-from tests.fuzz.mutations import damaged, noise, regraphed, revalued, reworded, rezipped
+from tests.fuzz.mutations import (
+    damaged,
+    noise,
+    regraphed,
+    reheaded,
+    remembered,
+    revalued,
+    reworded,
+    rezipped,
+)
 
 LONGEST_S = 5
 MOST_BYTES = 1 << 30
@@ -257,6 +268,46 @@ def read_signals(path):
     load_signals("mine", path)
 
 
+def scores():
+    return score_path(SESSION.graph, "digits").read_bytes()
+
+
+def weights():
+    """Of our digits network, as if it was meta-trained."""
+    from explorer.accuracy.pretraining import Pretraining
+    from explorer.accuracy.torch_bridge import model_module, save_weights
+    from explorer.document import Named
+
+    module = model_module(SESSION.graph)
+    module.pretraining = Pretraining(
+        model=Named(name=SESSION.graph.name, digest=SESSION.graph.digest),
+        start_digest="0" * 12,
+        task="digits",
+        data_digest="1" * 12,
+        trained_classes=("0", "1"),
+        held_out_classes=("2", "3"),
+        episodes=10,
+        ways=2,
+        shots=1,
+        query_count=1,
+        learning_rate=0.1,
+        seed=0,
+        learn_temperature=False,
+        temperature=1.0,
+        versions={},
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.safetensors"
+        save_weights(module, path)
+        return path.read_bytes()
+
+
+def read_weights(path):
+    from explorer.accuracy.torch_bridge import loaded_module
+
+    loaded_module(SESSION.graph, path)
+
+
 def onnx_files():
     from tests.fuzz.onnx_nets import small_nets
 
@@ -368,6 +419,21 @@ READERS = {
         beside=classes,
         read=lambda path: load_folder("mine", path, 16),
         allowed=("os.listdir", "os.scandir"),
+    ),
+    "scores": Reader(
+        place="scores.npz",
+        valid=lambda: [scores()],
+        read=lambda path: ScoreTable.load(path, SESSION.graph),
+        kinds=(damaged, rezipped, rezipped, remembered, noise),
+        allowed=("compile",),  # of a header's literals
+    ),
+    "weights": Reader(
+        place="weights.safetensors",
+        valid=lambda: [weights()],
+        read=read_weights,
+        kinds=(damaged, reheaded, reheaded, reheaded, noise),
+        allowed=LAZILY,
+        share=0.3,
     ),
     "onnx": Reader(
         place="document.onnx",

@@ -4,6 +4,7 @@ Few inputs here, drawn by hypothesis so that a failure is made small; `make fuzz
 more than 10^5 from a seed. What those found is kept below as small inputs of its own.
 """
 
+import json
 import os
 import zipfile
 from io import BytesIO
@@ -11,6 +12,7 @@ from random import Random
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,8 +25,10 @@ from tests.fuzz.readers import (
     npz,
     outcome,
     photo,
+    scores,
     signal_table,
     watched,
+    weights,
     zipped,
 )
 
@@ -221,3 +225,55 @@ def test_numbers_beyond_those_of_a_signal_are_refused(tmp_path):
     np.save(buffer, np.full((16, 2, 4), 1e300))
     said = said_of("signals npz", with_member("signals.npy", buffer.getvalue()), tmp_path)
     assert "allowed: finite numbers" in said
+
+
+def with_arrays(**changed):
+    """The score table with other arrays; None leaves one out."""
+    with np.load(BytesIO(scores())) as archive:
+        arrays = dict(archive) | changed
+    buffer = BytesIO()
+    np.savez(buffer, **{name: one for name, one in arrays.items() if one is not None})
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"meta": None}, "meta cannot be read as a JSON object"),
+        ({"meta": np.frombuffer(b"[1]", np.uint8)}, "meta cannot be read as a JSON object"),
+        ({"meta": np.frombuffer(b"{}", np.uint8)}, "model digest: got None"),
+        ({"fisher_out/first_conv": None}, "allowed: floats of shape (16,)"),
+        ({"fisher_out/first_conv": np.zeros(3)}, "float64 of shape (3,)', allowed"),
+        ({"grad_l1_in/first_conv": np.full(1, np.nan)}, "negative or not finite"),
+        ({"grad_sq_out/first_conv": np.full(16, -1.0)}, "negative or not finite"),
+    ],
+)
+def test_a_score_table_that_is_none_is_refused(changed, words, tmp_path):
+    assert said_of("scores", with_arrays(), tmp_path) is None
+    assert words in said_of("scores", with_arrays(**changed), tmp_path)
+
+
+def with_tensors(**changed):
+    """The weights with other tensors; None leaves one out."""
+    from safetensors.torch import load, save
+
+    whole = weights()
+    size = int.from_bytes(whole[:8], "little")
+    stamp = json.loads(whole[8 : 8 + size])["__metadata__"]
+    tensors = load(whole) | changed
+    return save({name: one for name, one in tensors.items() if one is not None}, stamp)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"first_conv.weight": None}, "lacks 'first_conv.weight'"),
+        ({"x": torch.zeros(1)}, "has 'x', unlike the network"),
+        ({"first_conv.weight": torch.zeros(2, 2)}, "torch.float32 of shape (2, 2)', allowed"),
+        ({"first_conv.weight": torch.zeros(16, 1, 3, 3).int()}, "torch.int32 of shape"),
+        ({"first_conv.weight": torch.full((16, 1, 3, 3), torch.nan)}, "not finite"),
+    ],
+)
+def test_weights_of_another_make_are_refused(changed, words, tmp_path):
+    assert said_of("weights", with_tensors(), tmp_path) is None
+    assert words in said_of("weights", with_tensors(**changed), tmp_path)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from explorer.accuracy.finetune import measure
 from explorer.app import App, get_app, optimum, state
 from explorer.app.answer import error_html, fit_line, levels_html, numbers_html, verdict_html
 from explorer.app.asked import asked_about
+from explorer.app.bars import run_words
 from explorer.app.compare import PIN_CAP, compare_html
 from explorer.app.details import details_html
 from explorer.app.frame_clock import FrameClock
@@ -193,6 +195,38 @@ def test_runner_reports_batches_and_the_result() -> None:
     assert last == Ended(result="front")
     assert len(woken) == 4  # by each report, and by the end of the thread
     assert runner.drain() == []
+
+
+def test_a_run_says_what_it_is_at_and_how_long_it_takes_yet() -> None:
+    run = reduce(Run(), state.Started(total=100))
+    assert run_words(run) == "<b>running</b> 0/100, good designs first"
+    shown = state.Progressed(done=0, total=100, hypervolume=0.5, front_count=3, elapsed_s=0.0)
+    run = reduce(run, shown)
+    words = "<b>running</b> 0/100, good designs first, front 3, hypervolume 0.5"
+    assert run_words(run) == words
+    run = reduce(run, replace(shown, done=25, elapsed_s=0.5))
+    words = "50 trials/s, 1.50 s left, front 3, hypervolume 0.5 (no gain for 25)"
+    assert run_words(run) == f"<b>running</b> 25/100, {words}"
+    words = words.replace(" 1.50 s left,", "")
+    assert run_words(reduce(run, state.PauseAsked())) == f"<b>paused</b> 25/100, {words}"
+    assert run_words(reduce(run, state.Finished())) == f"<b>stopped</b> 25/100, {words}"
+
+
+def test_the_rate_counts_from_the_first_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s, table = [0.0], SESSION.compare()
+    clock = SimpleNamespace(monotonic=lambda: now_s[0])
+    monkeypatch.setattr("explorer.app.runner.time", clock)
+
+    def search(on_batch: Any, control: SearchControl) -> Any:
+        for done, at_s in ((0, 3.0), (0, 5.0), (2, 6.0)):
+            now_s[0] = at_s
+            on_batch(done, 2, table, 0.1)
+
+    runner = Runner(search, lambda: None)
+    runner.start()
+    assert runner.join(5)
+    times = [report.elapsed_s for report in runner.drain() if isinstance(report, Batch)]
+    assert times == [0.0, 0.0, 1.0]
 
 
 def test_runner_brings_an_exception_home() -> None:
@@ -800,15 +834,16 @@ def test_pause_resume_and_stop() -> None:
         app.search(trials=400)
         await until(lambda: app.run.done > 2)
         app.search_bar.pause.click()
+        assert app.search_bar.pause.description == "Resume"  # before anything else is drawn
         await asyncio.sleep(0.2)
         held = app.run.done
         assert app.run.phase is Phase.PAUSED
-        assert app.search_bar.pause.description == "Resume"
         await asyncio.sleep(0.2)
         assert app.run.done == held
         app.search_bar.pause.click()
         await until(lambda: app.run.done > held)
         app.search_bar.stop.click()
+        assert app.search_bar.stop.disabled
         run = await app.wait(30)
         assert run.phase is Phase.DONE
         assert run.done < 400

@@ -1,14 +1,17 @@
 """Which metric ranks runs on a task, and that it stands under its own name wherever it is shown."""
 
+import itertools
 import json
 from dataclasses import replace
 
 import numpy as np
+import optuna
 import pytest
 from helpers import Net
 
 from explorer import paths
-from explorer.accuracy.metrics import METRIC_NAMES, METRICS
+from explorer.accuracy import finetune
+from explorer.accuracy.metrics import METRIC_NAMES, METRICS, scores
 from explorer.accuracy.pretrain import seeded_module
 from explorer.accuracy.protocols import LessonProtocol
 from explorer.accuracy.ranking import paired_gains
@@ -24,7 +27,7 @@ from explorer.front_parts import RefinementRecord
 from explorer.graph import INPUT
 from explorer.network import NetworkDocument, load_network
 from explorer.refining import Measure, refine
-from explorer.search.judge import calibrate_runs
+from explorer.search.judge import calibrate_runs, known_columns, known_of
 from explorer.search.measured import Measuring
 from explorer.search.refinement import MeasuredChoice, Refinement
 from explorer.search.sources import measured_runs
@@ -81,6 +84,23 @@ def test_a_question_has_the_metric_of_its_task_until_another_is_asked():
         ecg.with_metric("recall")
     assert ecg._asked()["metric"] == "macro_f1"
     assert "metric" not in Session()._asked()  # studies of images are what they were
+
+
+def test_what_a_ledger_knows_of_a_design_has_names():
+    graph = Session(model=ECG, policy="none").graph
+    runs = measured_runs(graph, "ecg-rhythm")[:3]
+    columns = known_columns([known_of(run, "macro_f1") for run in runs])
+    figures = [run.metrics["macro_f1"] for run in runs]
+    assert columns.measured.tolist() == [figure.after for figure in figures]
+    assert columns.measured_error.tolist() == [figure.standard_error for figure in figures]
+    assert columns.accuracy.tolist() == [run.accuracy for run in runs]
+    assert columns.accuracy_error.tolist() == [run.standard_error for run in runs]
+    assert columns.forgotten.tolist() == [run.forgotten_accuracy for run in runs]
+    lone = runs[0].model_copy(update={"metrics": {}, "source": {}, "standard_error": None})
+    known = known_of(lone, "macro_f1")
+    unknown = {name for name, value in known._asdict().items() if np.isnan(value)}
+    assert unknown == {"measured", "measured_error", "accuracy_error", "forgotten"}
+    assert {column.shape for column in known_columns([])} == {(0,)}
 
 
 @pytest.mark.parametrize(("word", "column"), METRICS.items())
@@ -150,6 +170,75 @@ def test_a_measured_search_makes_the_metric_good(own, tmp_path):
     limited = replace(own, objectives=("accuracy", "memory"), limits=("accuracy=1%",))
     with pytest.raises(SpecError, match="accuracy: no metric is predicted here"):
         limited.search(1)
+
+
+def undefined_at(monkeypatch, *numbers):
+    """The metric of these measurements is undefined, as with a single class in the tests."""
+    count = itertools.count()
+
+    def measured(*args, **rest):
+        run = finetune.accuracy_curve(*args, steps=(), **rest).run
+        return run.model_copy(update={"metrics": {}}) if next(count) in numbers else run
+
+    monkeypatch.setattr(finetune, "measure", measured)
+
+
+@pytest.mark.parametrize("sampler", ["random", "nsga2", "tpe"])
+def test_a_trial_without_the_metric_is_pruned_and_the_search_goes_on(
+    own, tmp_path, monkeypatch, sampler
+):
+    undefined_at(monkeypatch, 1)
+    monkeypatch.chdir(tmp_path)
+    ledger = tmp_path / "runs.jsonl"
+    asked = {"measuring": quick(ledger), "study": "s"}
+    front = own.search(4, sampler, **asked)
+    kept = {run.key for run in Ledger(ledger).read() if run.metrics}
+    pruned = [trial for trial in trials_of("s") if trial.state.name == "PRUNED"]
+    assert front.trial_count == 4
+    assert pruned
+    assert len(front.table) == 4 - len(pruned)
+    assert len(kept) >= 1
+    reason = f"macro F1 is not defined on the tests of {own.task}"
+    assert {trial.user_attrs["reason"] for trial in pruned} == {reason}
+    assert front.notes == (f"{len(pruned)} of 4 trials are left out: {reason}",)
+    assert np.isfinite(front.table.values).all()
+    assert own.front_document(front).notes == front.notes
+    more = own.search(6, sampler, **asked)  # another worker learns what is left out, and why
+    assert more.trial_count == 6
+    assert np.array_equal(more.table.values[: len(front.table)], front.table.values)
+    assert len(trials_of("s")) == 6
+
+
+def test_a_search_in_which_nothing_has_the_metric_says_so(own, tmp_path, monkeypatch):
+    undefined_at(monkeypatch, *range(3))
+    with pytest.raises(SpecError, match="no design of 3 has a value: macro F1 is not defined"):
+        own.search(3, "random", measuring=quick(tmp_path / "runs.jsonl"))
+
+
+def test_a_trial_that_diverges_is_left_out_with_its_reason(own, tmp_path):
+    rules = LessonProtocol(steps=4, learning_rate=1e38)
+    ledger = tmp_path / "runs.jsonl"
+    measuring = Measuring(ledger=ledger, episodes=2, tuning_episodes=1, protocol=rules)
+    front = own.search(3, "random", measuring=measuring)
+    assert not front.table.designs.trains.any()  # what trains nothing diverges at no rate
+    assert len(Ledger(ledger).read()) == 1
+    assert front.trial_count == 3
+    assert all("the loss after fine-tuning at learning rate 1e+38 is" in why for why in front.notes)
+
+
+def test_a_network_without_finite_logits_has_no_auroc():
+    labels = np.array([0, 1, 1])
+    found = scores(np.array([[1.0, 0.0], [np.nan, 0.0], [np.inf, 0.0]]), labels)
+    assert found["macro_auroc"] is None
+    assert found["accuracy"] == pytest.approx(1 / 3)
+
+
+def trials_of(name):
+    """Trials of a study in the working folder."""
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(f"{name}.journal")
+    )
+    return optuna.load_study(study_name=name, storage=storage).trials
 
 
 def test_a_refined_front_says_what_it_was_measured_by(own, tmp_path):

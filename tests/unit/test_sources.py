@@ -2,17 +2,21 @@
 
 import json
 import os
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from explorer import paths
+from explorer.accuracy import tasks
 from explorer.accuracy.protocols import Protocol
 from explorer.accuracy.records import Ledger
-from explorer.accuracy.tasks import load_task
+from explorer.accuracy.tasks import _folder, load_task
 from explorer.app.controls import Controls
 from explorer.cli import run as terminal
+from explorer.errors import SpecError
 from explorer.search import sources
 from explorer.search.sources import (
     known_runs,
@@ -105,6 +109,61 @@ def test_own_runs_on_a_folder_are_of_the_images_it_holds_now(own_cache, folder):
     assert "cannot be checked" in left_out(graph, task)[0]
 
 
+def test_many_files_are_looked_at_when_they_may_have_changed(own_cache, folder, monkeypatch):
+    now_s, looks = [100.0], []
+    look = tasks.data_state
+    monkeypatch.setattr(tasks, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    monkeypatch.setattr(tasks, "data_state", lambda name: looks.append(name) or look(name))
+    monkeypatch.setattr(tasks, "FEW_FILES", 5)
+    graph = model_graph("mcunet-5fps")
+    weights = sources.own_weights(graph)
+    ledger, task = own_ledger(graph, str(folder)), str(folder)
+
+    def measure(seed):
+        """As a run does: on the data that is there."""
+        digest = load_task(task, graph.input_shape[-1]).digest
+        ledger.append(run_of(graph, task, data_digest=digest, weights_digest=weights, seed=seed))
+
+    def turn():
+        """Runs shown on a turn of a control, and how often all the files were looked at."""
+        before = len(looks)
+        shown = known_runs(graph, task)
+        left_out(graph, task)
+        return [run.seed for run in shown], len(looks) - before
+
+    measure(1)
+    assert turn()[0] == [1]
+    assert [turn() for _ in range(5)] == [([1], 0)] * 5
+    paint(folder / "a" / "4.png", 9)  # one more: its folder tells
+    assert turn()[0] == []
+    assert turn() == ([], 0)
+    (folder / "a" / "4.png").unlink()
+    assert turn()[0] == [1]
+    paint(folder / "a" / "0.png", 99)  # in place: seen a little later
+    assert turn() == ([1], 0)
+    now_s[0] += tasks.SEEN_S
+    assert turn()[0] == []
+    paint(folder / "a" / "0.png", 98)  # in place, and then a run is measured: seen at once
+    measure(2)
+    assert turn()[0] == [2]
+    assert turn() == ([2], 0)
+
+
+def test_a_folder_of_many_images_is_checked_when_one_came_or_went(folder, monkeypatch):
+    looks, look = [], _folder.class_files
+    monkeypatch.setattr(_folder, "class_files", lambda path: looks.append(path) or look(path))
+    monkeypatch.setattr(tasks, "FEW_FILES", 5)
+    session = Session(model="mcunet-5fps", task=str(folder))
+    before = len(looks)
+    for batch in (2, 3, 4):
+        session = session.with_batch(batch)
+    assert len(looks) == before
+    for name in "ab":
+        shutil.rmtree(folder / name)
+    with pytest.raises(SpecError, match="at least two, one for each class"):
+        session.with_batch(5)
+
+
 def test_own_runs_stand_beside_shipped_ones_of_the_same_data_and_scale(own_cache, capsys):
     shipped = measured_runs(GRAPH, "digits")
     digest = next(run.data_digest for run in reversed(shipped) if run.data_digest)
@@ -162,6 +221,24 @@ def test_own_ledgers_count_in_a_calibration_when_they_are_named(own_cache, tmp_p
     assert "ledger: no file" in capsys.readouterr().err
     assert terminal(["calibrate", "epidenet", "digits"]) == 2
     assert "runs of" in capsys.readouterr().err
+
+
+def test_a_calibration_counts_runs_of_one_normalisation(own_cache, tmp_path, capsys):
+    other = Session(model="digits-cnn", norm="bn", policy="none").graph
+    assert other.digest != GRAPH.digest
+    ledger = Ledger(tmp_path / "bn.jsonl")
+    for run in measured_runs(GRAPH, "digits")[:60]:
+        ledger.append(run_of(other, "digits", design=run.design))
+    with_it = ["--ledger", str(ledger.path), "--json"]
+    for norm, count in (("bn", 60), ("gn", 103), (None, 103)):
+        asked = ["calibrate", "digits-cnn", "digits", *with_it]
+        assert terminal(asked + (["--norm", norm] if norm else [])) == 0
+        (row,) = json.loads(capsys.readouterr().out)
+        assert (row["norm"], row["run_count"]) == (norm or "gn", count)
+    assert terminal(["calibrate", "epidenet", "eog-saccades", "--norm", "bn"]) == 2
+    assert "epidenet (bn) on eog-saccades: 3 runs of 3 families" in capsys.readouterr().err
+    assert terminal(["calibrate", "epidenet", "eog-saccades", "--norm", "batch"]) == 2
+    assert "norm" in capsys.readouterr().err
 
 
 def test_a_calibration_is_of_the_scores_that_are_there_now(monkeypatch):

@@ -8,6 +8,7 @@ from explorer.accuracy.slices import slice_mask, slice_sums
 from explorer.accuracy.torch_bridge import build_module, model_module
 from explorer.errors import MissingDataError, SpecError, UnsupportedOpError
 from explorer.graph import INPUT, LayerSpec, ModelGraph, normalised
+from explorer.layer_shapes import is_rounded_up
 from explorer.provenance import Kind, Source
 
 torch.set_num_threads(1)
@@ -51,6 +52,34 @@ def test_only_tensors_that_are_read_later_stay_alive():
     cut = next(i for i, layer in enumerate(graph.layers) if layer.name == "blocks.2.add")
     live = build_module(graph).run({INPUT: torch.rand(1, 1, 8, 8)}, stop=cut)
     assert set(live) == set(graph["blocks.2.add"].inputs)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_a_maximum_pool_is_rounded_as_torch_rounds_it(stride, padding, dilation):
+    """Whichever way its output was rounded, a built pool gives the same values."""
+    for size in range(6, 12):
+        images = torch.rand(1, 2, size, size)
+        for is_up in (False, True):
+            pool = torch.nn.MaxPool2d(3, stride, padding, dilation, ceil_mode=is_up)
+            out = pool(images)
+            layer = LayerSpec(
+                name="p",
+                op="maxpool",
+                out_shape=tuple(out.shape[1:]),
+                kernel=(3, 3),
+                stride=stride,
+                padding=(padding, padding),
+                dilation=(dilation, dilation),
+                inputs=("c",),
+            )
+            other = torch.nn.MaxPool2d(3, stride, padding, dilation, ceil_mode=not is_up)
+            same = other(images).shape == out.shape
+            assert is_rounded_up(layer, (2, size, size)) == (is_up or same)
+            conv = LayerSpec(name="c", op="conv2d", out_shape=(2, size, size))
+            built = build_module(chain(conv, layer, input_shape=(2, size, size)))
+            assert torch.equal(built.run({"c": images}, start=1)["p"], out)
 
 
 def test_an_unknown_operator_is_named():

@@ -12,10 +12,14 @@ signals (`_signals.py`) is labelled windows of a source and a target domain.
 """
 
 import hashlib
+import os
+import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from inspect import signature
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +43,7 @@ __all__ = [
     "check_task",
     "data_state",
     "load_task",
+    "seen_state",
     "suits",
     "task_for",
     "task_metrics",
@@ -47,6 +52,7 @@ __all__ = [
 Images = NDArray[np.float32]
 LUMA = (0.299, 0.587, 0.114)  # red, green, blue; ITU-R BT.601
 IMAGE_METRICS = ("accuracy",)
+SEEN_S, FEW_FILES = 5.0, 200
 MAX_WAYS = 5
 SHOTS = 5
 
@@ -145,13 +151,47 @@ def data_state(name: str) -> tuple[object, ...]:
 
     Empty for an entry and for code of a module.
     """
-    path = catalog.task_path(name)
-    if path is None:
-        path = code_file(name) if catalog.is_own_task(name) else None
+    path = _own_path(name)
+    return () if path is None else _states((path, *path.glob("*"), *path.glob("*/*")))
+
+
+def seen_state(name: str, *marks: object) -> tuple[object, ...]:
+    """The same for what is only shown, and so cheap: of many files as it was SEEN_S ago at most.
+
+    Files that came or went are seen at once, as their folders tell it, and whatever changed
+    when `marks` are others. Of FEW_FILES at most nothing is missed.
+    """
+    path = _own_path(name)
     if path is None:
         return ()
+    seen = _seen_state(name, _folders(path), marks, int(time.monotonic() / SEEN_S))
+    return seen if len(seen) > FEW_FILES else data_state(name)
+
+
+@lru_cache(maxsize=32)
+def _seen_state(name: str, *_when: object) -> tuple[object, ...]:
+    return data_state(name)
+
+
+def _own_path(name: str) -> Path | None:
+    """Where a user's own task lies: its file or folder, or its code's."""
+    path = catalog.task_path(name)
+    if path is None and catalog.is_own_task(name):
+        return code_file(name)
+    return path
+
+
+def _folders(path: Path) -> tuple[object, ...]:
+    """What changes when files of a folder's two levels come or go."""
+    folders = [path]
+    with suppress(OSError), os.scandir(path) as entries:
+        folders += [Path(entry) for entry in entries if entry.is_dir()]
+    return _states(folders)
+
+
+def _states(files: Iterable[Path]) -> tuple[object, ...]:
     states = []
-    for file in (path, *path.glob("*"), *path.glob("*/*")):
+    for file in files:
         with suppress(OSError):  # it went meanwhile, or leads nowhere
             found = file.stat()
             states.append((str(file), found.st_mtime_ns, found.st_size))
@@ -245,6 +285,15 @@ def check_task(name: str) -> None:
     elif is_signals(path):
         check_signals(path)
     else:
-        from explorer.accuracy.tasks._folder import class_files
+        from explorer.accuracy.tasks import _folder
 
-        class_files(path)
+        if _image_count(path, _folders(path)) <= FEW_FILES:
+            _folder.class_files(path)
+
+
+@lru_cache(maxsize=32)
+def _image_count(path: Path, _state: tuple[object, ...]) -> int:
+    """Images of a folder of classes; raises where it is none."""
+    from explorer.accuracy.tasks import _folder
+
+    return sum(len(files) for files in _folder.class_files(path).values())

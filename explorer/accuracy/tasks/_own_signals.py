@@ -17,6 +17,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from explorer.accuracy.arrays import check_bytes, plain_arrays
 from explorer.accuracy.tasks._signals import SignalTask
 from explorer.errors import ExplorerError, MissingDataError, SpecError, shown
 
@@ -69,7 +70,7 @@ def _npz_shape(path: Path) -> tuple[int, ...]:
 
 def _from_npz(name: str, path: Path) -> SignalTask:
     check_signals(path)
-    return signal_task(name, str(path), _arrays(path))
+    return signal_task(name, str(path), plain_arrays(path, NPZ_NEEDED, MOST_BYTES))
 
 
 def signal_task(name: str, place: str, arrays: Mapping[str, NDArray[Any]]) -> SignalTask:
@@ -103,30 +104,6 @@ def signal_task(name: str, place: str, arrays: Mapping[str, NDArray[Any]]) -> Si
     )
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz, whatever is wrong with the file one sentence."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            _check_bytes(path, sum(member.file_size for member in archive.infolist()))
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-        for array in arrays.values():
-            if array.dtype.kind == "U":  # bytes, which are no array, raise here
-                array.tolist()  # and here what is no text
-    except SpecError:
-        raise
-    except Exception as error:
-        names = ", ".join(NPZ_NEEDED)
-        raise SpecError(f"{path}: cannot be read as an .npz of plain arrays ({names})") from error
-    return arrays
-
-
-def _check_bytes(place: Path, size_bytes: int) -> None:
-    """SpecError where there is more than is read into memory."""
-    if size_bytes > MOST_BYTES:
-        raise SpecError.of(f"{place}: bytes of all signals", size_bytes, f"at most {MOST_BYTES}")
-
-
 def _from_folder(name: str, folder: Path) -> SignalTask:
     table = folder / TABLE
     try:
@@ -140,7 +117,7 @@ def _from_folder(name: str, folder: Path) -> SignalTask:
     if not rows:
         raise SpecError.of(f"rows of {table}", 0, "one for each signal")
     paths = [_path(table, line, row["file"]) for line, row in enumerate(rows, 2)]
-    _check_bytes(table, sum(path.stat().st_size for path in paths))
+    check_bytes(str(table), sum(path.stat().st_size for path in paths), MOST_BYTES)
     signals = [_recording(path) for path in paths]
     for row, signal in zip(rows, signals, strict=True):
         if signal.shape != signals[0].shape:
