@@ -14,7 +14,7 @@ def _nobody(_: str) -> None:
     pass
 
 
-class Within(widgets.DescriptionWidget):  # type: ignore[misc]  # ipywidgets ships no types
+class Within(widgets.ValueWidget):  # type: ignore[misc]  # ipywidgets ships no types
     """A field of a number from `low` to `most`; `on_clamp` is told what came and is allowed."""
 
     def __init__(
