@@ -87,6 +87,8 @@ _RULES = """
 .jp-OutputArea-child:has(.explorer-app) ~ .jp-OutputArea-child:has(.explorer-standing),
 .jp-OutputArea-child:not(:has(.explorer-app)):has(+ .jp-OutputArea-child .explorer-standing) {
   display: none;}
+[data-jp-theme-light="false"] .explorer-standing > img {mix-blend-mode: screen;
+  filter: invert(1) hue-rotate(180deg) brightness(1.4);}
 .explorer-text, .explorer-text .widget-html-content {line-height: 1.4; font-size: 12px;}
 .explorer-error {color: #A33B00; font-size: 12px; line-height: 1.4; font-weight: 600;}
 .explorer-html {font-size: 11.5px; line-height: 17px;}
