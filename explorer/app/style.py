@@ -87,6 +87,9 @@ _RULES = """
 .jp-OutputArea-child:has(.explorer-app) ~ .jp-OutputArea-child:has(.explorer-standing),
 .jp-OutputArea-child:not(:has(.explorer-app)):has(+ .jp-OutputArea-child .explorer-standing) {
   display: none;}
+.explorer-standing .explorer-html :is(td:not(.number), th) {text-align: left;}
+.explorer-standing .explorer-html tbody tr:nth-child(n) {background: none;}
+.explorer-standing p {margin: 0;}
 [data-jp-theme-light="false"] .explorer-standing > img {mix-blend-mode: screen;
   filter: invert(1) hue-rotate(180deg) brightness(1.4);}
 .explorer-text, .explorer-text .widget-html-content {line-height: 1.4; font-size: 12px;}
