@@ -233,6 +233,7 @@ class App:
 
     def _bind(self) -> None:
         bar, points = self.search_bar, self.point_bar
+        self.figure.on_drawn = self._wake
         bar.start.on_click(lambda _: self.search())
         bar.pause.on_click(lambda _: self.pause_or_resume())
         bar.stop.on_click(lambda _: self.stop())
