@@ -36,6 +36,8 @@ The conventions, as the cost model states them:
   overwrites, read by others only at its end) keeps nothing inside in the forward pass but
   holds its input; before its backward it runs what leads to anything it needs once more, if
   it needs anything, and lets the input go after the last of those that read it;
+* the gradient of a parameter used as a tensor is one buffer, to which each reader adds in its
+  backward, through any views;
 * trained weights and optimizer state are in RAM all the time, frozen ones where there is no
   flash. Inference is the forward pass alone.
 """
@@ -212,6 +214,7 @@ class _Run:
         self.kept: dict[str, list[Buffer]] = {}
         self.copies: dict[str, Buffer] = {}
         self.gradient: dict[str, Buffer] = {}
+        self.added_up: dict[str, Buffer] = {}
         self.age = {INPUT: -1} | {layer.name: i for i, layer in enumerate(graph.layers)}
         self.readers: dict[str, list[str]] = {name: [] for name in self.age}
         self.has_gradient = {INPUT: False}
@@ -511,12 +514,13 @@ class _Run:
         assert not any(buffer.size_bytes for buffer in self.buffers)
 
     def _backward_weighted(self, layer: LayerSpec) -> None:
-        update = self._new(self._weight_gradient_bytes(layer), layer.name)
+        update = self._weight_gradient(layer)
         self._tick(self._scratch(layer, "dW") if layer.name in self.trained.weights else 0)
         if layer.op == "s4d_recurrent":
             for buffer in self.kept[layer.name]:
                 buffer.holders.clear()
         below = False
+        self._add_up(layer)
         for source in self.graph.producers(layer):
             self.copies.get(layer.name, self.store[source]).parts.pop(layer.name, None)
             below = self.has_gradient[source]
@@ -546,7 +550,8 @@ class _Run:
 
     def _backward_element(self, layer: LayerSpec) -> None:
         """Activation, norm, pool, product or join."""
-        update = self._new(self._weight_gradient_bytes(layer), layer.name)
+        update = self._weight_gradient(layer)
+        self._add_up(layer)
         for source in self.graph.producers(layer):
             if self.has_gradient[source]:
                 self._pass_on(layer, source)
@@ -560,6 +565,7 @@ class _Run:
     def _backward_sum(self, layer: LayerSpec) -> None:
         sources = sorted(set(self.graph.producers(layer)), key=self._root_age)
         oldest = sources[0]
+        self._add_up(layer)
         for source in sources:
             if not self.has_gradient[source] or source in self.gradient:
                 continue  # not wanted, or added to what is there
@@ -590,6 +596,19 @@ class _Run:
         return min(
             self.age[name] for name, buffer in self.store.items() if buffer is self.store[tensor]
         )
+
+    def _weight_gradient(self, layer: LayerSpec) -> Buffer:
+        if layer.name in self.added_up:
+            return self.added_up[layer.name]
+        return self._new(self._weight_gradient_bytes(layer), layer.name)
+
+    def _add_up(self, layer: LayerSpec) -> None:
+        """Parameters that an operator reads get their gradient, which the next one adds to."""
+        for source in self.graph.producers(layer):
+            while source != INPUT and self.graph[source].op in VIEWS:
+                (source,) = self.graph.producers(self.graph[source])
+            if source != INPUT and self.graph[source].op == "parameter":
+                self.added_up[source] = self._weight_gradient(self.graph[source])
 
     def _weight_gradient_bytes(self, layer: LayerSpec) -> int:
         if self._deferred:
