@@ -26,7 +26,8 @@ The conventions, as the cost model states them:
 * the gradient of a sum becomes that of its oldest input; another input shares it if nobody
   writes to it before that input has read it, else it gets a copy. Which one is decided by
   the graph alone, whatever trains;
-* backward of a layer with weights takes two steps, dW then dX with the update; a fused
+* backward of a layer with weights, or of a convolution whose kernel is a parameter that others
+  use too, takes two steps, dW then dX with the update; a fused
   gradient lives through both (a norm's through its one), deferred ones all the time;
 * a kernel of TinyEngine has scratch of its own in its one step, of one sample: forward two
   padded planes (depthwise), or two 16-bit columns and a widened kernel; dW two float planes'
@@ -75,7 +76,7 @@ OVERWRITING = {
 SOURCES = {"parameter", "constant"}
 VIEWS = {"reshape", "transpose", "slice"}
 NEVER_AGAIN = {
-    *("mul", "div", "matmul", "lookup", "attention", "glu", "dropout2d", "cfc"),
+    *("mul", "div", "matmul", "convolve", "lookup", "attention", "glu", "dropout2d", "cfc"),
     *(*SATURATING, *VIEWS, *GATES, *SPACES),
 }
 
@@ -262,7 +263,7 @@ class _Run:
         self.live_bytes.append(alive + self.resident_bytes)
 
     def _scratch(self, layer: LayerSpec, step: str) -> int:
-        if not self.tiny_engine or layer.op != "conv2d":
+        if not self.tiny_engine or layer.op not in ("conv2d", "convolve"):
             return 0
         inside, rows, columns = _tensor_shape(self.graph, layer)
         outside, out_rows, out_columns = layer.out_shape
@@ -477,8 +478,8 @@ class _Run:
             return {layer.name}
         if layer.op in ("glu", "div", "attention") and any(self.has_gradient[s] for s in sources):
             return set(sources)
-        if layer.op in ("mul", "matmul", "lookup"):
-            left, right = sources
+        if layer.op in ("mul", "matmul", "lookup", "convolve"):
+            left, right = sources[:2]
             pairs = ((left, right), (right, left))
             return {one for one, other in pairs if self.has_gradient[other]}
         return set()
@@ -505,6 +506,8 @@ class _Run:
                     self._run_again(block)
             if layer.op in WEIGHTED:
                 self._backward_weighted(layer)
+            elif layer.op == "convolve":
+                self._backward_convolve(layer)
             elif layer.op in VIEWS:
                 self._backward_view(layer)
             elif layer.op == "add":
@@ -533,6 +536,20 @@ class _Run:
         self._release(layer.name)
         for buffer in (update, *self.kept[layer.name]):
             buffer.holders.clear()
+
+    def _backward_convolve(self, layer: LayerSpec) -> None:
+        """As of a layer with weights, whose kernel and bias are parameters of others, too."""
+        images, kernel = self.graph.producers(layer)[:2]
+        self._add_up(layer)
+        self._tick(self._scratch(layer, "dW") if self.has_gradient[kernel] else 0)
+        for tensor in self._held(layer):
+            self.store[tensor].holders.discard(f"{layer.name} holds")
+        if self.has_gradient[images]:
+            self._pass_on(layer, images)
+        else:
+            self._release(layer.name)
+        self._tick(self._scratch(layer, "dX") if self.has_gradient[images] else 0)
+        self._release(layer.name)
 
     def _backward_view(self, layer: LayerSpec) -> None:
         """The gradient of what it is a view of is there already, in whole."""
