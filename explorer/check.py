@@ -131,14 +131,15 @@ def counted_step(module: nn.Module, batch: Tensor) -> tuple[dict[str, int], int]
     """MACs by phase of a whole batch, and the bytes autograd keeps for its backward pass.
 
     Of several outputs the first is the network's, as in explorer.trace.
-    A tensor saved by several operators counts once; parameters and buffers do not count.
+    A tensor saved by several operators counts once, views of it too; parameters and buffers do
+    not count.
     """
-    own = {tensor.data_ptr() for tensor in (*module.parameters(), *module.buffers())}
+    own = {_memory_of(tensor) for tensor in (*module.parameters(), *module.buffers())}
     kept: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        if tensor.data_ptr() not in own:
-            kept[tensor.data_ptr()] = tensor
+        if _memory_of(tensor) not in own:
+            kept[_memory_of(tensor)] = tensor
         return tensor
 
     with MacCounter(module) as counter:
@@ -151,6 +152,10 @@ def counted_step(module: nn.Module, batch: Tensor) -> tuple[dict[str, int], int]
     module.zero_grad(set_to_none=True)
     saved_bytes = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     return {phase: counter.phases[phase] for phase in PHASES}, saved_bytes
+
+
+def _memory_of(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 class MacCounter(FlopCounterMode):

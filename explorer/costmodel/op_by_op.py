@@ -19,6 +19,7 @@ from explorer.costmodel.ops import RULES
 from explorer.costmodel.tables import LayerTable, layer_table
 from explorer.design import DesignBatch
 from explorer.graph import INPUT, NORM_OPS, WEIGHTED_OPS, ModelGraph
+from explorer.layer import CONVOLVE
 from explorer.units import BITS_PER_BYTE, BoolArray, FloatArray, IntArray
 
 READS_INPUT = ("groupnorm", "batchnorm", "window_max")
@@ -162,6 +163,10 @@ class _Walk:
         if layer.op in WEIGHTED_OPS:
             weights = self._weights(name)
             self._use(stored[sources[0]], weights)
+            self._use(own, self._reaching(name))
+            self.step += 1
+        elif layer.op == CONVOLVE:
+            self._use(stored[sources[0]], self._reaching(sources[1]))
             self._use(own, self._reaching(name))
             self.step += 1
         for source in sources:

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from explorer.accuracy.tracing.step import FIRST, Step, Traced, Weight, is_own, pair, stem
+from explorer.layer import CONVOLVE
 
 EPSILON = 1e-5
 
@@ -51,10 +52,21 @@ def _convolution(
         x_in = step.layer("reshape", [x], x.value, shape=(channels, 1, length))
     else:
         x_in = x
-    name = step.weighted(weight, stem(weight))
+    kernel = weight.value.unsqueeze(2) if flat else weight.value
+    inputs: list[Traced | None] = [x_in]
+    name = ""
+    if weight.path in step.walk.shared:
+        if op != "conv2d" or len(pads) > len(sides):
+            return None
+        op = CONVOLVE
+        inputs.append(step.source(weight, kernel))
+        inputs += [] if bias is None else [step.source(bias, bias.value)]
+    else:
+        name = step.weighted(weight, stem(weight))
+        step.keep(name, weight=kernel, bias=bias)
     made = step.layer(
         op,
-        [x_in],
+        inputs,
         value,
         name=name,
         shape=(value.shape[1], *(1,) * flat, *value.shape[2:]),
@@ -63,11 +75,9 @@ def _convolution(
         padding=(*(0,) * len(pads), *pads) if flat else pads,
         dilation=(1, pair(dilation)[0]) if flat else pair(dilation),  # type: ignore[index]
         groups=groups,
-        has_bias=bias is not None,
+        has_bias=bias is not None and op != CONVOLVE,
         **rest,
     )
-    kernel = weight.value.unsqueeze(2) if flat else weight.value
-    step.keep(name, weight=kernel, bias=bias)
     return step.layer("reshape", [made], value) if flat else made
 
 
@@ -137,7 +147,7 @@ def _tied(
     """A product with weights that others use too."""
     if len(step.shape(x)) < 2 or x.place != FIRST:
         return None
-    table = Traced(name=step.parameter(weight, weight.value), value=weight.value[None])
+    table = step.source(weight, weight.value)
     if rows is weight.value:
         turned = step.layer("transpose", [table], rows.T, shape=tuple(rows.T.shape), args=(1, 0))
         table = table if turned is None else turned
@@ -164,8 +174,7 @@ def _embedding(
     if indices.name != "input" or not is_own(weight):
         return None
     if weight.path in step.walk.shared:
-        table = Traced(name=step.parameter(weight, weight.value), value=weight.value[None])
-        return step.layer("lookup", [indices, table], value)
+        return step.layer("lookup", [indices, step.source(weight, weight.value)], value)
     name = step.weighted(weight, stem(weight))
     rank = len(step.shape(value))
     step.keep(name, weight=weight)

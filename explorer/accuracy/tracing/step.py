@@ -143,6 +143,10 @@ class Step:
         self.walk.state[f"{name}.weight"] = value
         return name
 
+    def source(self, weight: Weight, value: Tensor) -> Traced:
+        """A weight's values as a tensor of one sample, which several operators may read."""
+        return Traced(name=self.parameter(weight, value), value=value[None])
+
     def weighted(self, weight: Weight, name: str) -> str:
         """The name of a layer with a weight; a weight used twice has no counterpart."""
         if weight.path in self.walk.weighted_by:
