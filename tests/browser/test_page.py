@@ -4,8 +4,10 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -13,7 +15,12 @@ pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 import driving
 import lab
 from driving import ANSWER, DRAWN, changing
+from PIL import Image
 from playwright.sync_api import Locator, Page
+
+from explorer.network import NetworkDocument
+from explorer.paths import user_cache
+from explorer.search.sources import model_graph
 
 # A control, another value of it, and what of the page has to change with it.
 CHOSEN = {
@@ -38,7 +45,15 @@ TYPED = {
 # Covered by tests of their own.
 ELSEWHERE = {
     *("Batch", "Micro-batch", "biases", "layers", "shares", "criterion"),
-    *("Trials", "Sampler", "Seed", "Point", "File", "Episodes", "Strip"),
+    *("Trials", "Sampler", "Seed", "Point", "File", "Episodes", "Strip", "Cell, mAh", "V"),
+    *("Profile (TOML)", "Save as", "Network JSON", "Task data"),
+}
+# Every button, here and in the tests by keys.
+PRESSED = {
+    *("Fewer settings", "As published", "Undo", "Redo", "◀", "▶", "Pin", "Export policy"),
+    *("Search", "Pause", "Stop", "Measure", "Measure picks", "Cancel", "What would fit?"),
+    *("Own board, network, task", "Duplicate the device", "Save and show"),
+    *("Show", "Upload (0)", "Read task"),
 }
 # What each tab draws of the selected design.
 TABS = {
@@ -64,6 +79,7 @@ SAID = """
              [e, ...e.querySelectorAll('[title]')].map(part => part.title).find(Boolean) ?? ''])
 """
 ERROR = ".explorer-error:visible"
+SHOW = ".explorer-own button:text-is('Show')"
 
 
 def whole(page: Page, start: str) -> str:
@@ -78,19 +94,30 @@ def shown(page: Page, label: str) -> None:
         page.wait_for_selector(lab.label("Weight update"))
 
 
-def test_every_control_has_a_test(page: Page) -> None:
+def opened_whole(page: Page) -> None:
+    """Open what is closed above the panels."""
     lab.press(page, "More settings")
     page.wait_for_selector(lab.label("Weight update"))
-    known = CHOSEN.keys() | TYPED.keys() | ELSEWHERE
-    untested = [
-        label
-        for label in driving.labels(page)
-        if not any(label == name or label.startswith(f"{name} (") for name in known)
-    ]
-    assert untested == []
+    lab.press(page, "Own board, network")
+    page.wait_for_selector(".explorer-own:visible")
+
+
+def test_every_control_has_a_test(page: Page) -> None:
+    opened_whole(page)
+    assert page.evaluate(driving.CUT) == []
+    buttons = page.locator(".explorer-app button:visible:not(.js-plotly-plot *)")
+    assert {words.strip() for words in buttons.all_inner_texts()} == PRESSED
     tabs = page.locator(".explorer-below .lm-TabBar-tabLabel").all_text_contents()
     assert tabs == list(TABS)
-    assert page.evaluate(driving.CUT) == []
+    labels = set(driving.labels(page))
+    for title, part in TABS.items():
+        lab.open_tab(page, title)
+        page.locator(f".explorer-below {part}").first.wait_for(state="attached")
+        labels |= set(driving.labels(page))
+    known = CHOSEN.keys() | TYPED.keys() | ELSEWHERE
+    named = {label: {label, label.partition(" (")[0]} & known for label in labels}
+    assert [label for label, names in named.items() if not names] == []
+    assert known - {"biases", "layers", "shares", "criterion"} <= set().union(*named.values())
 
 
 @pytest.mark.parametrize("label", [*CHOSEN, *TYPED])
@@ -155,7 +182,7 @@ def test_rare_settings_open_and_are_counted(page: Page) -> None:
 
 
 def test_a_copy_of_the_device_is_checked_by_line_saved_and_shown(page: Page, folder: Path) -> None:
-    place = folder / f"boards-{page.url.partition('?')[0][-4:].strip('/')}" / "board.toml"
+    place = own_folder(page, folder) / "boards" / "board.toml"
     lab.press(page, "More settings")
     lab.press(page, "Own board, network")
     lab.press(page, "Duplicate the device")
@@ -172,6 +199,63 @@ def test_a_copy_of_the_device_is_checked_by_line_saved_and_shown(page: Page, fol
         lab.press(page, "Save and show")
     assert "changed by hand from gap9" in place.read_text()
     lab.press(page, "Own board, network")
+
+
+def test_a_network_of_ones_own_is_shown_from_its_path_and_uploaded(
+    page: Page, folder: Path
+) -> None:
+    place = own_folder(page, folder) / "own-digits.json"
+    graph = model_graph("digits-cnn")
+    place.write_text(NetworkDocument.of(replace(graph, name=place.stem)).to_json())
+    opened_whole(page)
+    lab.fill(page, "Network JSON", "none.json")
+    page.locator(SHOW).click()
+    page.wait_for_selector(".explorer-own .explorer-error:has-text('none.json')")
+    lab.fill(page, "Network JSON", str(place))
+    with changing(page, ANSWER, DRAWN):
+        page.locator(SHOW).click()
+    page.wait_for_selector(f".explorer-own :text('own-digits of {len(graph.layers)} layers')")
+    with changing(page, ANSWER, DRAWN):
+        lab.press(page, "Undo")
+    with changing(page, ANSWER, DRAWN), page.expect_file_chooser() as asked:
+        lab.press(page, "Upload")
+        asked.value.set_files(place)
+    assert lab.field(page, "Model").input_value() == str(user_cache() / "networks" / place.name)
+
+
+def test_a_task_of_ones_own_is_read_and_chosen(page: Page, folder: Path) -> None:
+    place = own_folder(page, folder) / "photos"
+    for number in range(8):
+        path = place / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((20, 20, 3), 30 * number, dtype=np.uint8)).save(path)
+    opened_whole(page)
+    lab.fill(page, "Task data", "digits")
+    lab.press(page, "Read task")
+    page.wait_for_selector(".explorer-own .explorer-error:has-text('Task data: got')")
+    lab.fill(page, "Task data", str(place))
+    with changing(page, ANSWER):
+        lab.press(page, "Read task")
+    page.wait_for_selector(".explorer-own :text('8 images of 2 classes')")
+    assert lab.field(page, "Task").input_value() == str(place)
+
+
+def own_folder(page: Page, folder: Path) -> Path:
+    """A folder for what is written while this page is tested."""
+    place = folder / f"own-{page.url.partition('?')[0][-4:].strip('/')}"
+    place.mkdir(exist_ok=True)
+    return place
+
+
+def test_what_was_chosen_is_given_up_at_once(page: Page) -> None:
+    before = driving.answer(page)
+    with changing(page, ANSWER):
+        lab.choose(page, "Optimizer", "adam")
+    with changing(page, ANSWER):
+        lab.choose(page, "Precision", "fp16")
+    lab.press(page, "More")
+    lab.press(page, "As published")
+    driving.await_value(page, ANSWER, before)
 
 
 @pytest.mark.parametrize("title", TABS)
@@ -198,6 +282,16 @@ def test_the_strip_of_the_network_shows_another_measure(page: Page) -> None:
     page.wait_for_selector(f".explorer-below {TABS['Network']}", state="attached")
     with changing(page, tab_of("Network")):
         lab.choose(page, "Strip", "MACs")
+
+
+@pytest.mark.parametrize(("label", "value"), {"Cell, mAh": "100", "V": "1.5"}.items())
+def test_another_cell_pays_for_another_number_of_sessions(
+    page: Page, label: str, value: str
+) -> None:
+    lab.open_tab(page, "Battery")
+    page.wait_for_selector(f".explorer-below {TABS['Battery']}", state="attached")
+    with changing(page, tab_of("Battery")):
+        lab.fill(page, label, value)
 
 
 def test_points_are_selected_by_click_list_and_buttons(page: Page) -> None:
@@ -295,7 +389,7 @@ def test_a_policy_is_really_fine_tuned_or_cancelled(page: Page) -> None:
     with changing(page, ANSWER):
         lab.choose(page, "Model", "digits-cnn")
     with changing(page, ANSWER):  # last-k stands there already: the scheme of the other is none
-        lab.choose(page, "Update policy", "full")
+        lab.choose(page, "Update policy", "last-layer")
     lab.fill(page, "Episodes", "1000")
     measure = page.locator(".explorer-app button:text-is('Measure')")
     measure.click()
@@ -307,9 +401,18 @@ def test_a_policy_is_really_fine_tuned_or_cancelled(page: Page) -> None:
     driving.await_status(page, "(measured, 1 episode,")
     assert "(measured, trained in fp32)" in driving.answer(page)
 
+    lab.fill(page, "Trials", "20")
+    lab.press(page, "Search")
+    driving.await_status(page, "done 20/20")
+    lab.fill(page, "Episodes", "1000")
+    lab.press(page, "Measure picks")
+    driving.await_status(page, "measuring knee")
+    lab.press(page, "Cancel")
+    driving.await_status(page, "stopped after")
+
 
 def test_export_writes_a_document_that_the_terminal_accepts(page: Page, folder: Path) -> None:
-    place = folder / f"exports-{page.url.partition('?')[0][-4:].strip('/')}" / "policy.json"
+    place = own_folder(page, folder) / "exports" / "policy.json"
     lab.fill(page, "File", str(place))
     lab.press(page, "Export policy")
     page.wait_for_selector(f".explorer-panels .explorer-text:has-text('saved {place}')")
@@ -337,10 +440,7 @@ def test_every_button_says_what_it_does(page: Page) -> None:
 
 
 def test_every_field_says_in_a_line_what_it_is_for(page: Page) -> None:
-    lab.press(page, "More settings")
-    page.wait_for_selector(lab.label("Weight update"))
-    lab.press(page, "Own board, network")
-    page.wait_for_selector(".explorer-own:visible")
+    opened_whole(page)
     said = page.evaluate(SAID)
     assert len(said) > len(CHOSEN) + len(TYPED)
     assert [label for label, words in said if len(words) < len(label) + 8 or "\n" in words] == []
