@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import lab
 from playwright.sync_api import Page
@@ -118,6 +119,21 @@ def rest(page: Page) -> None:
     """Wait until the app has nothing left to draw, and the browser has drawn it."""
     page.wait_for_selector(".explorer-app:not(.explorer-busy)")
     lab.settle(page)
+
+
+def open_all(page: Page) -> None:
+    """Open what is closed above the panels."""
+    lab.press(page, "More settings")
+    page.wait_for_selector(lab.label("Weight update"))
+    lab.press(page, "Own board, network")
+    page.wait_for_selector(".explorer-own:visible")
+
+
+def own_folder(page: Page, folder: Path) -> Path:
+    """A folder for what is written while this page is tested."""
+    place = folder / f"own-{page.url.partition('?')[0][-4:].strip('/')}"
+    place.mkdir(exist_ok=True)
+    return place
 
 
 def select_point(page: Page, text: str) -> None:

@@ -1,13 +1,10 @@
 """Every control, panel and tab, in JupyterLab and in Voila: what a person does and what changes."""
 
 import json
-import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -15,12 +12,7 @@ pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 import driving
 import lab
 from driving import ANSWER, DRAWN, changing
-from PIL import Image
 from playwright.sync_api import Locator, Page
-
-from explorer.network import NetworkDocument
-from explorer.paths import user_cache
-from explorer.search.sources import model_graph
 
 # A control, another value of it, and what of the page has to change with it.
 CHOSEN = {
@@ -79,7 +71,6 @@ SAID = """
              [e, ...e.querySelectorAll('[title]')].map(part => part.title).find(Boolean) ?? ''])
 """
 ERROR = ".explorer-error:visible"
-SHOW = ".explorer-own button:text-is('Show')"
 
 
 def whole(page: Page, start: str) -> str:
@@ -94,16 +85,8 @@ def shown(page: Page, label: str) -> None:
         page.wait_for_selector(lab.label("Weight update"))
 
 
-def opened_whole(page: Page) -> None:
-    """Open what is closed above the panels."""
-    lab.press(page, "More settings")
-    page.wait_for_selector(lab.label("Weight update"))
-    lab.press(page, "Own board, network")
-    page.wait_for_selector(".explorer-own:visible")
-
-
 def test_every_control_has_a_test(page: Page) -> None:
-    opened_whole(page)
+    driving.open_all(page)
     assert page.evaluate(driving.CUT) == []
     buttons = page.locator(".explorer-app button:visible:not(.js-plotly-plot *)")
     assert {words.strip() for words in buttons.all_inner_texts()} == PRESSED
@@ -179,72 +162,6 @@ def test_rare_settings_open_and_are_counted(page: Page) -> None:
     page.wait_for_selector("button:has-text('Fewer (1 set)')")
     lab.press(page, "Fewer")
     page.wait_for_selector(lab.label("Weight update"), state="hidden")
-
-
-def test_a_copy_of_the_device_is_checked_by_line_saved_and_shown(page: Page, folder: Path) -> None:
-    place = own_folder(page, folder) / "boards" / "board.toml"
-    lab.press(page, "More settings")
-    lab.press(page, "Own board, network")
-    lab.press(page, "Duplicate the device")
-    page.wait_for_selector(".explorer-own :text('every number is still that of gap9')")
-    assert page.evaluate(driving.CUT) == []
-    profile = page.locator(".explorer-document textarea")
-    text = profile.input_value()
-    profile.fill(re.sub(r"clock_hz = \S+", "clock_hz = -1", text))
-    page.wait_for_selector(".explorer-own .explorer-error:has-text('line 5: clock_hz: got -1')")
-    profile.fill(re.sub(r"clock_hz = \S+", "clock_hz = 100e6", text))
-    page.wait_for_selector(".explorer-own :text('Changed, and so assumed: clock_hz')")
-    lab.fill(page, "Save as", str(place))
-    with changing(page, ANSWER, DRAWN):
-        lab.press(page, "Save and show")
-    assert "changed by hand from gap9" in place.read_text()
-    lab.press(page, "Own board, network")
-
-
-def test_a_network_of_ones_own_is_shown_from_its_path_and_uploaded(
-    page: Page, folder: Path
-) -> None:
-    place = own_folder(page, folder) / "own-digits.json"
-    graph = model_graph("digits-cnn")
-    place.write_text(NetworkDocument.of(replace(graph, name=place.stem)).to_json())
-    opened_whole(page)
-    lab.fill(page, "Network JSON", "none.json")
-    page.locator(SHOW).click()
-    page.wait_for_selector(".explorer-own .explorer-error:has-text('none.json')")
-    lab.fill(page, "Network JSON", str(place))
-    with changing(page, ANSWER, DRAWN):
-        page.locator(SHOW).click()
-    page.wait_for_selector(f".explorer-own :text('own-digits of {len(graph.layers)} layers')")
-    with changing(page, ANSWER, DRAWN):
-        lab.press(page, "Undo")
-    with changing(page, ANSWER, DRAWN), page.expect_file_chooser() as asked:
-        lab.press(page, "Upload")
-        asked.value.set_files(place)
-    assert lab.field(page, "Model").input_value() == str(user_cache() / "networks" / place.name)
-
-
-def test_a_task_of_ones_own_is_read_and_chosen(page: Page, folder: Path) -> None:
-    place = own_folder(page, folder) / "photos"
-    for number in range(8):
-        path = place / ("cat", "dog")[number % 2] / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.full((20, 20, 3), 30 * number, dtype=np.uint8)).save(path)
-    opened_whole(page)
-    lab.fill(page, "Task data", "digits")
-    lab.press(page, "Read task")
-    page.wait_for_selector(".explorer-own .explorer-error:has-text('Task data: got')")
-    lab.fill(page, "Task data", str(place))
-    with changing(page, ANSWER):
-        lab.press(page, "Read task")
-    page.wait_for_selector(".explorer-own :text('8 images of 2 classes')")
-    assert lab.field(page, "Task").input_value() == str(place)
-
-
-def own_folder(page: Page, folder: Path) -> Path:
-    """A folder for what is written while this page is tested."""
-    place = folder / f"own-{page.url.partition('?')[0][-4:].strip('/')}"
-    place.mkdir(exist_ok=True)
-    return place
 
 
 def test_what_was_chosen_is_given_up_at_once(page: Page) -> None:
@@ -412,7 +329,7 @@ def test_a_policy_is_really_fine_tuned_or_cancelled(page: Page) -> None:
 
 
 def test_export_writes_a_document_that_the_terminal_accepts(page: Page, folder: Path) -> None:
-    place = own_folder(page, folder) / "exports" / "policy.json"
+    place = driving.own_folder(page, folder) / "exports" / "policy.json"
     lab.fill(page, "File", str(place))
     lab.press(page, "Export policy")
     page.wait_for_selector(f".explorer-panels .explorer-text:has-text('saved {place}')")
@@ -440,7 +357,7 @@ def test_every_button_says_what_it_does(page: Page) -> None:
 
 
 def test_every_field_says_in_a_line_what_it_is_for(page: Page) -> None:
-    opened_whole(page)
+    driving.open_all(page)
     said = page.evaluate(SAID)
     assert len(said) > len(CHOSEN) + len(TYPED)
     assert [label for label, words in said if len(words) < len(label) + 8 or "\n" in words] == []
