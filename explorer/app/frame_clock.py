@@ -15,7 +15,7 @@ import traitlets
 ACK_TIMEOUT_S = 1.0
 _UNATTENDED_PAUSE_S = 0.05
 
-# Keys with Ctrl and the like, and Shift+Enter, stay shortcuts: to save, to run the cell.
+# Keys with Ctrl and the like, and Shift+Enter, stay shortcuts of the page: to save, to run.
 _SCRIPT = """
 const keepKey = ({ target, key, ctrlKey, metaKey, altKey, shiftKey }) => {
   const isShortcut = ctrlKey || metaKey || altKey || (shiftKey && key === "Enter");

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import lab
 from playwright.sync_api import Page
@@ -120,6 +121,21 @@ def rest(page: Page) -> None:
     lab.settle(page)
 
 
+def open_all(page: Page) -> None:
+    """Open what is closed above the panels."""
+    lab.press(page, "More settings")
+    page.wait_for_selector(lab.label("Weight update"))
+    lab.press(page, "Own board, network")
+    page.wait_for_selector(".explorer-own:visible")
+
+
+def own_folder(page: Page, folder: Path) -> Path:
+    """A folder for what is written while this page is tested."""
+    place = folder / f"own-{page.url.partition('?')[0][-4:].strip('/')}"
+    place.mkdir(exist_ok=True)
+    return place
+
+
 def select_point(page: Page, text: str) -> None:
     """Select in the list of points by the start of a text."""
     field = lab.field(page, "Point")
@@ -170,3 +186,18 @@ def picture(page: Page, name: str) -> None:
     lab.ARTIFACTS.mkdir(parents=True, exist_ok=True)
     lab.settle(page)
     page.screenshot(path=lab.ARTIFACTS / f"{name}.png")
+
+
+def is_visited(page: Page) -> bool:
+    """Whether it is the page of Voila, whose visitors download what others write."""
+    return "/lab/" not in page.url
+
+
+def saved_download(page: Page, link: str, place: Path) -> None:
+    """Save what a link offers; nothing was written there before."""
+    page.wait_for_selector(link)
+    assert not place.exists()
+    with page.expect_download() as offered:
+        page.click(link)
+    assert offered.value.suggested_filename == place.name
+    offered.value.save_as(place)
