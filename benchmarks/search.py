@@ -85,7 +85,7 @@ def trial_cost():
         "trials": TIMED_TRIALS,
         "search_cpu_s": search_s,
         "overhead_cpu_ms_a_trial": 1e3 * (search_s - screen_s) / TIMED_TRIALS,
-        "warm_start_400_cpu_s": cpu_s(lambda: warm_start(session.problem, space, 400)),
+        "warm_start_400_cpu_s": cpu_s(lambda: list(warm_start(session.problem, space, 400))),
     }
 
 

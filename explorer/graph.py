@@ -182,11 +182,16 @@ class ModelGraph:
 
     def norm_of(self, name: str) -> str | None:
         """Name of the norm layer that reads this layer's output, if any."""
-        outputs = ((name,), (f"{name}{ADAPTER_SUM}",))
-        for layer in self.layers:
-            if layer.op in NORM_OPS and layer.inputs in outputs:
-                return layer.name
-        return None
+        return self._norms.get(name)
+
+    @cached_property
+    def _norms(self) -> dict[str, str]:
+        """The first norm that reads a layer's output, or the sum with its adapter."""
+        return {
+            layer.inputs[0].removesuffix(ADAPTER_SUM): layer.name
+            for layer in reversed(self.layers)
+            if layer.op in NORM_OPS and len(layer.inputs) == 1
+        }
 
     @cached_property
     def norm(self) -> str:

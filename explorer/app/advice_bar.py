@@ -1,12 +1,17 @@
 """The inverse questions: what fits, where, and what would make it fit, each at a button."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 
 import ipywidgets as widgets
 
 from explorer.advice import Advice, Change
+from explorer.app import fields
 from explorer.app.answer import error_html
+from explorer.app.asked import DesignSession, asked_about
+from explorer.app.bars import close_tree
+from explorer.app.view import View, selection_of
+from explorer.app.words import CHANGE, line, sourced
 from explorer.errors import ExplorerError
 from explorer.session import Session
 
@@ -14,18 +19,19 @@ _CHANGE_CAP = 5
 
 
 class AdviceBar:
-    """A button and its answer for what the controls say, forgotten when they change.
+    """A button and its answer for the selected design, forgotten when that or its setup changes.
 
-    `apply` is called with the setting of a change that a person takes.
+    `apply` is called with the session that was asked about and the setting of a change that a
+    person takes.
     """
 
-    def __init__(self, session_now: Callable[[], Session], apply: Callable[[str], None]) -> None:
-        self._session_now = session_now
+    def __init__(self, view_now: Callable[[], View], apply: Callable[[Session, str], None]) -> None:
+        self._view_now = view_now
         self._apply = apply
         self._asked_about: Session | None = None
         self.ask = widgets.Button(
             description="What would fit?",
-            tooltip="For your choice: largest micro-batch, smallest device, what saves memory",
+            tooltip=line("advise"),
             layout=widgets.Layout(width="128px"),
         )
         self.answer = widgets.HTML()
@@ -35,52 +41,55 @@ class AdviceBar:
         self.box = widgets.VBox([self.ask, self.answer, self.changes])
         self.ask.on_click(lambda _: self.advise())
 
-    def keep_for(self, session: Session) -> None:
-        """Forget an answer that was about another session."""
-        if self._asked_about is not None and self._asked_about != session:
+    def keep_for(self, view: View) -> None:
+        """Forget an answer that was about another design or setup."""
+        if self._asked_about is not None and self._asked_about != asked_about(view):
             self._asked_about = None
-            self._show(None)
+            self.answer.value = ""
+            self._offer([])
 
     def advise(self) -> None:
-        """Answer for what the controls say."""
-        session = self._session_now()
-        self._asked_about = session
+        """Answer for the selected design."""
+        view = self._view_now()
+        session = self._asked_about = asked_about(view)
         try:
-            self._show(session.advise())
+            advice = session.advise()
         except ExplorerError as error:
             self.answer.value = error_html(str(error))
+            return
+        self.answer.value = advice_html(advice, selection_of(view).label)
+        self._offer([self._row(session, change) for change in advice.changes[:_CHANGE_CAP]])
 
     @property
     def is_answered(self) -> bool:
         """Whether an answer for the present question stands there."""
         return self._asked_about is not None
 
-    def _show(self, advice: Advice | None) -> None:
-        self.answer.value = "" if advice is None else advice_html(advice)
-        old = self.changes.children
-        changes = [] if advice is None else advice.changes[:_CHANGE_CAP]
-        self.changes.children = tuple(self._row(change) for change in changes)
+    def _offer(self, rows: Sequence[widgets.HBox]) -> None:
+        old, self.changes.children = self.changes.children, tuple(rows)
         for row in old:
-            for part in (*row.children, row):
-                part.close()
+            close_tree(row)
 
-    def _row(self, change: Change) -> widgets.HBox:
-        """A button that takes a change, and what it does."""
-        button = widgets.Button(
-            description=change.setting,
-            tooltip=f"Set {change.setting}",
-            layout=widgets.Layout(width="auto", max_width="100%"),
-        )
-        button.on_click(lambda _: self._apply(change.setting))
-        words = change.sentence.removeprefix(f"{change.setting}: ")
-        said = widgets.HTML(f"{escape(words)} (modelled)")
-        said.add_class("explorer-text")
-        row = widgets.HBox([button, said])
+    def _row(self, session: Session, change: Change) -> widgets.HBox:
+        """What a change does, and a button that takes it.
+
+        A design of a search has no buttons: the controls have no name for it to change it by.
+        """
+        setting, parts = change.setting, []
+        if not isinstance(session, DesignSession):
+            button = fields.button(setting, sourced(f"set {setting}", CHANGE))
+            button.on_click(lambda _: self._apply(session, setting))
+            parts.append(button)
+        words = change.sentence.removeprefix(f"{setting}: " if parts else "")
+        parts.append(widgets.HTML(f"{escape(words)} (modelled)"))
+        parts[-1].add_class("explorer-text")
+        row = widgets.HBox(parts)
         row.add_class("explorer-row")
         return row
 
 
-def advice_html(advice: Advice) -> str:
+def advice_html(advice: Advice, label: str) -> str:
     """Largest micro-batch and smallest device."""
-    words = f"for your choice: {'; '.join(advice.sentences)} (modelled)"
+    what = label.replace(": ", " ", 1)
+    words = f"for {what}: {'; '.join(advice.sentences)} (modelled)"
     return f"<div>{escape(words)}</div>"

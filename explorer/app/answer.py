@@ -11,7 +11,6 @@ import numpy as np
 
 from explorer.costmodel.memory_map import LevelUse
 from explorer.costmodel.report import Cost, Estimate, Fit
-from explorer.costmodel.uncertainty import Against
 from explorer.units import format_bytes, format_count, format_joules, format_seconds
 
 _ALL = 100.0
@@ -28,8 +27,8 @@ def verdict_html(cost: Cost, label: str, worth_words: str) -> str:
     )
 
 
-def numbers_html(cost: Cost, against: Against | None = None) -> str:
-    """Memory, time and energy of a step, a whole session, and the choice it is held against."""
+def numbers_html(cost: Cost) -> str:
+    """Memory, time and energy of a step, and a whole session."""
     memory, session = cost.memory, cost.session
     rows = [
         ("peak live memory", format_bytes(memory["peak_live_bytes"]), "memory"),
@@ -49,7 +48,7 @@ def numbers_html(cost: Cost, against: Against | None = None) -> str:
     return (
         f'<div class="explorer-html explorer-answer"><table class="numbers">{cells}</table>'
         f'<div class="note">{_mac_words(cost.macs)} ({escape(cost.provenance["macs"].kind)})</div>'
-        f"{_session_note(cost)}{_allocators(memory)}{_against(against)}</div>"
+        f"{_session_note(cost)}{_allocators(memory)}</div>"
     )
 
 
@@ -59,13 +58,11 @@ def levels_html(levels: tuple[LevelUse, ...]) -> str:
         return ""
     parts = [
         f'<span title="{format_bytes(use.traffic_bytes)} read and written in a pass">'
-        f"{escape(use.level)}: {format_bytes(use.needed_bytes)} of "
-        f"{format_bytes(use.usable_bytes)}</span>"
+        f"{format_bytes(use.needed_bytes)} of {format_bytes(use.usable_bytes)} in "
+        f"{escape(use.level)}{' (the busiest buffers)' if use.holds == 'inner' else ''}</span>"
         for use in sorted(levels, key=lambda use: use.usable_bytes)
     ]
-    inner = next((use.level for use in levels if use.holds == "inner"), "")
-    head = f"busiest buffers in {escape(inner)}" if inner else "by memory level"
-    words = f"{head}: {', '.join(parts)} (modelled)"
+    words = f"by memory level: {', '.join(parts)} (modelled)"
     return f'<div class="explorer-html explorer-answer"><div class="note">{words}</div></div>'
 
 
@@ -157,20 +154,3 @@ def _allocators(memory: Mapping[str, float]) -> str:
         f'<div class="note">placed ahead {format_bytes(ahead)}; a run-time allocator in order '
         f"of need: {format_bytes(in_order)}, {in_order / ahead - 1:+.0%} (modelled)</div>"
     )
-
-
-def _against(against: Against | None) -> str:
-    """How sure it is that the selection is faster than the choice."""
-    if against is None:
-        return ""
-    return (
-        f'<div class="note">against your choice {escape(against.policy)}: faster with '
-        f"probability {_chance(against.p_faster)}, less energy with "
-        f"{_chance(against.p_less_energy)}, {against.time_ratio:.2g} times the time of a sample "
-        "(modelled)</div>"
-    )
-
-
-def _chance(share: float) -> str:
-    """A share of draws; their number cannot tell the ends from certainty."""
-    return "under 0.01" if share < 0.01 else "over 0.99" if share > 0.99 else f"{share:.2f}"

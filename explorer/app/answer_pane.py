@@ -11,9 +11,10 @@ import ipywidgets as widgets
 from explorer.app.advice_bar import AdviceBar
 from explorer.app.answer import error_html, fit_line, levels_html, numbers_html, verdict_html
 from explorer.app.bars import MeasureBar
-from explorer.app.rival import decider_html, rival_of
+from explorer.app.rival import compared_html, rival_of
 from explorer.app.view import CHOICE, Selection, View, nearest_misfit, selection_of
 from explorer.costmodel.report import Cost
+from explorer.costmodel.uncertainty import Against
 
 
 class AnswerPane:
@@ -28,6 +29,7 @@ class AnswerPane:
         self._shown: tuple[object, ...] = ()
         self._duel: tuple[object, ...] = ()
         self._is_placed = True
+        self._against: Against | None = None
         self.chosen: Selection | None = None
         self.cost: Cost | None = None
 
@@ -38,14 +40,15 @@ class AnswerPane:
         if same_items(shown, self._shown):
             return
         self._shown, self._is_placed = shown, False
-        self._duel, self.decider.value = (), ""
-        cost, against = view.cost, None
+        self._duel = ()
+        cost, self._against = view.cost, None
         if view.selected_id != CHOICE:
             cost = chosen.session.candidate_cost(chosen.table, chosen.row)
-            against = chosen.session.against(view.session, chosen.table, chosen.row)
+            self._against = chosen.session.against(view.session, chosen.table, chosen.row)
         self.chosen, self.cost = chosen, cost
         self.verdict.value = verdict_html(cost, chosen.label, chosen.worth_words)
-        self.numbers.value = numbers_html(cost, against)
+        self.numbers.value = numbers_html(cost)
+        self.decider.value = compared_html(view, chosen, None, self._against)
         self.levels.value = ""
 
     def complete(self, view: View, pins: Sequence[Selection] = ()) -> None:
@@ -61,7 +64,7 @@ class AnswerPane:
         duel = (chosen.table, chosen.row, *((rival.table, rival.row) if rival else ()))
         if not same_items(duel, self._duel):
             self._duel = duel
-            self.decider.value = decider_html(chosen, rival)
+            self.decider.value = compared_html(view, chosen, rival, self._against)
 
 
 def misfit_html(view: View) -> str:

@@ -8,7 +8,10 @@ import ipywidgets as widgets
 
 from explorer import catalog
 from explorer.app import fields
+from explorer.app.numbers import WholeNumber
 from explorer.app.state import Phase, Run
+from explorer.app.words import line
+from explorer.units import format_seconds
 
 _MOST_TRIALS = 100_000
 _MOST_EPISODES = 1000
@@ -18,19 +21,17 @@ class SearchBar:
     """Buttons, numbers and the progress of a search."""
 
     def __init__(self) -> None:
-        self.start = _button("Search", "Search designs with Optuna", "primary", "66px")
-        self.pause = _button("Pause", "Pause after this batch, or go on", width="78px")
-        self.stop = _button("Stop", "Stop after this batch", width="52px")
-        self.trials = _number(
-            "Trials", "Designs that Optuna asks for in total", 400, 20, _MOST_TRIALS, "116px"
-        )
-        self.seed = _number("Seed", "The same seed asks the same", 0, 0, 2**31 - 1, "84px")
+        self.start = _button("Search", line("search"), "primary", "66px")
+        self.pause = _button("Pause", line("pause"), width="78px")
+        self.stop = _button("Stop", line("stop"), width="52px")
+        self.trials = _number("Trials", line("trials"), 400, 20, _MOST_TRIALS, "116px")
+        self.seed = _number("Seed", line("seed"), 0, 0, 2**31 - 1, "84px")
         samplers = catalog.names("sampler") or ["nsga2"]
         first = "nsga2" if "nsga2" in samplers else samplers[0]
         self.sampler = fields.explained(
             widgets.Dropdown(
                 description="Sampler",
-                tooltip="How Optuna chooses what to try next; the Search tab says more of each",
+                tooltip=line("sampler"),
                 options=samplers,
                 value=first,
                 layout=widgets.Layout(width="150px"),
@@ -69,7 +70,7 @@ class SearchBar:
 
 
 def run_words(run: Run, optimum_share: float | None = None) -> str:
-    """`running 120/400, 210 trials/s, front 37, hypervolume 0.713 (no gain for 40)`.
+    """`running 120/400, 210 trials/s, 1.33 s left, front 37, hypervolume 0.713 (no gain for 40)`.
 
     Where the share of the additive proxy's optimum is known it follows, and the rate gives way.
     """
@@ -78,8 +79,12 @@ def run_words(run: Run, optimum_share: float | None = None) -> str:
     is_cut = run.phase is Phase.DONE and run.done < run.total
     phase = "stopped" if is_cut else run.phase
     words = [f"<b>{phase}</b> {run.done}/{run.total}"]
-    if run.done:
-        words += [] if optimum_share else [f"{run.trials_per_s:.0f} trials/s"]
+    if run.done and not optimum_share:
+        words.append(f"{run.trials_per_s:.0f} trials/s")
+    if run.phase is Phase.RUNNING:
+        left = f"{format_seconds(run.left_s)} left"
+        words.append(left if run.done else "good designs first")
+    if run.front_count:
         words += [f"front {run.front_count}", f"hypervolume {run.hypervolume:.3g}"]
         flat = run.done - run.gained_at
         words[-1] += f" (no gain for {flat})" if flat else ""
@@ -93,20 +98,20 @@ class PointBar:
 
     def __init__(self) -> None:
         self.is_listing = False
-        self.back = _button("◀", "Previous point", width="34px")
-        self.ahead = _button("▶", "Next point", width="34px")
+        self.back = _button("◀", line("back"), width="34px")
+        self.ahead = _button("▶", line("ahead"), width="34px")
         self.points = fields.explained(
             widgets.Dropdown(
                 description="Point",
-                tooltip="The selected design, everywhere on the page",
+                tooltip=line("points"),
                 layout=widgets.Layout(width="276px"),
                 style={"description_width": "38px"},
             )
         )
-        self.pin = _button("Pin", "Keep this design in the Compare tab, up to four", width="48px")
+        self.pin = _button("Pin", line("pin"), width="48px")
         self.fits_only = widgets.Checkbox(
             description="only what fits",
-            tooltip="Leave out candidates that do not fit the device",
+            tooltip=line("fits_only"),
             indent=False,
             layout=widgets.Layout(width="112px", margin="0 0 0 6px"),
         )
@@ -114,12 +119,12 @@ class PointBar:
             widgets.Text(
                 value="exports/policy.json",
                 description="File",
-                tooltip="Where Export policy writes; a missing folder is made",
+                tooltip=line("path"),
                 layout=widgets.Layout(width="166px"),
                 style={"description_width": "28px"},
             )
         )
-        self.export = _button("Export policy", "Write the selected design as JSON", width="112px")
+        self.export = _button("Export policy", line("export"), width="112px")
         self.saved = widgets.HTML()
         self.saved.add_class("explorer-text")
         self.box = widgets.HBox(
@@ -149,24 +154,22 @@ class MeasureBar:
     """Starting and cancelling real fine-tuning, and what it says."""
 
     def __init__(self) -> None:
-        self.measure = _button(
-            "Measure", "Really fine-tune the selected policy on the task", width="78px"
-        )
+        self.measure = _button("Measure", line("measure"), width="78px")
         self.picks = _button(
             "Measure picks",
-            "Really fine-tune three of the front: knee, best, cheapest near the best",
+            line("picks"),
             width="120px",
         )
         self.episodes = _number(
             "Episodes",
-            "Times the policy is fine-tuned and tested; more make the interval narrower",
+            line("episodes"),
             5,
             1,
             _MOST_EPISODES,
             "112px",
             "64px",
         )
-        self.cancel = _button("Cancel", "Stop measuring after this fine-tuning", width="68px")
+        self.cancel = _button("Cancel", line("cancel"), width="68px")
         self.status = widgets.HTML(layout=widgets.Layout(margin="0"))
         self.status.add_class("explorer-text")
         self.box = widgets.HBox([self.measure, self.picks, self.episodes, self.cancel, self.status])
@@ -196,12 +199,12 @@ def _number(
     width: str,
     words_width: str = "36px",
 ) -> Any:
-    return widgets.BoundedIntText(
-        description=description,
+    return WholeNumber(
+        description,
+        value,
+        low,
+        high,
         tooltip=tooltip,
-        value=value,
-        min=low,
-        max=high,
         layout=widgets.Layout(width=width),
         style={"description_width": words_width},
     )

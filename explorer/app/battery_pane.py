@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
+from explorer.app.numbers import Number
 from explorer.app.plot import Plot
 from explorer.app.view import CHOICE
+from explorer.app.words import line
 from explorer.costmodel.battery import COUNTED, Battery, charge_and_voltage
 from explorer.costmodel.report import Cost
 from explorer.figures import charges
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_CELL = "320mAh@3.7V"
 DEFAULT_SOURCE = "the cell of BioTrain, arXiv 2604.13359"
-_MOST_MAH, _MOST_V = 99_999.0, 1000.0
+_LEAST, _MOST_MAH, _MOST_V = 0.1, 99_999.0, 1000.0
 
 
 class BatteryPane:
@@ -32,10 +34,8 @@ class BatteryPane:
         label, source = (DEFAULT_CELL, DEFAULT_SOURCE) if cell is None else (cell, "as asked")
         self._source = source
         charge_ah, volts = charge_and_voltage(label)
-        self.charge = _number(
-            "Cell, mAh", charge_ah / MILLI, _MOST_MAH, "Charge that the cell holds"
-        )
-        self.volts = _number("V", volts, _MOST_V, "Nominal voltage of the cell")
+        self.charge = _number("Cell, mAh", charge_ah / MILLI, _MOST_MAH, line("cell"))
+        self.volts = _number("V", volts, _MOST_V, line("volts"))
         self.words = widgets.HTML()
         self.words.add_class("explorer-text")
         row = widgets.HBox([self.charge, self.volts, self.words])
@@ -96,11 +96,11 @@ def words_html(cost: Cost, battery: Battery, source: str, idle: tuple[str, ...])
 
 
 def _number(label: str, value: float, most: float, tooltip: str) -> Any:
-    return widgets.BoundedFloatText(
-        description=label,
-        value=round(value, 6),
-        min=0.1,
-        max=most,
+    return Number(
+        label,
+        round(value, 6),
+        _LEAST,
+        most,
         tooltip=tooltip,
         layout=widgets.Layout(width="140px" if "mAh" in label else "90px"),
         style={"description_width": "initial"},

@@ -22,6 +22,7 @@ from explorer.accuracy.tasks import suits
 from explorer.app import fields
 from explorer.app.own_parts import OwnParts
 from explorer.app.state import Settings
+from explorer.app.words import PAST, entry_line, line, sourced
 from explorer.design import OPTIMIZERS, RECOMPUTES, UPDATE_TIMINGS
 from explorer.family import FamilyInfo, Option
 from explorer.graph import NORMS
@@ -35,23 +36,6 @@ from explorer.units import KIB
 T = TypeVar("T")
 _MOST_SAMPLES = 128
 _MOST_RESERVE_KIB = 1 << 22
-WORDS = {
-    "model": "the network that is trained; its figures are counted from the layers of its paper",
-    "device": "the board; Evidence names the source of each of its numbers",
-    "task": "what is learned on the device; only tasks that the network can read are listed",
-    "batch": "samples of one weight update; as the policy or the network is published, else 1",
-    "micro_batch": "samples in memory at once, a divisor of the batch; 0: as published, else all",
-    "precision": "number format of weights and activations; the device's profile says its own",
-    "optimizer": "the rule of the update and its state in memory; as published, else sgd",
-    "policy": "which layers and channels train; each family names its paper",
-    "memory_objective": "what panels and a search compare: the peak, or what training adds",
-    "worth_axis": "the score, predicted where that is earned; or only what was really measured",
-    "update_timing": "fused: each weight is updated as soon as its gradient is there; "
-    "deferred: at the end of the step, as accumulation must",
-    "recompute": "none: keep what backward needs; blocks: run blocks again in backward (modelled)",
-    "norm": "another normalisation than the network's own; batch norm needs the whole batch",
-    "reserve": "RAM that belongs to the application and is taken off what is usable",
-}
 SETUP = ("batch", "micro_batch", "precision", "optimizer", "update_timing", "recompute", "norm")
 
 
@@ -66,16 +50,12 @@ class Controls:
         self._options: Mapping[str, Option] = {}
         self._own_tasks: list[str] = []  # that were asked about here
         self.model_fields: dict[str, Any] = {}
-        self.model = _dropdown("model", "Model", catalog.names("model"))
-        self.device = _dropdown("device", "Device", catalog.names("device"))
+        self.model = _dropdown("model", "Model", map(fields.shown, catalog.names("model")))
+        self.device = _dropdown("device", "Device", map(fields.shown, catalog.names("device")))
         self.task = _dropdown("task", "Task", [""])
-        self.batch = _number("batch", widgets.IntSlider, "Batch", 1, _MOST_SAMPLES)
-        self.micro_batch = _number(
-            "micro_batch", widgets.BoundedIntText, "Micro-batch", 0, _MOST_SAMPLES
-        )
-        self.reserve = _number(
-            "reserve", widgets.BoundedIntText, "App reserve (KiB)", 0, _MOST_RESERVE_KIB
-        )
+        self.batch = fields.slider("Batch", 1, _MOST_SAMPLES, line("batch"))
+        self.micro_batch = fields.number("Micro-batch", 0, _MOST_SAMPLES, line("micro_batch"))
+        self.reserve = fields.number("App reserve (KiB)", 0, _MOST_RESERVE_KIB, line("reserve"))
         norms = [("as in the network", ""), *((norm, norm) for norm in NORMS)]
         self.norm = _dropdown("norm", "Normalisation", norms)
         self.optimizer = _dropdown("optimizer", "Optimizer", OPTIMIZERS)
@@ -85,16 +65,14 @@ class Controls:
         self.worth_axis = _dropdown("worth_axis", "Worth axis", [""])
         self.precision = _dropdown("precision", "Precision", [""])
         self.policy = _dropdown("policy", "Update policy", ["none"])
-        self.more = widgets.ToggleButton(tooltip="Settings that are rarely changed")
+        self.more = widgets.ToggleButton(tooltip=line("more"))
         self.more.add_class("explorer-more")
-        self.forget = fields.button(
-            "As published", "Choose nothing of the setup: policy and network say it, or it is usual"
-        )
+        self.forget = fields.button("As published", line("forget"))
         self.forget.add_class("explorer-more")
         self.forget.on_click(lambda _: self._forget())
         self.own_button = widgets.ToggleButton(
             description="Own board, network, task",
-            tooltip="Duplicate the device and change its numbers; take a network or data of yours",
+            tooltip=line("own"),
         )
         self.own_button.add_class("explorer-more").add_class("explorer-wide")
         self.own_parts = OwnParts(
@@ -182,11 +160,9 @@ class Controls:
         precisions = [own_precision, *((name, name) for name in profile.kernels)]
         with self.writing():
             name = model if is_network_path(model) else model.partition(":")[0]
-            fields.offer(self.model, _with(name, list(self.model.options)), name)
+            _offer_one(self.model, name)
             self._show_model_options(model)
-            fields.offer(
-                self.device, _with(session.device, list(self.device.options)), session.device
-            )
+            _offer_one(self.device, session.device)
             if session.task and catalog.is_own_task(session.task):
                 self._own_tasks = _with(session.task, self._own_tasks)
             fields.offer(self.task, _tasks(session, self._own_tasks), session.task or "")
@@ -206,15 +182,15 @@ class Controls:
     def show_past(self, undo_count: int, redo_count: int) -> None:
         """Say how many questions there are to go back to, and how many were undone."""
         self.undo.disabled, self.redo.disabled = not undo_count, not redo_count
-        self.undo.tooltip = f"The question before: {undo_count} to go back to"
-        self.redo.tooltip = f"The question undone: {redo_count} to come back to"
+        back = f"the question before: {undo_count} to go back to"
+        again = f"the question undone: {redo_count} to come back to"
+        self.undo.tooltip, self.redo.tooltip = sourced(back, PAST), sourced(again, PAST)
 
     def choose(self, name: str, path: str) -> None:
         """Ask about a model, a device or a task of one's own, as if it was chosen of the list."""
         field = getattr(self, name)
-        offered = (path, path) if name == "task" else path
         with self.writing():
-            fields.offer(field, _with(offered, list(field.options)), field.value)
+            fields.offer(field, _with(fields.shown(path), list(field.options)), field.value)
         field.value = path
 
     def adapt_policies(
@@ -233,17 +209,19 @@ class Controls:
         chosen, given = split_policy(spec)
         known = {family.name: family for family in families}
         names = [
-            (name if family.applicable else f"{name} (does not apply)", name)
+            fields.shown(name) if family.applicable else (f"{name} (does not apply)", name)
             for name, family in known.items()
         ]
         options = dict(known[chosen].options)
         with self.writing():
             is_new = fresh or self.policy.value != chosen or not self.grid.children
             fields.offer(self.policy, names, chosen)
-            self.policy.tooltip = f"{WORDS['policy']}. {chosen}: {known[chosen].summary}"
+            self.policy.tooltip = line("policy", f". {chosen}: {known[chosen].summary}")
             if is_new or options != self._options:
                 hints = [own for name, own in map(split_policy, known_specs) if name == chosen]
                 self._show_options(options, given, hints)
+            for name, field in self.option_fields.items():
+                field.tooltip = entry_line(options[name].help, "policy", chosen)
             for name, value in given.items():
                 if name in self.option_fields:
                     self.option_fields[name].value = value
@@ -261,36 +239,39 @@ class Controls:
         """Say of each field of the setup whether it was chosen or brought by the policy."""
         brought = session.brought_setup
         for name in SETUP:
-            field, words = getattr(self, name), WORDS[name]
+            field, words = getattr(self, name), ""
             if name in brought:
                 field.add_class("explorer-brought")
-                words += f". Brought by {session.policy.partition(':')[0]}; change it to choose"
+                words = f". Brought by {session.policy.partition(':')[0]}; change it to choose"
             else:
                 field.remove_class("explorer-brought")
-                words += ". You chose it" if name in self._own else ""
-            field.tooltip = words
-        self.device.tooltip = f"{WORDS['device']}. {session.profile.summary}"
+                words = ". You chose it" if name in self._own else ""
+            field.tooltip = line(name, words)
+        self.device.tooltip = line("device", f". {session.profile.summary}")
 
     def _show_model_options(self, model: str) -> None:
         """A field for each option of a parametrised network, and what it allows."""
-        options = model_options(model)
+        name, options = model.partition(":")[0], model_options(model)
+        lines = {
+            option: entry_line(f"{option} of the network: {words}", "model", name)
+            for option, (_, words) in options.items()
+        }
         given = {} if is_network_path(model) else catalog.split_spec(model)[1]
         if list(options) != list(self.model_fields):
             for field in self.model_fields.values():
                 field.close()
             self.model_fields = {
-                name: fields.text(name, f"{name} of the network: {words}", placeholder=default)
-                for name, (default, words) in options.items()
+                name: fields.text(name, lines[name], placeholder=default)
+                for name, (default, _) in options.items()
             }
             for field in self.model_fields.values():
                 field.observe(self._changed, names="value")
             self._lay_out()
         for name, field in self.model_fields.items():
-            default, words = options[name]
-            field.value, field.placeholder = given.get(name, ""), default
-            field.tooltip = f"{name} of the network: {words}"
-        lines = (f"<b>{name}</b>: {escape(words)}" for name, (_, words) in options.items())
-        self.words.value = "; ".join(lines)
+            field.value, field.placeholder = given.get(name, ""), options[name][0]
+            field.tooltip = lines[name]
+        said = (f"<b>{name}</b>: {escape(words)}" for name, (_, words) in options.items())
+        self.words.value = "; ".join(said)
 
     def _show_options(
         self, options: Mapping[str, Option], given: Mapping[str, str], hints: list[dict[str, str]]
@@ -373,13 +354,18 @@ def _with(current: T, names: list[T]) -> list[T]:
     return names if current in names else [current, *names]
 
 
+def _offer_one(field: Any, name: str) -> None:
+    """Show one of a list, which has it from then on."""
+    fields.offer(field, _with(fields.shown(name), list(field.options)), name)
+
+
 def _tasks(session: Session, own_tasks: list[str]) -> list[tuple[str, str]]:
     """The network's own, and those it can read."""
     shape, own = session.graph.input_shape, model_task(session.model)
     every = [*own_tasks, *catalog.names("task")]
     names = [name for name in every if name != own and suits(name, shape)]
     names = _with(session.task, names) if session.task else names
-    return [(f"the model's ({own})" if own else "none", ""), *((name, name) for name in names)]
+    return [(f"the model's ({own})" if own else "none", ""), *map(fields.shown, names)]
 
 
 def _worths(session: Session) -> list[tuple[str, str]]:
@@ -389,8 +375,4 @@ def _worths(session: Session) -> list[tuple[str, str]]:
 
 
 def _dropdown(name: str, description: str, options: Iterable[object]) -> Any:
-    return fields.dropdown(description, options, WORDS[name])
-
-
-def _number(name: str, kind: Any, description: str, low: int, most: int) -> Any:
-    return fields.number(kind, description, low, most, WORDS[name])
+    return fields.dropdown(description, options, line(name))

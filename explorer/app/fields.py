@@ -2,14 +2,18 @@
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import PurePath
 from typing import Any
 
 import ipywidgets as widgets
 
+from explorer.app.numbers import WholeNumber
 from explorer.family import Option
 
 _GRID = "repeat(auto-fill, minmax(128px, 1fr))"
 _UNSET = "not set"
+_PATH_LENGTH = 18  # what the narrowest field shows of a path
+_CUT = "…"
 
 
 def grid() -> Any:
@@ -24,9 +28,16 @@ def dropdown(description: str, options: Iterable[object], words: str) -> Any:
     return _field(widgets.Dropdown(description=description, options=list(options), tooltip=words))
 
 
-def number(kind: Any, description: str, low: int, most: int, words: str) -> Any:
+def number(description: str, low: int, most: int, words: str) -> Any:
     """A whole number within bounds."""
-    return _field(kind(description=description, value=low, min=low, max=most, tooltip=words))
+    return _field(WholeNumber(description, low, low, most, tooltip=words))
+
+
+def slider(description: str, low: int, most: int, words: str) -> Any:
+    """A whole number within bounds that one pulls at."""
+    return _field(
+        widgets.IntSlider(description=description, value=low, min=low, max=most, tooltip=words)
+    )
 
 
 def text(name: str, words: str, value: str = "", placeholder: str = _UNSET) -> Any:
@@ -60,6 +71,15 @@ def option_field(name: str, option: Option, value: str, known: list[str]) -> Any
     )
 
 
+def shown(path: str) -> tuple[str, str]:
+    """An option as text and value: a name, or of a path its file after what there is room for."""
+    name = PurePath(path).name
+    if name == path or len(path) <= _PATH_LENGTH:
+        return path, path
+    head = path[: max(_PATH_LENGTH - len(name) - 2, 0)]
+    return f"{head}{_CUT}/{name}", path
+
+
 def offer(field: Any, options: Sequence[object], value: object) -> None:
     """Replace the options of a dropdown where they differ, and show one of them."""
     if tuple(field.options) != tuple(options):
@@ -77,14 +97,17 @@ def button(text: str, words: str, width: str = "auto") -> Any:
 def explained(field: Any) -> Any:
     """Show the tooltip of a field, whatever it becomes, where the pointer rests on its label.
 
-    The views of lists and texts show none of a field that has a description.
+    The views of lists and texts show none of a field that has a description. A path that is cut
+    in the list is whole there.
     """
     name, field.description_allow_html = field.description, True
 
     def explain(_: object = None) -> None:
-        field.description = f'<span title="{escape(field.tooltip or "")}">{escape(name)}</span>'
+        words = field.tooltip or ""
+        words += f". Shown: {field.value}" if _CUT in (getattr(field, "label", "") or "") else ""
+        field.description = f'<span title="{escape(words)}">{escape(name)}</span>'
 
-    field.observe(explain, names="tooltip")
+    field.observe(explain, names=["tooltip", "value"])
     explain()
     return field
 

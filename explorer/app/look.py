@@ -8,8 +8,8 @@ settings have no answer.
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import PurePath
+from typing import Any
 
-from explorer import catalog
 from explorer.accuracy.tasks import suits
 from explorer.app.controls import Controls, split_policy
 from explorer.app.state import Settings
@@ -75,20 +75,26 @@ def put(
 def changed_settings(settings: Settings, setting: str, session: Session) -> Settings:
     """The settings after a change that was advised: `norm=gn`, `micro_batch=1, policy=full`.
 
-    A micro-batch is one of the batch of `session`.
+    `session` is what was advised: a change is one of its policy, a micro-batch one of its batch.
     """
-    changes: dict[str, object] = {}
+    changes = _policy_settings(session.policy)
     for part in setting.split(", "):
         name, _, value = part.partition("=")
         if name == "policy":
-            family, options = catalog.split_spec(value)
-            changes["policy"] = family
-            changes["options"] = tuple(f"{key}={option}" for key, option in options.items())
+            changes |= _policy_settings(value)
         elif name == "micro_batch":
             changes |= {"micro_batch": int(value), "batch": session.batch}
         else:
             changes[name] = value
-    return replace(settings, **changes)  # type: ignore[arg-type]
+    return replace(settings, **changes)
+
+
+def _policy_settings(spec: str) -> dict[str, Any]:
+    name, options = split_policy(spec)
+    return {
+        "policy": name,
+        "options": tuple(f"{key}={option}" for key, option in options.items()),
+    }
 
 
 def settings_of(session: Session) -> Settings:
@@ -97,7 +103,6 @@ def settings_of(session: Session) -> Settings:
     A device that is not the network's own, or else the usual one, was chosen.
     """
     own, (device, _) = session.own_setup, model_home(session.model)
-    name, options = split_policy(session.policy)
     return Settings(
         model=session.model,
         device=None if session.device == (device or Session.device) else session.device,
@@ -105,9 +110,7 @@ def settings_of(session: Session) -> Settings:
         memory_objective=session.memory_objective,
         metric=session.metric,
         reserve_bytes=session.reserve_bytes,
-        policy=name,
-        options=tuple(f"{key}={value}" for key, value in options.items()),
-        **{field: own.get(field) for field in SETUP_FIELDS},
+        **_policy_settings(session.policy) | {field: own.get(field) for field in SETUP_FIELDS},
     )
 
 

@@ -21,12 +21,13 @@ from explorer.app.answer import error_html, note_html
 from explorer.app.answer_pane import AnswerPane, misfit_html, same_items
 from explorer.app.bars import MeasureBar, PointBar, SearchBar, close_tree
 from explorer.app.controls import Controls
-from explorer.app.exporting import saved_words, write_policy
+from explorer.app.exporting import Exporting
 from explorer.app.frame_clock import FrameClock
 from explorer.app.layout import laid_out
 from explorer.app.live_figure import LiveFigure
 from explorer.app.look import changed_settings, look, opened, put, settings_of
 from explorer.app.measuring import Measuring
+from explorer.app.numbers import Clamps
 from explorer.app.panes import Shown, panes
 from explorer.app.past import Past
 from explorer.app.pins import PinsPane
@@ -36,13 +37,13 @@ from explorer.app.static import Standing
 from explorer.app.style import BUSY
 from explorer.app.tabs import Tabs
 from explorer.app.view import (
+    CHOICE,
     Found,
     View,
     choices_of,
     panels_of,
     picks_of,
     rejudged,
-    same_space,
     selection_of,
 )
 from explorer.errors import ExplorerError, SpecError
@@ -73,8 +74,9 @@ class App:
         self.search_bar = SearchBar()
         self.searching = Searching(self.search_bar, self._wake)
         self.point_bar, self.measure_bar = PointBar(), MeasureBar()
+        self.exporting = Exporting(self.point_bar, lambda: selection_of(self.view))
         self.measuring = Measuring(self.measure_bar, self._wake)
-        self.advice_bar = AdviceBar(lambda: self.view.session, self._change_taken)
+        self.advice_bar = AdviceBar(lambda: self.view, self._change_taken)
         self.message = widgets.HTML()
         self.answer = AnswerPane(self.measure_bar, self.advice_bar)
         self.pins = PinsPane(self._wake)
@@ -186,7 +188,7 @@ class App:
 
     def export(self, path: str | Path) -> Path:
         """Write the selected design as a policy document; makes the folder if it is missing."""
-        return write_policy(selection_of(self.view), Path(path))
+        return self.exporting.write(path)
 
     @property
     def table(self) -> CandidateTable:
@@ -230,6 +232,7 @@ class App:
 
     def _bind(self) -> None:
         bar, points = self.search_bar, self.point_bar
+        self.figure.on_drawn = self._wake
         bar.start.on_click(lambda _: self.search())
         bar.pause.on_click(lambda _: self.pause_or_resume())
         bar.stop.on_click(lambda _: self.stop())
@@ -240,11 +243,12 @@ class App:
         points.fits_only.observe(self._filter_changed, names="value")
         points.back.on_click(lambda _: self._step(-1))
         points.ahead.on_click(lambda _: self._step(1))
-        points.export.on_click(lambda _: self._export_clicked())
         measure = self.measure_bar
         measure.measure.on_click(lambda _: self.measure())
         measure.picks.on_click(lambda _: self.measure(picks=True))
         measure.cancel.on_click(lambda _: self.measuring.cancel())
+        alone = (bar.trials, bar.seed, measure.episodes)
+        self._clamps = Clamps(self.box, alone, self._settings_changed)
         for number in range(len(self.tradeoff_data.trace_ids)):
             self.figure.data[number].on_click(partial(self._point_clicked, number))
 
@@ -256,8 +260,8 @@ class App:
         put(self.origin, self.controls, settings)
         self._settings_changed()
 
-    def _change_taken(self, setting: str) -> None:
-        self._ask(changed_settings(self.controls.read(), setting, self.view.session))
+    def _change_taken(self, asked: Session, setting: str) -> None:
+        self._ask(changed_settings(self.controls.read(), setting, asked))
 
     def _point_clicked(self, number: int, _: object, hit: Any, __: object) -> None:
         ids = self.tradeoff_data.trace_ids[number]
@@ -275,13 +279,6 @@ class App:
     def _step(self, step: int) -> None:
         ids = [name for _, name in choices_of(self.view)]
         self.select(ids[(ids.index(self.view.selected_id) + step) % len(ids)])
-
-    def _export_clicked(self) -> None:
-        try:
-            words = saved_words(self.export(self.point_bar.path.value))
-        except ExplorerError as error:
-            words = error_html(str(error))
-        self.point_bar.saved.value = words
 
     # The pump.
 
@@ -330,7 +327,7 @@ class App:
             self.failure = news.error
             self.message.value = error_html(f"search failed: {news.error}")
         self._take_settings()
-        self.searching.age(is_old=self._is_search_old())
+        self.searching.age(self.view.session)
         self.searching.take_share()
         has_measured, error = self.measuring.take()
         if has_measured:
@@ -339,22 +336,21 @@ class App:
         if error is not None:
             raise error
 
-    def _is_search_old(self) -> bool:
-        session = self.searching.session
-        return session is not None and not same_space(session, self.view.session)
-
     def _take_settings(self) -> None:
         """Look at what the controls say; on an error the last good view stays."""
         if not self._are_settings_new:
             return
         self._are_settings_new = False
+        clamped = error_html(self._clamps.take())
         try:
             self._look()
         except ExplorerError as error:
             self.past.go_astray()
-            self.message.value = error_html(f"{error}; what is shown is the question before")
+            words = error_html(f"{error}; what is shown is the question before")
+            self.message.value = clamped + words
             return
-        if self._is_search_old():
+        self.message.value = clamped + self.message.value
+        if self.searching.is_old(self.view.session):
             self.stop()
 
     def _look(self) -> None:
@@ -366,9 +362,9 @@ class App:
 
     def _render(self) -> None:
         view = self.view
-        self.search_bar.show(self.run, self.searching.share)
+        self.searching.show()
         self.measure_bar.picks.disabled = self.measuring.is_active or not picks_of(view)
-        self.advice_bar.keep_for(view.session)
+        self.advice_bar.keep_for(view)
         self.controls.show_past(self.past.undo_count, self.past.redo_count)
         self.point_bar.pin.disabled = self.pins.is_full or self.pins.has(selection_of(view))
         drawn = view.known, view.found, view.cost, view.selected_id, view.fits_only, self.run.phase
@@ -387,6 +383,7 @@ class App:
             self.tabs.show(
                 Shown(view=self.view, chosen=chosen, cost=cost, searching=self.searching)
             )
-        if not (self.view.cost.fits_all or self.advice_bar.is_answered):
+        is_choice = self.view.selected_id == CHOICE  # others at the button: it takes long
+        if is_choice and not (self.view.cost.fits_all or self.advice_bar.is_answered):
             self.advice_bar.advise()
         self.on_rest()

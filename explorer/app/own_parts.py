@@ -19,6 +19,8 @@ from explorer.accuracy.tasks import SignalTask, check_task, task_for
 from explorer.app import fields
 from explorer.app.answer import error_html
 from explorer.app.kernel import is_for_visitors
+from explorer.app.visitors import download_html, place_for
+from explorer.app.words import line
 from explorer.device import DeviceProfile, load_device
 from explorer.device_text import (
     changed_numbers,
@@ -59,41 +61,29 @@ class OwnParts:
         self._choose = choose
         self._reading: asyncio.Task[None] | None = None
         self._base: DeviceProfile | None = None
-        self.copy = fields.button(
-            "Duplicate the device", "Its profile as text, every number with the source it has"
-        )
+        self.copy = fields.button("Duplicate the device", line("copy"))
         self.profile = widgets.Textarea(
             description="Profile (TOML)",
             placeholder="the profile of a board; Duplicate the device fills it",
-            tooltip="The profile that is saved; a number you change is marked assumed there",
+            tooltip=line("profile"),
             rows=14,
             disabled=True,
         )
         fields.explained(self.profile).add_class("explorer-field")
         self.profile.add_class("explorer-document")
         self.device_words = _words(_ASK_COPY)
-        self.device_path = fields.text(
-            "Save as", "A new .toml file; a file that is there is left alone", "my-board.toml"
-        )
-        self.save = fields.button(
-            "Save and show", "Write the profile with its changed numbers assumed, and ask about it"
-        )
-        self.network_path = fields.text(
-            "Network JSON", "Path of a network, as explorer trace writes it", placeholder="a path"
-        )
-        self.show_network = fields.button("Show", "Check the network of that path and ask about it")
+        self.device_path = fields.text("Save as", line("device_path"), "my-board.toml")
+        self.save = fields.button("Save and show", line("save"))
+        self.network_path = fields.text("Network JSON", line("network_path"), placeholder="a path")
+        self.show_network = fields.button("Show", line("show_network"))
         self.upload = widgets.FileUpload(
             accept=SUFFIX,
             description="Upload",
-            tooltip="A network JSON from your own machine; it is kept in the cache of Explorer",
+            tooltip=line("upload"),
         )
         self.network_words = _words(_ASK_NETWORK)
-        self.task_path = fields.text(
-            "Task data", f"What is learned on the device: {_TASKS}", placeholder="a path"
-        )
-        self.read_task = fields.button(
-            "Read task", "Read the data, running the code where it is code, and ask about it"
-        )
+        self.task_path = fields.text("Task data", line("task_path"), placeholder="a path")
+        self.read_task = fields.button("Read task", line("read_task"))
         self.task_words = _words(_ASK_TASK)
         network = [self.network_path, self.show_network, self.upload, self.network_words]
         self.box = widgets.HBox(
@@ -151,14 +141,18 @@ class OwnParts:
 
     def _save(self) -> None:
         profile, base = self._profiles()
-        path = Path(self.device_path.value.strip())
+        path = place_for(Path(self.device_path.value.strip()))
         if path.suffix != ".toml":
-            raise SpecError.of("Save as", str(path), "a path that ends in .toml")
+            raise SpecError.of("Save as", self.device_path.value, "a path that ends in .toml")
         if path.exists():
             raise SpecError(f"{path}: is already there; save under another name")
-        _write(path, profile_toml(with_changes_assumed(profile, base)).encode())
+        text = profile_toml(with_changes_assumed(profile, base))
+        _write(path, text.encode())
         self._choose("device", str(path))
-        self.device_words.value = escape(f"Saved as {path}, and shown.")
+        words = escape(f"Saved as {path}, and shown.")
+        if is_for_visitors(os.environ):
+            words = f"Shown as long as this page is open. {download_html(path.name, text)}"
+        self.device_words.value = words
 
     def _show_network(self) -> None:
         path = self.network_path.value.strip()
@@ -171,7 +165,7 @@ class OwnParts:
     def _take_upload(self) -> None:
         """Keep an uploaded file under its own name, so that a session can name it."""
         for file in self.upload.value:
-            path = user_cache() / "networks" / Path(file["name"]).name
+            path = place_for(user_cache() / "networks" / Path(file["name"]).name)
             _check_suffix("Upload", str(path))
             _write(path, bytes(file["content"]))
             self.network_path.value = str(path)
@@ -224,7 +218,7 @@ def _write(path: Path, content: bytes) -> None:
 def _free_path(stem: str) -> Path:
     """`STEM.toml`, or the first of `STEM-2.toml`, ... that is not there yet."""
     number, path = 1, Path(f"{stem}.toml")
-    while path.exists():
+    while place_for(path).exists():
         number += 1
         path = Path(f"{stem}-{number}.toml")
     return path

@@ -18,6 +18,7 @@ from explorer.app.evidence import evidence_html, published_html
 from explorer.app.plot import Plot
 from explorer.app.searching import Searching
 from explorer.app.view import Selection, View, published_of
+from explorer.app.words import line
 from explorer.costmodel.report import Cost
 from explorer.figures import arena, history, network, parallel, spending
 from explorer.search.candidates import CandidateTable
@@ -81,7 +82,7 @@ class NetworkPane:
                 description="Strip",
                 options=[(word, name) for name, word in network.MEASURES.items()],
                 value="fisher",
-                tooltip="What the strip under the layers shows, as a share of the whole network",
+                tooltip=line("strip"),
                 layout=widgets.Layout(width="220px"),
                 style={"description_width": "40px"},
             )

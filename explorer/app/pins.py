@@ -7,6 +7,7 @@ import ipywidgets as widgets
 from explorer.app.compare import PIN_CAP, compare_html
 from explorer.app.panes import Shown
 from explorer.app.view import Selection
+from explorer.app.words import line
 from explorer.costmodel.report import Cost
 
 
@@ -67,7 +68,7 @@ class PinsPane:
     def _button(self, number: int, pin: Selection) -> widgets.Button:
         button = widgets.Button(
             description=f"Unpin {pin.label}",
-            tooltip="Take this design out of the comparison",
+            tooltip=line("unpin"),
             layout=widgets.Layout(width="auto", max_width="220px"),
         )
         button.on_click(lambda _: self.unpin(number))

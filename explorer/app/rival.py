@@ -1,4 +1,4 @@
-"""What the selection is held against, and which number of the device decides between the two."""
+"""What the selection is held against, and which number of the device decides between them."""
 
 from collections.abc import Sequence
 from html import escape
@@ -7,6 +7,7 @@ import numpy as np
 
 from explorer.app.view import Selection, View, candidate_label
 from explorer.costmodel.sensitivity import Contender, Decider, DeviceNumber, decider
+from explorer.costmodel.uncertainty import Against
 from explorer.graph import normalised
 from explorer.search.candidates import CandidateTable
 from explorer.search.sources import model_graph
@@ -14,6 +15,7 @@ from explorer.units import FloatArray, IntArray, format_bytes, format_count
 
 _SAME = 1e-9
 _NOTICED_RATIO = 1.01
+_OF = "of a sample (modelled)"
 
 
 def rival_of(view: View, chosen: Selection, pins: Sequence[Selection]) -> Selection | None:
@@ -30,15 +32,20 @@ def rival_of(view: View, chosen: Selection, pins: Sequence[Selection]) -> Select
     return Selection(session=session, label=candidate_label(table, row), table=table, row=row)
 
 
-def decider_html(chosen: Selection, rival: Selection | None) -> str:
-    """One sentence; nothing where there is nothing to compare or nothing moves it."""
-    if rival is None:
-        return ""
-    found = decider(_contender(chosen), _contender(rival))
-    if found is None:
-        return ""
-    words = escape(decider_words(found, rival.label))
-    return f'<div class="explorer-html explorer-answer"><div class="note">{words}</div></div>'
+def compared_html(
+    view: View, chosen: Selection, rival: Selection | None, against: Against | None
+) -> str:
+    """A sentence against the choice and one against the rival; one where these are one design."""
+    found = None if rival is None else decider(_contender(chosen), _contender(rival))
+    choice = "" if against is None else _choice_words(against)
+    words = []
+    if against is not None and (found is None or rival is None or not _is_choice(view, rival)):
+        words.append(f"against {choice}, {against.time_ratio:.2g} times the time {_OF}")
+        choice = ""
+    if found is not None and rival is not None:
+        words.append(decider_words(found, choice or rival.label))
+    notes = "".join(f'<div class="note">{escape(one)}</div>' for one in words)
+    return f'<div class="explorer-html explorer-answer">{notes}</div>' if notes else ""
 
 
 def decider_words(found: Decider, rival: str) -> str:
@@ -46,7 +53,7 @@ def decider_words(found: Decider, rival: str) -> str:
     number, quantity = found.number, found.quantity
     low, high = sorted((found.low_ratio, found.high_ratio))
     name, precision = _name(number)
-    words = f"against {rival}, {found.now_ratio:.2f} times the {quantity} of a sample (modelled)"
+    words = f"against {rival}, {found.now_ratio:.2f} times the {quantity} {_OF}"
     if high / low < _NOTICED_RATIO:
         return f"{words}, and no number of {number.device} moves that by 1 % in its interval"
     words += (
@@ -75,6 +82,24 @@ def value_text(number: DeviceNumber, value: float) -> str:
     if name.endswith("_j_per_mac"):
         return f"{1e12 * value:.3g} pJ"
     return f"{value:.3g}" if value < 1000 else format_count(value)
+
+
+def _choice_words(against: Against) -> str:
+    """How sure it is that the selection is faster than the choice."""
+    return (
+        f"your choice {against.policy}: faster with probability {_chance(against.p_faster)}, "
+        f"less energy with {_chance(against.p_less_energy)}"
+    )
+
+
+def _chance(share: float) -> str:
+    """A share of draws; their number cannot tell the ends from certainty."""
+    return "under 0.01" if share < 0.01 else "over 0.99" if share > 0.99 else f"{share:.2f}"
+
+
+def _is_choice(view: View, rival: Selection) -> bool:
+    is_same = rival.table.designs[rival.row] == view.chosen.designs[0]
+    return is_same and rival.session.profile == view.session.profile
 
 
 def _name(number: DeviceNumber) -> tuple[str, str]:

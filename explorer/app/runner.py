@@ -19,7 +19,7 @@ Search = Callable[..., ParetoFront]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Everything found so far, after one more batch."""
+    """Everything found so far, after one more batch; the time is since the first trial began."""
 
     done: int
     total: int
@@ -140,6 +140,8 @@ class Runner(Worker[Batch]):
         self._control.resume()
 
     def _on_batch(self, done: int, total: int, table: CandidateTable, hypervolume: float) -> None:
+        if done == 0:
+            self._began_s, self._paused_s = time.monotonic(), 0.0
         elapsed_s = time.monotonic() - self._began_s - self._paused_s
         self._report(
             Batch(done=done, total=total, table=table, hypervolume=hypervolume, elapsed_s=elapsed_s)

@@ -8,6 +8,7 @@ from explorer.app import state
 from explorer.app.bars import SearchBar
 from explorer.app.optimum import Optimum
 from explorer.app.runner import Batch, Ended, Runner
+from explorer.app.view import same_space
 from explorer.search.candidates import CandidateTable, ParetoFront
 from explorer.session import Session
 
@@ -81,6 +82,7 @@ class Searching:
         elif self.run.phase is state.Phase.PAUSED:
             self._runner.resume()
             self.run = state.reduce(self.run, state.ResumeAsked())
+        self.show()
         self._wake()
 
     def stop(self) -> None:
@@ -88,11 +90,20 @@ class Searching:
         if self._runner is not None and self.run.is_active:
             self._runner.stop()
             self.run = state.reduce(self.run, state.StopAsked())
+            self.show()
             self._wake()
 
-    def age(self, *, is_old: bool) -> None:
-        """Whether the controls ask about other designs now; undone, the run is shown again."""
-        if is_old:
+    def show(self) -> None:
+        """Make the bar say what the run is: at once where a person asks, frames may wait."""
+        self._bar.show(self.run, self.share)
+
+    def is_old(self, asked: Session) -> bool:
+        """Whether a session asks about other designs than were searched."""
+        return self.session is not None and not same_space(self.session, asked)
+
+    def age(self, asked: Session) -> None:
+        """Take in what the controls ask about now; undone, the run is shown again."""
+        if self.is_old(asked):
             self.optimum.stop()
             if self.run.phase in (state.Phase.DONE, state.Phase.FAILED):
                 self._outdated = self.run

@@ -50,6 +50,11 @@ class Run:
         """Mean rate so far, pauses left out."""
         return self.done / self.elapsed_s if self.elapsed_s > 0 else 0.0
 
+    @property
+    def left_s(self) -> float:
+        """Time to the last trial at that rate; 0 before there is a rate."""
+        return (self.total - self.done) / self.trials_per_s if self.trials_per_s else 0.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:

@@ -48,8 +48,12 @@ _RULES = """
   align-content: start;
   grid-template-columns: minmax(0, 1fr) minmax(0, 1fr);}
 .explorer-app .explorer-side > * {min-width: 0; width: auto; overflow: visible;}
+.explorer-app {--explorer-ground: var(--jp-layout-color1);}
+.jp-NotebookPanel .explorer-app {--explorer-ground: var(--jp-layout-color0);}
 .explorer-app .explorer-below .widget-tab-contents {padding: 6px 0 0; border: 0;
-  overflow: visible;}
+  overflow: visible; background: transparent;}
+.explorer-app .explorer-below .lm-TabBar-tab.lm-mod-current {
+  background: var(--explorer-ground) !important;}
 .explorer-app .explorer-below .lm-TabBar-tab, .explorer-app .explorer-below .p-TabBar-tab {
   flex: 0 1 auto !important; min-width: 0; padding: 0 8px; font-size: 12px;}
 .explorer-app .explorer-plot {width: 100%; overflow: visible; margin: 0;}
@@ -87,6 +91,11 @@ _RULES = """
 .jp-OutputArea-child:has(.explorer-app) ~ .jp-OutputArea-child:has(.explorer-standing),
 .jp-OutputArea-child:not(:has(.explorer-app)):has(+ .jp-OutputArea-child .explorer-standing) {
   display: none;}
+.explorer-standing .explorer-html :is(td:not(.number), th) {text-align: left;}
+.explorer-standing .explorer-html tbody tr:nth-child(n) {background: none;}
+.explorer-standing p {margin: 0;}
+[data-jp-theme-light="false"] .explorer-standing > img {mix-blend-mode: screen;
+  filter: invert(1) hue-rotate(180deg) brightness(1.4);}
 .explorer-text, .explorer-text .widget-html-content {line-height: 1.4; font-size: 12px;}
 .explorer-error {color: #A33B00; font-size: 12px; line-height: 1.4; font-weight: 600;}
 .explorer-html {font-size: 11.5px; line-height: 17px;}
@@ -100,7 +109,7 @@ _RULES = """
   border: 0; white-space: nowrap; font-weight: normal; color: var(--jp-ui-font-color1);
   background: transparent;}
 .explorer-details th {color: var(--jp-ui-font-color2); position: sticky; top: 0;
-  background: var(--jp-layout-color1);}
+  background: var(--explorer-ground, var(--jp-layout-color1));}
 .explorer-details .scroll table {table-layout: fixed; min-width: 380px;}
 .explorer-details td.layer {overflow: hidden; text-overflow: ellipsis;}
 .explorer-html td.number {text-align: right; font-variant-numeric: tabular-nums;}

@@ -48,7 +48,12 @@ def export(
     ],
     out: Annotated[Path, out_option()],
     which: Annotated[
-        str, typer.Option("--pick", help=f"{', '.join(PICKS)}, or an index in candidates")
+        str,
+        typer.Option(
+            "--pick",
+            help=f"{', '.join(PICKS)}, or an index in candidates; "
+            "max-accuracy is the highest score, as of macro F1 where that ranks the task",
+        ),
     ] = "knee",
     form: Annotated[str, typer.Option("--format", help=", ".join(FORMATS))] = FORMATS[0],
     model: Annotated[

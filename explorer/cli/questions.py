@@ -35,7 +35,7 @@ from explorer.cli.shared import (
     print_rows,
     stopping,
 )
-from explorer.cli.tables import print_front, print_table, refined
+from explorer.cli.tables import print_front, print_table, question_words, refined
 from explorer.costmodel.adaptation import SAMPLES
 from explorer.costmodel.detail import setup_dict
 from explorer.errors import SpecError, check_whole
@@ -220,7 +220,8 @@ def compare(
             row["warnings"] = session.warnings(spec)
         print(json.dumps(rows, indent=2))
     else:
-        title = ", ".join(filter(None, (f"{model} on {device}", session.task_name)))
+        names = filter(None, (f"{model} on {device}", session.task_name, question_words(session)))
+        title = ", ".join(names)
         print_table(table, title, setup_fields=())
         for spec in table.labels:
             if brought := replace(session, policy=spec).setup_note:
@@ -282,10 +283,11 @@ def search(
     """Search what to train: several objectives at once, within the device and limits.
 
     Objectives are two to five of: score (the metric where it may be predicted, else the proxy
-    score), memory, energy, time, macs (of a sample's step), trained-parameters. accuracy or
-    proxy in place of score insists on one; peak or above-inference in place of memory too.
-    retention, what the source domain loses, is measured or refused: give --measured. A limit
-    is the most of a cost and the least of a score, in B, KiB, MiB, s, ms, J, mJ, k, M, %.
+    score), memory, energy, time, macs (of a sample's step), trained-parameters. accuracy (the
+    task's metric, also where that is macro F1) or proxy in place of score insists on one; peak
+    or above-inference in place of memory too. retention, what the source domain loses, is
+    measured or refused: give --measured. A limit is the most of a cost and the least of a score,
+    in B, KiB, MiB, s, ms, J, mJ, k, M, %.
     """
     if study is not None and not study.strip():
         raise SpecError.of("study", study, "a name")

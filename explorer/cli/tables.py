@@ -51,6 +51,19 @@ def print_table(
     print_rows(rows, f"{title} (memory, time and energy modelled)")
 
 
+def question_words(session: Session) -> str:
+    """`batch 8 by 1, adam, fp32, deferred updates`: the setup and what the application keeps."""
+    setup = session.setup
+    batch, micro = setup.effective_batch, setup.micro_batch
+    words = [f"batch {batch}" + (f" by {micro}" if micro < batch else "")]
+    words += [setup.optimizer, setup.precision, f"{setup.update_timing} updates"]
+    words += [f"norm {setup.norm}"] if setup.norm else []
+    words += [f"recompute {setup.recompute}"] if setup.recompute != "none" else []
+    kept = {"RAM": session.reserve_bytes, "flash": session.flash_reserve_bytes}
+    words += [f"{format_bytes(size)} of {level} kept" for level, size in kept.items() if size]
+    return ", ".join(words)
+
+
 def print_front(front: ParetoFront) -> None:
     """The front, its share of the optimum, and what the closest needs when nothing fits.
 

@@ -61,12 +61,17 @@ def known(context: PolicyContext) -> list[str]:
 
 
 def build(context: PolicyContext, options: Mapping[str, str]) -> UpdatePolicy:
-    """Greedy choice under the budgets; layers that do not fit are passed over."""
+    """Greedy choice under the budgets; layers that do not fit are passed over.
+
+    What does not fit beside some layers does not fit beside more, and is not tried again.
+    """
     rules = _Rules.of(context, options)
     order = np.argsort(-rules.layer_scores(), kind="stable")
-    slices = np.zeros(len(order), dtype=np.int64)
-    for layer in order:
-        slices = rules.with_layer(slices, layer, (rules.kept_ratio,))
+    slices, kept = np.zeros(len(order), dtype=np.int64), rules.slices_at(rules.kept_ratio)
+    left = order[rules.fit_beside(slices, order)]
+    while len(left):
+        slices[left[0]] = kept[left[0]]
+        left = left[1:][rules.fit_beside(slices, left[1:])]
     if rules.words["refill"] == "1":
         fewer = tuple(rules.kept_ratio * ratio for ratio in REFILL_RATIOS)
         for layer in order[slices[order] == 0]:
@@ -87,8 +92,9 @@ def procedure(context: PolicyContext, options: Mapping[str, str]) -> str:
 def warnings(context: PolicyContext, options: Mapping[str, str]) -> list[str]:
     """When the budgets leave so few layers that every criterion picks the same ones."""
     rules = _Rules.of(context, options)
-    alone = np.diag(rules.slices_at(rules.kept_ratio))
-    eligible = int(rules.fits(alone).sum())
+    every = np.arange(len(context.axes.names))
+    alone = rules.fit_beside(np.zeros_like(every), every)
+    eligible = int(alone.sum())
     if eligible >= FEWEST_ELIGIBLE:
         return []
     return [
@@ -154,6 +160,12 @@ class _Rules:
         peak_bytes, backward_macs = self.context.screen([self.policy(row) for row in rows])
         fits: BoolArray = (peak_bytes <= self.memory_bytes) & (backward_macs <= self.backward_macs)
         return fits
+
+    def fit_beside(self, slices: IntArray, layers: IntArray) -> BoolArray:
+        """Which of some layers fit both budgets, each alone beside what trains already."""
+        tried = np.repeat(slices[None], len(layers), axis=0)
+        tried[np.arange(len(layers)), layers] = self.slices_at(self.kept_ratio)[layers]
+        return self.fits(tried)
 
     def with_layer(self, slices: IntArray, layer: int, ratios: Sequence[float]) -> IntArray:
         """The slices with a layer added at the first share that fits, or as they were."""

@@ -76,7 +76,7 @@ def exact_share(front: ParetoFront, exact: ExactFront) -> float | None:
 def reason_against(problem: Problem) -> str:
     """Why the exact program cannot answer for these objectives and limits; empty when it can."""
     if problem.judge.calibration is not None:
-        return "predicted accuracy is not additive, only a proxy score is"
+        return f"predicted {problem.judge.name} is not additive, only a proxy score is"
     names = {objective.name for objective in problem.objectives}
     if PROXY_SCORE not in names:
         return "there is no score among the objectives"
@@ -180,22 +180,25 @@ class _Grid:
         for budgets, bound in self.proven:
             self._bound(budgets, bound)
         unknown = np.flatnonzero(self.gaps() > SOLVED_GAP)
-        answers = [self.program.relaxed(self.upper[cell]) for cell in unknown]
-        for cell, (bound, _) in zip(unknown, answers, strict=True):
-            self._bound(self.upper[cell], bound)
+        answers = []
+        for cell in unknown:
+            if self._is_stopped:
+                break
+            answers.append(self.program.relaxed(self.upper[cell]))
+            self._bound(self.upper[cell], answers[-1][0])
         self._add(rounded_designs(question, answers))
         relaxed_s = time.monotonic() - start
         return relaxed_s, self._solve()
 
     def _solve(self) -> bool:
         """Solve open budgets, the most promising first; whether none is left."""
-        is_open, done = np.isfinite(self.bounds), 0
+        is_open, done = self.bounds > -np.inf, 0
         room = _room(self.program.question, self.upper)
         while True:
             gaps = self.gaps()
             is_open &= gaps > SOLVED_GAP
             left_s = self.deadline_s - time.monotonic()
-            if not is_open.any() or left_s <= 0 or (self.control and not self.control.proceed()):
+            if not is_open.any() or left_s <= 0 or self._is_stopped:
                 return not is_open.any()
             gain = np.where(is_open, gaps * np.abs(self.bounds) * room, -np.inf)
             cell = int(np.argmax(gain))
@@ -209,6 +212,11 @@ class _Grid:
             if self.on_optimum is not None:
                 total = done + int(is_open.sum())
                 self.on_optimum(done, total, self.table, self.table.hypervolume)
+
+    @property
+    def _is_stopped(self) -> bool:
+        """Whether to give up; waits while paused."""
+        return self.control is not None and not self.control.proceed()
 
     def _bound(self, budgets: FloatArray, bound: float) -> None:
         """What no design within `budgets` exceeds, none within smaller ones does."""
@@ -234,6 +242,8 @@ class _Grid:
     @property
     def hypervolume_limit(self) -> float:
         """Hypervolume no design exceeds: each cell at its lower corner and its bound."""
+        if np.isposinf(self.bounds).any():  # stopped before all were known
+            return np.inf
         objectives = self.program.question.problem.objectives
         score, spent = _order(self.program.question)
         corners = np.zeros((len(self.lower), len(objectives)))

@@ -43,17 +43,21 @@ def explore(
 
     `known` policies join the candidates as they are, and with `warm` about as many designs of
     `warm_start` as there are trials; neither enters the study. `on_batch(done, total, table,
-    hypervolume)` is called after every batch. The same seed gives the same trials. One without
-    a value is left out with its reason in `notes`; SpecError when all are.
+    hypervolume)` is called after every batch, before the first trial with `done` 0. The same
+    seed gives the same trials. One without a value is left out with its reason in `notes`;
+    SpecError when all are.
     """
     import optuna
 
     check_whole("trials", trials, 0)
     check_whole("seed", seed, 0, LARGEST_SEED)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    started = warm_start(problem, space, trials) if warm else None
-    if started is not None:
-        known = concatenate([known, started])
+    for good in warm_start(problem, space, trials) if warm else ():
+        known = concatenate([known, good])
+        if on_batch is not None:
+            on_batch(0, trials, known, known.hypervolume)
+        if control is not None and not control.proceed():
+            break
     draws = Draws(problem, space, known, catalog.load("sampler", sampler).make, seed)
     with nullcontext(draws) if place is None else joined(place, draws, question) as study:
         while draws.told < trials and (control is None or control.proceed()):

@@ -5,6 +5,7 @@ sets to those that hold them. Every step that can be the peak is a row under the
 budget. With decisions relaxed to shares the answer is a bound, in milliseconds.
 """
 
+import atexit
 import ctypes
 import os
 import sys
@@ -32,6 +33,8 @@ INFEASIBLE = 2
 STDOUT = 1
 
 _ONE_AT_A_TIME = threading.Lock()
+# A process that ends while a thread is in the solver aborts: it waits for that solve, the last.
+atexit.register(_ONE_AT_A_TIME.acquire)
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ every step that can be the peak; a few rounds move it to the steps where the cho
 peak. A maximum is no sum, so the designs are good, not optimal.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from explorer.design import DesignBatch
 from explorer.errors import SpecError
 from explorer.search.additive import Additive
-from explorer.search.candidates import CandidateTable, concatenate
+from explorer.search.candidates import CandidateTable
 from explorer.search.problem import Problem
 from explorer.search.program import Program
 from explorer.search.space import SearchSpace
@@ -29,26 +29,26 @@ ROUGH_OPTIMA, TRIALS_PER_OPTIMUM = 12, 20
 FINER = 1.5
 
 
-def warm_start(problem: Problem, space: SearchSpace, count: int) -> CandidateTable | None:
-    """About `count` good candidates, LARGEST_SWEEP at most, and a few rough optima.
+def warm_start(problem: Problem, space: SearchSpace, count: int) -> Iterator[CandidateTable]:
+    """About `count` good candidates, LARGEST_SWEEP at most, then a few rough optima, each as found.
 
-    None where the proxy score or a goal is not additive, or nothing is asked for.
+    Nothing where the proxy score or a goal is not additive, or nothing is asked for.
     """
     if count < 1:
-        return None
+        return
     try:
         question = Additive.of(problem, space)
     except SpecError:
-        return None
+        return
+    yield problem.screen(space.spread(sweep(question, min(count, LARGEST_SWEEP))))
     program = Program(question)
     budgets = min(ROUGH_OPTIMA, count // TRIALS_PER_OPTIMUM) ** (
         1 / max(len(question.names) - 1, 1)
     )
-    _, upper = budget_grid(question, 1, round(budgets))
-    optima = [program.rough(row).design for row in upper]
-    found = [sweep(question, min(count, LARGEST_SWEEP))]
-    found += [design for design in optima if design is not None]
-    return concatenate([problem.screen(space.spread(designs)) for designs in found])
+    for row in budget_grid(question, 1, round(budgets))[1]:
+        design = program.rough(row).design
+        if design is not None:
+            yield problem.screen(space.spread(design))
 
 
 def rounded_designs(

@@ -34,6 +34,11 @@ def test_in_the_dark_axes_are_light_and_the_ground_is_not_white(lab_page: Page) 
     driving.await_value(page, f"{driving.LOOK}('.xtick text', 'fill')", "rgb(220, 220, 220)")
     assert page.evaluate(f"{driving.LOOK}('.xtick text', 'stroke')") == "none"
     assert page.evaluate(f"{driving.LOOK}('.main-svg', 'backgroundColor')") == "rgba(0, 0, 0, 0)"
+    color = "part => getComputedStyle(document.querySelector(part)).backgroundColor"
+    ground = page.evaluate(color, ".jp-Notebook")
+    for part in (".explorer-below .lm-mod-current", ".explorer-details th"):
+        assert page.evaluate(color, part) == ground
+    assert page.evaluate(color, ".explorer-below .widget-tab-contents") == "rgba(0, 0, 0, 0)"
     driving.picture(page, "2-dark")
     lab.theme(page, "JupyterLab Light")
     page.wait_for_function(f"{driving.LOOK}('.xtick text', 'fill') !== 'rgb(220, 220, 220)'")

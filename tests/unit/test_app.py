@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,15 @@ from explorer import catalog, paths
 from explorer.accuracy.finetune import measure
 from explorer.app import App, get_app, optimum, state
 from explorer.app.answer import error_html, fit_line, levels_html, numbers_html, verdict_html
+from explorer.app.asked import asked_about
+from explorer.app.bars import run_words
 from explorer.app.compare import PIN_CAP, compare_html
 from explorer.app.details import details_html
 from explorer.app.frame_clock import FrameClock
+from explorer.app.numbers import numbers_of
 from explorer.app.runner import Batch, Ended, Runner, Worker
 from explorer.app.state import Phase, Run, reduce
-from explorer.app.view import CHOICE, Selection, picks_of
+from explorer.app.view import CHOICE, Selection, picks_of, selection_of
 from explorer.costmodel.report import Fit
 from explorer.document import load_policy
 from explorer.errors import MissingDataError, SpecError
@@ -193,6 +197,38 @@ def test_runner_reports_batches_and_the_result() -> None:
     assert runner.drain() == []
 
 
+def test_a_run_says_what_it_is_at_and_how_long_it_takes_yet() -> None:
+    run = reduce(Run(), state.Started(total=100))
+    assert run_words(run) == "<b>running</b> 0/100, good designs first"
+    shown = state.Progressed(done=0, total=100, hypervolume=0.5, front_count=3, elapsed_s=0.0)
+    run = reduce(run, shown)
+    words = "<b>running</b> 0/100, good designs first, front 3, hypervolume 0.5"
+    assert run_words(run) == words
+    run = reduce(run, replace(shown, done=25, elapsed_s=0.5))
+    words = "50 trials/s, 1.50 s left, front 3, hypervolume 0.5 (no gain for 25)"
+    assert run_words(run) == f"<b>running</b> 25/100, {words}"
+    words = words.replace(" 1.50 s left,", "")
+    assert run_words(reduce(run, state.PauseAsked())) == f"<b>paused</b> 25/100, {words}"
+    assert run_words(reduce(run, state.Finished())) == f"<b>stopped</b> 25/100, {words}"
+
+
+def test_the_rate_counts_from_the_first_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s, table = [0.0], SESSION.compare()
+    clock = SimpleNamespace(monotonic=lambda: now_s[0])
+    monkeypatch.setattr("explorer.app.runner.time", clock)
+
+    def search(on_batch: Any, control: SearchControl) -> Any:
+        for done, at_s in ((0, 3.0), (0, 5.0), (2, 6.0)):
+            now_s[0] = at_s
+            on_batch(done, 2, table, 0.1)
+
+    runner = Runner(search, lambda: None)
+    runner.start()
+    assert runner.join(5)
+    times = [report.elapsed_s for report in runner.drain() if isinstance(report, Batch)]
+    assert times == [0.0, 0.0, 1.0]
+
+
 def test_runner_brings_an_exception_home() -> None:
     def search(on_batch: Any, control: SearchControl) -> Any:
         raise KeyError("lost")
@@ -313,10 +349,11 @@ def test_every_level_has_a_bar_as_long_as_its_need() -> None:
 def test_levels_say_what_each_holds() -> None:
     levels = SESSION.memory_map().levels
     text = levels_html(levels)
-    assert "busiest buffers in L1" in text
+    assert text.count("L1") == 1
+    assert "in L1 (the busiest buffers)</span>" in text
     for use in levels:
         held, usable = format_bytes(use.needed_bytes), format_bytes(use.usable_bytes)
-        assert f"{use.level}: {held} of {usable}" in text
+        assert f"{held} of {usable} in {use.level}" in text
     assert levels_html(levels[:1]) == ""
 
 
@@ -326,8 +363,6 @@ def test_a_candidate_is_compared_and_mapped_as_the_session_that_names_it() -> No
     other = SESSION.with_policy("last-layer")
     assert SESSION.against(SESSION, known, row) == other.against(SESSION)
     assert SESSION.memory_map(known, row).levels == other.memory_map().levels
-    text = numbers_html(other.cost(), other.against(SESSION))
-    assert f"against your choice {SESSION.policy}: faster with probability over 0.99" in text
 
 
 def test_numbers_say_what_placing_ahead_is_worth() -> None:
@@ -349,7 +384,7 @@ def test_first_paint_is_complete() -> None:
         assert set(app.tradeoff_data.trace_ids[KNOWN]) == {f"known:{name}" for name in known}
         assert "fits" in app.answer.verdict.value
         assert "steps" in app.answer.numbers.value
-        assert "L1: " in app.answer.levels.value
+        assert "in L1 (the busiest buffers)" in app.answer.levels.value
         assert app.run.phase is Phase.IDLE
         assert app.search_bar.pause.disabled
         assert app.search_bar.stop.disabled
@@ -446,6 +481,57 @@ def test_advice_is_about_what_the_controls_say() -> None:
         assert app.advice_bar.changes.children == ()
 
     driven(steps)
+
+
+def test_advice_is_about_the_selected_design_and_a_change_is_one_of_it() -> None:
+    async def steps(app: App) -> None:
+        app.select("known:biotrain-full-bn")
+        await app.wait(30)
+        assert app.advice_bar.answer.value == ""
+        app.advice_bar.ask.click()
+        asked = replace(app.view.session, policy="biotrain-full-bn")
+        assert asked.setup == selection_of(app.view).setup != app.view.session.setup
+        once, device = asked.advise().sentences
+        said = app.advice_bar.answer.value
+        assert f"for biotrain-full-bn: {once}; {device} (modelled)" in said
+        buttons = [row.children[0] for row in app.advice_bar.changes.children]
+        (split,) = [one for one in buttons if one.description.startswith("micro_batch=1")]
+        split.click()
+        await app.wait(30)
+        session = app.view.session
+        assert (session.policy, session.batch) == ("biotrain-full-bn", 8)
+        assert (session.micro_batch, session.norm) == (1, "gn")
+
+    driven(steps, Session(model="mi-bminet", policy="full"))
+
+
+def test_advice_on_a_design_of_a_search_is_about_that_design_and_has_no_buttons() -> None:
+    async def steps(app: App) -> None:
+        app.search(trials=40)
+        await app.wait(60)
+        table = app.table
+        row = next(row for row in np.flatnonzero(table.on_front) if not table.labels[row])
+        app.select(f"found:{row}")
+        await app.wait(30)
+        app.advice_bar.ask.click()
+        assert f"for candidate {row}: largest" in app.advice_bar.answer.value
+        asked = asked_about(app.view)
+        np.testing.assert_equal(
+            asked.cost().memory, app.view.session.candidate_cost(table, row).memory
+        )
+        assert asked.cost().macs == app.view.session.candidate_cost(table, row).macs
+        assert app.advice_bar.changes.children
+        for line in app.advice_bar.changes.children:
+            (words,) = line.children
+            assert "saves " in words.value
+        halved = asked.with_optimizer("adam").with_batch(4, 2)
+        assert halved.chosen_policy == table.designs.policy(row)
+        assert halved.with_policy("last-layer").chosen_policy.family == "last-layer"
+        app.select(CHOICE)
+        await app.wait(30)
+        assert app.advice_bar.answer.value == ""
+
+    driven(steps, Session(model="digits-cnn", policy="full", batch=8, optimizer="adam"))
 
 
 def test_a_misfit_comes_with_fixes_that_a_button_applies() -> None:
@@ -685,6 +771,12 @@ def test_a_search_streams_selects_and_exports(tmp_path: Path) -> None:
         found = {name for name in shown if name.startswith("found:")}
         assert len(found) >= 200
 
+        texts = {name: text for text, name in app.point_bar.points.options}
+        front = [name for name in texts if name.startswith("found:")]
+        assert front
+        for name in front:
+            assert texts[name].startswith(f"candidate {name.partition(':')[2]}: ")
+
         app.select(sorted(found)[0])
         await app.wait(30)
         assert app.point_bar.points.value == sorted(found)[0]
@@ -715,7 +807,8 @@ def test_a_click_selects_in_every_panel() -> None:
             rings = [app.tradeoff_data.trace_ids[len(ROLES) * at + ring] for at in range(3)]
             assert rings == [(wanted,)] * 3
             assert wanted.partition(":")[2] in app.answer.verdict.value
-            assert "against your choice" in app.answer.numbers.value
+            words = f"against your choice {app.view.session.policy}: faster with probability "
+            assert app.answer.decider.value.count(words) == 1
 
     driven(steps)
 
@@ -741,15 +834,16 @@ def test_pause_resume_and_stop() -> None:
         app.search(trials=400)
         await until(lambda: app.run.done > 2)
         app.search_bar.pause.click()
+        assert app.search_bar.pause.description == "Resume"  # before anything else is drawn
         await asyncio.sleep(0.2)
         held = app.run.done
         assert app.run.phase is Phase.PAUSED
-        assert app.search_bar.pause.description == "Resume"
         await asyncio.sleep(0.2)
         assert app.run.done == held
         app.search_bar.pause.click()
         await until(lambda: app.run.done > held)
         app.search_bar.stop.click()
+        assert app.search_bar.stop.disabled
         run = await app.wait(30)
         assert run.phase is Phase.DONE
         assert run.done < 400
@@ -847,8 +941,48 @@ def test_export_to_a_bad_place_is_a_sentence(tmp_path: Path) -> None:
         app.point_bar.path.value = str(tmp_path / "a" / "b" / "policy.json")
         app.point_bar.export.click()
         assert "cannot be written" in app.point_bar.saved.value
+        app.point_bar.path.value = " "
+        app.point_bar.export.click()
+        needs = "Export needs a file name, such as exports/policy.json"
+        assert app.point_bar.saved.value == error_html(needs)
 
     driven(steps)
+
+
+def test_a_number_out_of_range_is_brought_back_with_a_word() -> None:
+    async def steps(app: App) -> None:
+        quiet = app.message.value
+        for field, asked, words, taken in (
+            (app.search_bar.trials, 5, "Trials: got 5, allowed: 20 to 100,000; 20 is taken", 20),
+            (app.controls.micro_batch, -3, "Micro-batch: got -3, allowed: 0 to 128", 1),
+            (app.measure_bar.episodes, 1001, "Episodes: got 1,001, allowed: 1 to 1,000", 1000),
+        ):
+            field.set_state({"value": asked})  # as the browser sends it
+            await app.wait(30)
+            assert words in app.message.value
+            assert app.message.value.endswith(quiet)
+            assert field.value == taken
+        assert not app.past.undo_count
+        app.search_bar.seed.value = 7
+        await app.wait(30)
+        assert app.message.value == quiet
+        volts = app.tabs.box.children[4].children[0].children[1]
+        volts.value = 0.0
+        await app.wait(30)
+        assert "V: got 0, allowed: 0.1 to 1,000; 0.1 is taken" in app.message.value
+        app.controls.optimizer.value = "adam"
+        await app.wait(30)
+        assert "taken" not in app.message.value
+
+    driven(steps)
+
+
+def test_every_number_field_of_the_page_says_when_it_is_out_of_range() -> None:
+    app = App(SESSION)
+    names = {field.name for field in numbers_of(app.box)}
+    expected = {"Trials", "Seed", "Episodes", "Micro-batch", "App reserve (KiB)", "Cell, mAh", "V"}
+    assert names == expected
+    app.close()
 
 
 def test_one_app_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -988,6 +1122,8 @@ def test_picks_of_the_front_are_measured_and_known_to_the_search(own_cache: Path
         near = np.flatnonzero(
             table.on_front & (table.score >= best - NEAR_RATIO * table.objectives[0].scale)
         )
+        words = {word for pick in picks for word in pick.label.partition(": ")[0].split(", ")}
+        assert words == {"knee", "best", "cheapest-near-best"}  # of whatever metric
         cheapest = next(pick for pick in picks if "cheapest" in pick.label)
         assert table.step_energy_j[cheapest.row] == table.step_energy_j[near].min()
         unknown = [row for row in rows if np.isnan(table.worth.measured[row])]

@@ -1,10 +1,13 @@
 """The controls of the app: what a person chose, what policy and network say, own parts."""
 
 import asyncio
+import base64
 import html
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +17,13 @@ import pytest
 from PIL import Image
 
 from explorer import catalog, paths
-from explorer.app import App
+from explorer.app import App, fields, visitors
 from explorer.app.kept import KeptView, kept_view, restore
 from explorer.app.look import settings_of
 from explorer.app.view import points_of, same_space
-from explorer.device import load_device
+from explorer.device import DeviceProfile, load_device
 from explorer.device_text import changed_numbers
-from explorer.document import parse_document
+from explorer.document import PolicyDocument, parse_document
 from explorer.figures.hovers import hover_texts
 from explorer.network import NetworkDocument
 from explorer.search.sources import (
@@ -34,6 +37,7 @@ from explorer.search.sources import (
 from explorer.session import ALWAYS_APPLICABLE, Session
 
 NOW = datetime.now(UTC)
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def driven(steps: Callable[[App], Awaitable[None]], session: Session | None = None) -> None:
@@ -252,7 +256,7 @@ def test_a_device_is_copied_changed_checked_and_saved(
         parts.save.click()
         assert "a path that ends in .toml" in parts.device_words.value
         await turned(app, app.controls.device, "stm32f746")
-        assert "my-gap9.toml" in app.controls.device.options
+        assert ("my-gap9.toml", "my-gap9.toml") in app.controls.device.options
         assert (await turned(app, app.controls.device, "my-gap9.toml")).profile.clock_hz == 200e6
 
     driven(steps)
@@ -297,6 +301,39 @@ def test_a_network_comes_from_a_path_or_an_upload(
         assert "explorer-error" in parts.network_words.value
         await app.wait(30)
         assert app.view.session.model == str(kept)
+
+    driven(steps)
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("digits-cnn", "digits-cnn"),
+        ("mbv2-w0.35-tinytrain", "mbv2-w0.35-tinytrain"),
+        ("nets/net.json", "nets/net.json"),
+        ("/home/me/nets/net.json", "/home/me…/net.json"),
+        ("../boards/mine/my-long-board.toml", "…/my-long-board.toml"),
+        ("/home/me/my_task.py:load", "/…/my_task.py:load"),
+    ],
+)
+def test_of_a_path_a_list_shows_the_file(path: str, text: str) -> None:
+    assert fields.shown(path) == (text, path)
+
+
+def test_a_path_that_is_cut_is_whole_on_hover(tmp_path: Path) -> None:
+    path = tmp_path / "net.json"
+    path.write_text(NetworkDocument.of(model_graph("mi-bminet")).to_json())
+
+    async def steps(app: App) -> None:
+        field = app.controls.model
+        assert "Shown" not in field.description
+        app.controls.choose("model", str(path))
+        await app.wait(30)
+        assert (field.label, field.value) == fields.shown(str(path))
+        assert f". Shown: {path}" in field.description
+        await turned(app, field, "digits-cnn")
+        assert "Shown" not in field.description
+        assert fields.shown(str(path)) in field.options
 
     driven(steps)
 
@@ -404,6 +441,56 @@ def test_visitors_of_a_page_run_no_code(own_data: Path, monkeypatch: pytest.Monk
     driven(steps)
 
 
+def downloaded(words: str) -> tuple[str, str]:
+    """Name and text of the file that a link saves."""
+    (link,) = re.findall(r'<a download="([^"]+)" href="data:[^,]+;base64,([^"]+)">', words)
+    return link[0], base64.b64decode(link[1]).decode()
+
+
+def test_visitors_of_a_page_download_and_write_to_no_path_they_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(paths.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv("SERVER_SOFTWARE", "voila/0.5.13")
+    network = NetworkDocument.of(model_graph("mi-bminet")).to_json()
+
+    async def steps(app: App) -> None:
+        bar, parts = app.point_bar, app.controls.own_parts
+        bar.path.value = str(tmp_path / "taken" / "mine.json")
+        bar.export.click()
+        name, text = downloaded(bar.saved.value)
+        assert name == "mine.json"
+        assert parse_document(PolicyDocument, text, name).model.name == "digits-cnn"
+        bar.path.value = ""
+        bar.export.click()
+        assert "Export needs a file name" in bar.saved.value
+
+        parts.copy.click()
+        assert parts.device_path.value == "my-gap9.toml"
+        parts.profile.value = re.sub(r"clock_hz = \S+", "clock_hz = 1e8", parts.profile.value)
+        parts.device_path.value = str(tmp_path / "boards" / "my-gap9.toml")
+        parts.save.click()
+        name, text = downloaded(parts.device_words.value)
+        assert name == "my-gap9.toml"
+        assert DeviceProfile.from_toml(text, name).clock_hz == 1e8
+        await app.wait(30)
+        assert app.view.session.profile.clock_hz == 1e8
+        await turned(app, app.controls.device, "gap9")
+        parts.copy.click()
+        assert parts.device_path.value == "my-gap9-2.toml"
+        await turned(app, app.controls.device, str(visitors.place_for(Path(name))))
+
+        file = {"name": "../net.json", "content": memoryview(network.encode())}
+        parts.upload.value = ({"type": "", "size": 1, "last_modified": NOW, **file},)
+        await app.wait(30)
+        places = [Path(app.view.session.model), Path(app.view.session.device)]
+        assert {place.parent for place in places} == {visitors._visit()}
+        assert list(tmp_path.iterdir()) == []
+
+    driven(steps)
+
+
 def test_a_kept_view_of_a_task_of_code_runs_nothing(own_data: Path) -> None:
     code = f"{own_data}/my_task.py:load"
     kept = []
@@ -482,7 +569,8 @@ INTERACTIVE = (
     widgets.Text,
     widgets.Textarea,
     widgets.IntSlider,
-    widgets.BoundedIntText,
+    widgets.IntText,
+    widgets.FloatText,
     widgets.FileUpload,
 )
 
@@ -493,22 +581,59 @@ def within(widget: Any) -> Iterator[Any]:
         yield from within(child)
 
 
-@pytest.mark.parametrize("model", ["digits-cnn", "tdssm", "mcunet-5fps"])
-def test_every_control_has_a_name_and_one_line_that_explains_it(model: str) -> None:
+PAPER = re.compile(r"[A-Z]\w+ et al\., (arXiv \d{4}\.\d{5}|[A-Z]\w+ \d{4})")
+
+
+def is_source(text: str) -> bool:
+    """Whether it names a paper, or a file or a module that is there."""
+    place = text.removeprefix("defined here: ")
+    if PAPER.fullmatch(place) or (ROOT / place).exists():
+        return place != ""
+    return place.startswith("explorer.") and find_spec(place) is not None
+
+
+def test_a_source_is_a_paper_or_something_that_is_there() -> None:
+    for text in ("Lin et al., NeurIPS 2022", "docs/cost-model.md", "explorer.policies.full"):
+        assert is_source(text)
+        assert not is_source(f"{text}x")
+    for text in ("", "defined here: ", "defined here: this page", "known", "us, 2026"):
+        assert not is_source(text)
+
+
+@pytest.mark.parametrize(
+    ("model", "policy"),
+    [
+        ("digits-cnn", "full"),
+        ("tdssm", "mu-distilled"),
+        ("mcunet-5fps", "tinytrain"),
+        ("mcunet-5fps", "free"),
+        ("mi-bminet", "biotrain-edge"),
+    ],
+)
+def test_every_control_has_a_name_and_one_line_that_says_what_it_is_and_by_whom(
+    model: str, policy: str
+) -> None:
     async def steps(app: App) -> None:
         app.pin()
         app.tabs.open("Compare")
+        app.advice_bar.ask.click()
         await app.wait(30)
         found = [one for one in within(app.box) if isinstance(one, INTERACTIVE)]
         assert len(found) > 30
         for one in found:
             words = one.tooltip
             assert one.description, f"{words}: no name"
-            assert words, f"{one.description}: no explanation"
+            said, _, source = words.rpartition(". Source: ")
+            assert said, f"{one.description}: no explanation"
+            assert is_source(source), f"{one.description}: {source!r} is no source"
             assert "\n" not in words
             assert one.tabbable in (None, True)
 
-    driven(steps, Session(model=model, policy="full"))
+        app.controls.policy.value = "last-k"
+        await app.wait(30)
+        assert app.controls.option_fields["k"].tooltip.endswith("explorer.policies.last_k")
+
+    driven(steps, Session(model=model, policy=policy))
 
 
 def test_tab_goes_from_the_question_to_the_answer() -> None:

@@ -361,6 +361,20 @@ def test_module_and_script_agree():
     assert {row["policy"] for row in json.loads(done.stdout)} >= {"none", "full", "last-layer"}
 
 
+def test_compare_names_the_setup_it_is_of_once_and_only_as_text(terminal):
+    _, out, _ = terminal("compare", "mi-bminet", "gap9")
+    first = "mi-bminet on gap9, eeg-motor, batch 1, sgd, fp32, fused updates (memory, time"
+    assert " ".join(out.split()).startswith(first)
+    given = ["--batch=8", "--micro-batch=2", "--norm=gn", "--recompute=blocks", "--reserve=10240"]
+    code, out, _ = terminal("compare", "mi-bminet", "gap9", *given, "--flash-reserve", "2048")
+    words = "batch 8 by 2, sgd, fp32, deferred updates, norm gn, recompute blocks"
+    kept = "10.0 KiB of RAM kept, 2.00 KiB of flash kept"
+    assert f"eeg-motor, {words}, {kept} (memory" in " ".join(out.split())
+    assert out.count("recompute blocks") == 1
+    assert code == 0
+    assert "batch 8 by 2" not in terminal("compare", "mi-bminet", "gap9", *given, "--json")[1]
+
+
 TEXTS = {
     "nan.json": '{"schema_version": NaN}',
     "twice.json": '{"schema_version": 1, "schema_version": 1}',

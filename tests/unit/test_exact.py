@@ -1,5 +1,7 @@
 """The exact front: linear rows, optima against brute force, bounds, the share of a search."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import product
 
@@ -185,6 +187,57 @@ def test_the_solver_prints_nothing(capfd):
     assert capfd.readouterr() == ("", "")
 
 
+class StopsAtThird(SearchControl):
+    """A person who stops at the third time of asking."""
+
+    asked = 0
+
+    def proceed(self) -> bool:
+        self.asked += 1
+        if self.asked == 3:
+            self.stop()
+        return super().proceed()
+
+
+def test_stopped_among_the_bounds_it_solves_no_more_and_claims_nothing(monkeypatch):
+    problem, space = asked(six_layers())
+    solved, control, solve = [], StopsAtThird(), Program._solve
+    monkeypatch.setattr(
+        Program, "_solve", lambda *a, **options: solved.append(options) or solve(*a, **options)
+    )
+    exact = exact_front(problem, space, {"test": "stopped early"}, control=control)
+    assert [one["relaxed"] for one in solved] == [True, True]
+    assert not exact.is_finished
+    assert exact.hypervolume_limit == np.inf
+
+
+ENDS_WHILE_SOLVING = """
+import threading
+from explorer.search.additive import Additive
+from explorer.search.program import Program
+from explorer.search.sweep import budget_grid
+from explorer.session import Session
+
+session = Session(model="digits-cnn", policy="none")
+question = Additive.of(session.problem, session._space("layers"))
+_, upper = budget_grid(question, 3, 3)
+solver = Program(question)
+solver.relaxed(upper[4])
+def work():
+    while True:
+        solver.relaxed(upper[4])
+threading.Thread(target=work, daemon=True).start()
+held = [[] for _ in range(1_000_000)]  # so that there is much to take down
+"""
+
+
+def test_a_process_that_ends_while_a_thread_solves_ends_well():
+    ended = subprocess.run(
+        [sys.executable, "-c", ENDS_WHILE_SOLVING], capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_share_of_a_search_is_of_the_union():
     problem, space = asked(six_layers())
     exact = exact_front(problem, space, {"test": "share"}, time_limit_s=1)
@@ -223,6 +276,7 @@ def test_a_question_is_solved_once_unless_there_is_more_time():
     question = {"test": "kept"}
     first = exact_front(problem, space, question, time_limit_s=30, control=stopped)
     assert not first.is_finished
+    assert first.hypervolume_limit == np.inf
     seen = []
     again = exact_front(
         problem, space, question, time_limit_s=2, on_optimum=lambda *report: seen.append(report)
@@ -258,7 +312,7 @@ def test_a_goal_that_is_not_linear_is_named(monkeypatch):
     monkeypatch.setattr(Judge, "proxy", lambda self, designs, costs: costs.step_energy_j**2)
     with pytest.raises(SpecError, match="score is not linear"):
         Additive.of(problem, space)
-    assert warm_start(problem, space, 10) is None
+    assert list(warm_start(problem, space, 10)) == []
 
 
 def test_the_sweep_stays_in_the_space_and_beats_random_designs():

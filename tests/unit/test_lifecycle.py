@@ -12,6 +12,8 @@ import pytest
 from explorer.app import App
 from explorer.app.keeper import Keeper
 from explorer.app.runner import Runner
+from explorer.errors import SpecError
+from explorer.search.control import SearchControl
 from explorer.session import Session
 from explorer.units import MIB
 
@@ -61,6 +63,35 @@ def test_twenty_searches_leave_no_thread_no_process_and_no_memory(tmp_path) -> N
     asyncio.run(main())
     assert set(threading.enumerate()) <= threads
     assert psutil.Process().children(recursive=True) == children
+
+
+def test_impatient_searches_leave_one_solver_at_work_and_none_after_closing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads, working, most = set(threading.enumerate()), [], []
+
+    def slow_to_stop(_: Session, *, control: SearchControl, **options: object) -> None:
+        working.append(control)
+        most.append(len(working))
+        while control.proceed():
+            time.sleep(0.01)
+        time.sleep(0.2)
+        working.remove(control)
+        raise SpecError("stopped")
+
+    monkeypatch.setattr(Session, "exact_front", slow_to_stop)
+
+    async def main() -> None:
+        app = App(SESSION)
+        for seed in range(4):
+            app.search(trials=10, seed=seed, warm=False)
+            await app.wait(60)
+        app.close()
+
+    asyncio.run(main())
+    assert most
+    assert set(most) == {1}
+    assert set(threading.enumerate()) <= threads
 
 
 def test_closing_in_the_middle_of_a_search_ends_its_thread() -> None:

@@ -63,16 +63,27 @@ def test_unknown_space_is_refused():
 
 def test_callback_sees_every_batch_and_hypervolume_never_shrinks():
     seen = []
-    DIGITS.search(60, on_batch=lambda done, total, table, volume: seen.append((done, volume)))
-    assert [done for done, _ in seen] == [25, 50, 60]
-    volumes = [volume for _, volume in seen]
+    DIGITS.search(60, on_batch=lambda done, _, table, volume: seen.append((done, table, volume)))
+    dones = [done for done, *_ in seen]
+    assert dones == [0] * (len(seen) - 3) + [25, 50, 60]
+    sizes = [len(table) for _, table, _ in seen]
+    assert sizes == sorted(set(sizes))
+    assert sizes[0] > len(DIGITS.compare()) + 25  # good designs come before the first trial
+    volumes = [volume for *_, volume in seen]
     assert volumes == sorted(volumes)
 
 
-def test_stop_ends_after_the_running_batch():
-    control = SearchControl()
-    front = DIGITS.search(500, control=control, on_batch=lambda *_: control.stop())
-    assert front.trial_count == 25
+@pytest.mark.parametrize(("warm", "done"), [(True, 0), (False, 25)])
+def test_stop_ends_after_the_running_batch(warm, done):
+    control, seen = SearchControl(), []
+
+    def stop(*report):
+        seen.append(report)
+        control.stop()
+
+    front = DIGITS.search(500, warm=warm, control=control, on_batch=stop)
+    assert (front.trial_count, len(seen)) == (done, 1)
+    assert len(front.table) == len(seen[0][2])
 
 
 def test_a_named_study_resumes_and_equals_one_run(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 from explorer.app.advice_bar import AdviceBar
 from explorer.app.answer_pane import AnswerPane
 from explorer.app.bars import MeasureBar
-from explorer.app.rival import decider_html, decider_words, rival_of, value_text
+from explorer.app.rival import compared_html, decider_words, rival_of, value_text
 from explorer.app.view import Selection, View, selection_of
 from explorer.costmodel.evaluate import evaluate
 from explorer.costmodel.sensitivity import QUANTILE, Contender, DeviceNumber, decider
@@ -191,13 +191,30 @@ def test_the_rival_is_the_newest_pin_or_the_nearest_of_the_front():
     assert (rival.table.memory_bytes[rival.row], rival.table.step_energy_j[rival.row]) != mine
     pin = Selection(session=view.session, label="pinned", table=view.known, row=0)
     assert rival_of(view, chosen, (pin, chosen)) is pin
-    assert rival.label in decider_html(chosen, rival)
-    assert decider_html(chosen, None) == ""
+    assert rival.label in compared_html(view, chosen, rival, None)
+    assert compared_html(view, chosen, None, None) == ""
+
+
+def test_a_rival_that_is_the_choice_makes_one_sentence_of_two():
+    view = view_of(Session(model="digits-cnn", policy="last-layer"))
+    known = view.known.labels
+    chosen, same, other = (
+        Selection(session=view.session, label=label, table=view.known, row=known.index(label))
+        for label in ("full", "last-layer", "none")
+    )
+    against = view.session.against(view.session, chosen.table, chosen.row)
+    chances = "against your choice last-layer: faster with probability under 0.01, less energy with"
+    for rival, count in ((same, 1), (other, 2), (None, 1)):
+        text = compared_html(view, chosen, rival, against)
+        assert text.count(chances) == 1
+        assert text.count("against ") == text.count('class="note"') == count
+    assert "what would change that most" in compared_html(view, chosen, same, against)
+    assert "against none, " in compared_html(view, chosen, other, against)
 
 
 def test_the_answer_says_it_and_follows_what_is_pinned():
     view = view_of(Session(model="digits-cnn"))
-    pane = AnswerPane(MeasureBar(), AdviceBar(lambda: view.session, print))
+    pane = AnswerPane(MeasureBar(), AdviceBar(lambda: view, print))
     pane.show(view)
     assert pane.decider.value == ""
     pane.complete(view)
