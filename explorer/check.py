@@ -164,7 +164,7 @@ class MacCounter(FlopCounterMode):
     def __init__(self, module: nn.Module | None = None) -> None:
         self.phases: Counter[str] = Counter()
         parameters = () if module is None else module.parameters()
-        self._parameters = {parameter.data_ptr() for parameter in parameters}
+        self._parameters = {_memory_of(parameter) for parameter in parameters}
         super().__init__(
             display=False,
             custom_mapping={
@@ -218,7 +218,7 @@ class MacCounter(FlopCounterMode):
         if torch._C._current_graph_task_id() < 0:  # not inside backward
             phase = "forward"
         else:
-            phase = "input_grad" if right.data_ptr() in self._parameters else "weight_grad"
+            phase = "input_grad" if _memory_of(right) in self._parameters else "weight_grad"
         return self._count(phase, left.shape[0] * left.shape[1] * right.shape[1])
 
     def _bmm(

@@ -93,6 +93,54 @@ class OtherBias(nn.Module):
         return self.one(images) * self.two(images)
 
 
+class Cross(nn.Module):
+    """Some rows look at what another layer makes of all, through torch's own attention."""
+
+    def __init__(self, *, first=True, apart=False, bias=True, size=None):
+        super().__init__()
+        self.inner = nn.Linear(8, size or 8)
+        self.attention = nn.MultiheadAttention(
+            8, 2, bias=bias, batch_first=first, kdim=size, vdim=size
+        )
+        self.first, self.apart = first, apart
+
+    def forward(self, rows):
+        query, key = torch.tanh(rows[:, :3]), self.inner(rows)
+        value = torch.sigmoid(key) if self.apart else key
+        if not self.first:
+            query, key = query.transpose(0, 1), key.transpose(0, 1)
+            value = value.transpose(0, 1) if self.apart else key
+        found = self.attention(query, key, value, need_weights=False)[0]
+        return found if self.first else found.transpose(0, 1)
+
+
+class Decoder(nn.Module):
+    """Torch's own decoder: some rows look at each other, then at what is made of all."""
+
+    def __init__(self):
+        super().__init__()
+        self.memory = nn.Linear(8, 8)
+        self.layer = nn.TransformerDecoderLayer(8, 2, 12, batch_first=True, norm_first=True)
+
+    def forward(self, rows):
+        return self.layer(torch.tanh(rows[:, :3]), self.memory(rows))
+
+
+class Pooled(nn.Module):
+    """Attention whose keys and values are of fewer places (PVT)."""
+
+    def __init__(self):
+        super().__init__()
+        self.query, self.both = nn.Linear(8, 8), nn.Linear(8, 16)
+
+    def forward(self, rows):
+        query = self.query(rows).unflatten(2, (2, 4)).transpose(1, 2)
+        few = rows.unflatten(1, (-1, 2)).mean(2)
+        key, value = self.both(few).unflatten(2, (2, 2, 4)).permute(2, 0, 3, 1, 4)
+        found = functional.scaled_dot_product_attention(query, key, value)
+        return found.transpose(1, 2).flatten(2)
+
+
 class Pyramid(nn.Module):
     """RetinaNet's heads: one tower of convolutions over every level, all answers in a row."""
 
@@ -236,6 +284,12 @@ NETS = {
     "a convolution again and again": image(lambda: Repeated(nn.Conv2d(8, 8, 3, padding=1))),
     "a signal's, depthwise": signal(lambda: Repeated(nn.Conv1d(8, 8, 5, padding=2, groups=8))),
     "a kernel of two biases": image(OtherBias),
+    "cross-attention": rows(Cross),
+    "cross-attention, positions first": rows(lambda: Cross(first=False)),
+    "cross-attention, three inputs": rows(lambda: Cross(apart=True, bias=False)),
+    "cross-attention of other sizes": rows(lambda: Cross(size=6, apart=True)),
+    "attention over fewer places": rows(Pooled),
+    "decoder": rows(Decoder),
     "U-Net": (lambda: UNet("transposed"), (3, 8, 8)),
     "U-Net, nearest": (lambda: UNet("nearest"), (3, 8, 8)),
     "GRU": rows(lambda: States(nn.GRU, "all"), 5),

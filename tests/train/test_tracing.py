@@ -29,7 +29,7 @@ from explorer.document import (
 from explorer.errors import SpecError, UnsupportedOpError
 from explorer.network import NetworkDocument, load_network
 from tests.helpers import batch_of, device_for, policy_of, random_policy
-from tests.train.small_nets import Pyramid, Siamese
+from tests.train.small_nets import NETS
 from tests.train.test_eager import hooked_bytes
 from tests.train.test_wide_macs import counted_macs
 
@@ -212,16 +212,17 @@ def test_a_shared_weight_counts_once_and_its_gradients_add():
     assert report.agrees, report.problems
 
 
-@pytest.mark.parametrize(("make", "shape"), [(Siamese, (2, 3, 12, 13)), (Pyramid, (3, 16, 12))])
-def test_a_shared_kernel_counts_once_and_its_gradients_add(make, shape):
+@pytest.mark.parametrize(("name", "count"), [("Siamese", 3), ("pyramid", 8), ("decoder", 2)])
+def test_a_weight_of_several_places_counts_once_and_its_gradients_add(name, count):
+    make, shape = NETS[name]
     torch.manual_seed(0)
-    module, batch = make(), torch.randn(3, *shape)
+    module, batch = make().eval(), torch.randn(3, *shape)
     made = trace(module, batch)
     assert made.graph.parameter_count == sum(one.numel() for one in module.parameters())
     for one in (module, made.module.requires_grad_(True)):
         one(batch).square().sum().backward()
     shared = [name for name in made.graph.weighted if made.graph[name].op == "parameter"]
-    assert len(shared) == {Siamese: 3, Pyramid: 8}[make]
+    assert len(shared) == count
     for name in shared:
         own = made.module.get_parameter(f"{name}.weight").grad
         torch.testing.assert_close(own, module.get_parameter(name).grad)

@@ -10,10 +10,11 @@ from typing import Any
 
 from torch import Tensor
 
-from explorer.accuracy.tracing.step import FIRST, Step, Traced, Weight, is_own, pair, stem
+from explorer.accuracy.tracing.step import Step, Traced, Weight, is_own, pair, stem
 from explorer.layer import CONVOLVE
 
 EPSILON = 1e-5
+ONE_OF_THREE = ("q_proj_weight", "k_proj_weight", "v_proj_weight")  # of one attention
 
 
 def _conv2d(
@@ -119,10 +120,11 @@ def matrix(
     step: Step, x: Traced, weight: Weight, bias: Weight | None, rows: Tensor
 ) -> Traced | None:
     """A linear layer; torch copies inputs whose rows it cannot see as one matrix."""
-    if not is_own(weight, bias) or x.batch_axis == x.value.ndim - 1:
+    if x.batch_axis == x.value.ndim - 1:
         return None
     x = step.copied(x, x.value.reshape(-1, x.value.shape[-1]))
-    if weight.path in step.walk.shared:
+    is_alone = weight.path not in step.walk.shared and not weight.path.endswith(ONE_OF_THREE)
+    if not is_alone or not is_own(weight, bias):
         return _tied(step, x, weight, bias, rows)
     name = step.weighted(weight, stem(weight))
     sample = step.shape(step.value, x.place)
@@ -144,17 +146,18 @@ def matrix(
 def _tied(
     step: Step, x: Traced, weight: Weight, bias: Weight | None, rows: Tensor
 ) -> Traced | None:
-    """A product with weights that others use too."""
-    if len(step.shape(x)) < 2 or x.place != FIRST:
+    """A product with weights, or some of their rows, where others use them too."""
+    table, summand = step.rows(weight), None if bias is None else step.rows(bias)
+    is_whole = table is not None and (summand is not None or bias is None)
+    if not is_whole or len(step.shape(x)) < 2:
         return None
-    table = step.source(weight, weight.value)
     if rows is weight.value:
-        turned = step.layer("transpose", [table], rows.T, shape=tuple(rows.T.shape), args=(1, 0))
-        table = table if turned is None else turned
-    made = step.layer("matmul", [x, table], step.value)
-    if made is None or bias is None:
+        turned = tuple(rows.T.shape)
+        table = step.layer("transpose", [table], rows.T[None], shape=turned, args=(1, 0))
+    made = step.layer("matmul", [x, table], step.value, place=x.place)
+    if made is None or summand is None:
         return made
-    return step.layer("shift", [made, bias], step.value)
+    return step.layer("shift", [made, summand], step.value, place=x.place)
 
 
 def _addmm(step: Step, bias: Any, x: Traced, weight: Any) -> Traced | None:
