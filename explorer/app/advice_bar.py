@@ -45,6 +45,7 @@ class AdviceBar:
         """Forget an answer that was about another design or setup."""
         if self._asked_about is not None and self._asked_about != asked_about(view):
             self._asked_about = None
+            self.ask.layout.display = None
             self.answer.value = ""
             self._offer([])
 
@@ -57,6 +58,7 @@ class AdviceBar:
         except ExplorerError as error:
             self.answer.value = error_html(str(error))
             return
+        self.ask.layout.display = "none"  # it stands there now
         self.answer.value = advice_html(advice, selection_of(view).label)
         self._offer([self._row(session, change) for change in advice.changes[:_CHANGE_CAP]])
 
@@ -81,7 +83,7 @@ class AdviceBar:
             button.on_click(lambda _: self._apply(session, setting))
             parts.append(button)
         words = change.sentence.removeprefix(f"{setting}: " if parts else "")
-        parts.append(widgets.HTML(f"{escape(words)} (modelled)"))
+        parts.append(widgets.HTML(escape(words)))
         parts[-1].add_class("explorer-text")
         row = widgets.HBox(parts)
         row.add_class("explorer-row")
@@ -89,7 +91,8 @@ class AdviceBar:
 
 
 def advice_html(advice: Advice, label: str) -> str:
-    """Largest micro-batch and smallest device."""
+    """Largest micro-batch and smallest device, and what the changes below it are."""
     what = label.replace(": ", " ", 1)
     words = f"for {what}: {'; '.join(advice.sentences)} (modelled)"
-    return f"<div>{escape(words)}</div>"
+    head = "what saves memory, and how many times the time of a step now (modelled):"
+    return f"<div>{escape(words)}</div>" + (f"<div>{head}</div>" if advice.changes else "")

@@ -156,7 +156,7 @@ class Controls:
         own_setup = session.own_setup
         self._own -= {name for name in SETUP if name not in own_setup}
         profile, model = session.profile, session.model
-        own_precision = (f"the device's ({profile.default_precision})", "")
+        own_precision = (f"{profile.default_precision} (the device's)", "")
         precisions = [own_precision, *((name, name) for name in profile.kernels)]
         with self.writing():
             name = model if is_network_path(model) else model.partition(":")[0]
@@ -365,7 +365,7 @@ def _tasks(session: Session, own_tasks: list[str]) -> list[tuple[str, str]]:
     every = [*own_tasks, *catalog.names("task")]
     names = [name for name in every if name != own and suits(name, shape)]
     names = _with(session.task, names) if session.task else names
-    return [(f"the model's ({own})" if own else "none", ""), *map(fields.shown, names)]
+    return [(f"{own} (the model's)" if own else "none", ""), *map(fields.shown, names)]
 
 
 def _worths(session: Session) -> list[tuple[str, str]]:

@@ -356,7 +356,7 @@ class App:
     def _look(self) -> None:
         self.view, note, brought = look(self.origin, self.controls, self.view)
         self.past.note(self.controls.read())
-        self.message.value = error_html(note) + note_html(brought) + misfit_html(self.view)
+        self.message.value = note_html(note) + note_html(brought) + misfit_html(self.view)
 
     # Drawing.
 

@@ -61,8 +61,11 @@ _RULES = """
 .explorer-app .explorer-plot :is(.jp-OutputArea, .jp-OutputArea-child, .js-plotly-plot) {
   height: 100%;}
 .explorer-app .explorer-plot .jp-OutputArea-prompt {display: none;}
-.explorer-app .explorer-changes .explorer-row {gap: 0 4px;}
-.explorer-app .explorer-changes button {flex: 0 0 auto; height: 24px; line-height: 22px;}
+.explorer-app .explorer-changes .explorer-row {gap: 0 4px; flex-wrap: nowrap;}
+.explorer-app .explorer-changes .explorer-row > .explorer-text {flex: 1 1 0; min-width: 0;}
+.explorer-app .explorer-changes .explorer-text .widget-html-content {line-height: 16px;}
+.explorer-app .explorer-changes button {flex: 0 0 auto; height: 24px; line-height: 22px;
+  padding: 0 6px; margin: 1px 2px; font-size: 12px;}
 .explorer-app :is(.explorer-main, .explorer-rest, .explorer-question) {overflow: visible;}
 @container (max-width: 640px) {
   .explorer-app :is(.explorer-body, .explorer-side, .explorer-own) {
@@ -85,6 +88,9 @@ _RULES = """
   .lm-TabBar-tab):focus-visible {outline: 2px solid var(--jp-brand-color1, #1976D2) !important;
   outline-offset: 1px;}
 .explorer-busy {cursor: progress;}
+.jp-OutputArea-child:has(> .jp-OutputArea-output > .explorer-app) {display: flex;}
+.jp-OutputArea-child > .jp-OutputArea-output:has(> .explorer-app) {display: block;
+  flex: 1 1 0; min-width: 0;}
 .explorer-gone {display: none;}
 .explorer-app .jupyter-widgets-disconnected::before {display: none;}
 .explorer-gone.jupyter-widgets-disconnected {display: block; height: auto;}
@@ -115,9 +121,10 @@ _RULES = """
 .explorer-html td.number {text-align: right; font-variant-numeric: tabular-nums;}
 .explorer-empty {padding: 14px 0; color: var(--jp-ui-font-color2); font-size: 12px;}
 .explorer-compare table {width: auto; min-width: 60%;}
-.explorer-compare :is(th, td) {padding-right: 22px;}
-.explorer-compare th[scope="col"] {font-weight: 600; white-space: normal; max-width: 210px;}
-.explorer-compare th[scope="row"] {color: var(--jp-ui-font-color2);}
+.explorer-compare :is(th[scope="col"], td) {padding-right: 22px; vertical-align: top;
+  white-space: normal; max-width: 210px;}
+.explorer-compare th[scope="col"] {font-weight: 600; overflow-wrap: anywhere;}
+.explorer-compare th[scope="row"] {color: var(--jp-ui-font-color2); vertical-align: top;}
 .explorer-compare td.differs {font-weight: 600;}
 .explorer-html .note {color: var(--jp-ui-font-color2); padding-top: 4px;}
 .explorer-evidence td {vertical-align: top; border-top: 1px solid var(--jp-layout-color2);}

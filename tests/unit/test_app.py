@@ -474,11 +474,14 @@ def test_advice_is_about_what_the_controls_say() -> None:
         assert app.advice_bar.answer.value == ""
         app.advice_bar.ask.click()
         assert "smallest device that fits" in app.advice_bar.answer.value
+        assert "(modelled)" in app.advice_bar.answer.value.rpartition("<div>")[2]
         assert app.advice_bar.changes.children
+        assert app.advice_bar.ask.layout.display == "none"
         app.controls.optimizer.value = "adam"
         await app.wait(30)
         assert app.advice_bar.answer.value == ""
         assert app.advice_bar.changes.children == ()
+        assert app.advice_bar.ask.layout.display is None
 
     driven(steps)
 
@@ -736,6 +739,7 @@ def test_a_policy_that_the_new_model_lacks_is_replaced_with_a_word() -> None:
         await app.wait(30)
         assert app.view.session.model == "digits-cnn"
         assert "no scheme is published for digits-cnn" in app.message.value
+        assert "explorer-error" not in app.message.value
         assert app.view.session.policy == ALWAYS_APPLICABLE
         assert app.controls.read().policy_spec == ALWAYS_APPLICABLE.removesuffix(":k=4")
 
