@@ -347,6 +347,7 @@ def search(
             front = refined(session, front, measure, how, space, progress, control)
     if reason:
         front = replace(front, notes=(*front.notes, f"no share of an exact front: {reason}"))
+    front = replace(front, table=session.problem.settle(front.table))  # as the document has it
     text = session.front_document(front).to_json() if out is not None or as_json else ""
     if as_json:
         print(text, end="")

@@ -254,6 +254,21 @@ def test_a_search_can_make_the_bytes_above_inference_small(terminal, tmp_path):
     assert predicted == min(extra)
 
 
+def test_the_front_that_is_printed_is_the_one_that_is_written(terminal, tmp_path):
+    session = Session(model="digits-cnn", policy="none")
+    placed = session.problem.place(session.search(25).table)
+    apart = placed.on_front & (placed.costs.arena_bytes > placed.peak_live_bytes)
+    limit = int(placed.peak_live_bytes[apart].max())  # its arena is too large, its peak is not
+    path = tmp_path / "front.json"
+    options = ("--trials", "25", "--memory-limit", str(limit), "--out", str(path))
+    code, out, _ = terminal("search", "digits-cnn", "gap9", *options)
+    assert code == 0
+    written = [one["on_front"] for one in json.loads(path.read_text())["candidates"]]
+    screened = session.with_limits(memory_limit_bytes=limit).search(25)
+    assert sum(written) < len(screened)
+    assert re.match(rf"front of {sum(written)}\b", out)
+
+
 def test_a_search_tells_its_share_of_the_optimum_when_asked(terminal, front, tmp_path, monkeypatch):
     quick = partialmethod(Session.exact_front, time_limit_s=1)
     monkeypatch.setattr(Session, "exact_front", quick)
