@@ -214,6 +214,20 @@ def shared_net() -> ModelGraph:
     return net.graph("shared")
 
 
+def beside_net(*, shared: bool, groups=1) -> ModelGraph:
+    """A convolution in the middle, with a kernel of its own or with one that is a parameter."""
+    net = WideNet(3, 9, 9)
+    end = net.conv(INPUT, "stem", 6, kernel=3, act="relu")
+    how = {"shape": (6, 9, 9), "kernel": (3, 3), "padding": (1, 1), "groups": groups}
+    if shared:
+        kernel = net.op("parameter", "kernel", shape=(6, 6 // groups, 3, 3))
+        end = net.op("convolve", "middle", end, kernel, **how)
+    else:
+        end = net.op("conv2d", "middle", end, **how)
+    net.linear(net.pool(net.act(end, "act", "relu6"), "mean"), "head", 4)
+    return net.graph("beside")
+
+
 def product_net() -> ModelGraph:
     """Attention written out: one projection cut in three, products, a softmax."""
     net = WideNet(4, 6)

@@ -13,7 +13,7 @@ from explorer.errors import SpecError, UnsupportedOpError
 from explorer.graph import INPUT, LayerSpec, ModelGraph
 from explorer.zoo._chain import Chain
 from tests.helpers import SOURCE, Net, batch_of, device_for, policy_of, small_graphs
-from tests.operator_nets import WideNet, state_space_nets, wide_graphs
+from tests.operator_nets import beside_net, state_space_nets, wide_graphs
 
 # channels in, height, width, channels out, kernel, stride, groups -> height, width, kernel kind
 CONVOLUTIONS = {
@@ -122,20 +122,6 @@ def test_operators_without_weights_have_neither_macs_nor_parameters():
     assert table.element_count.tolist() == [32] * 5 + [2]
 
 
-def beside(*, shared: bool, groups=1) -> ModelGraph:
-    """A convolution in the middle, with a kernel of its own or with one that is a parameter."""
-    net = WideNet(3, 9, 9)
-    end = net.conv(INPUT, "stem", 6, kernel=3, act="relu")
-    how = {"shape": (6, 9, 9), "kernel": (3, 3), "padding": (1, 1), "groups": groups}
-    if shared:
-        kernel = net.op("parameter", "kernel", shape=(6, 6 // groups, 3, 3))
-        end = net.op("convolve", "middle", end, kernel, **how)
-    else:
-        end = net.op("conv2d", "middle", end, **how)
-    net.linear(net.pool(net.act(end, "act", "relu6"), "mean"), "head", 4)
-    return net.graph("beside")
-
-
 @pytest.mark.parametrize("groups", [1, 6])
 @pytest.mark.parametrize("workspace", ["none", "tiny-engine"])
 @pytest.mark.parametrize("share", [(0, 0, 1), (0, 1, 0), (1, 0, 0), (1, 1, 1), (0, 1, 1)])
@@ -144,7 +130,10 @@ def test_a_kernel_that_is_a_parameter_costs_what_a_layers_own_does(groups, works
     device = device_for("fp32", workspace=workspace)
     own, other = (
         evaluate(graph, device, batch_of(graph, policy_of(graph, share), setup=setup))
-        for graph in (beside(shared=False, groups=groups), beside(shared=True, groups=groups))
+        for graph in (
+            beside_net(shared=False, groups=groups),
+            beside_net(shared=True, groups=groups),
+        )
     )
     for name in (
         *("forward_macs", "input_grad_macs", "weight_grad_macs", "peak_live_bytes"),
@@ -155,7 +144,7 @@ def test_a_kernel_that_is_a_parameter_costs_what_a_layers_own_does(groups, works
 
 
 def test_a_kernel_must_be_a_parameter_that_fits():
-    fits = beside(shared=True)
+    fits = beside_net(shared=True)
     layers = {layer.name: layer for layer in fits.layers}
     wrong = {
         "a kernel of another size": {"kernel": replace(layers["kernel"], out_shape=(6, 6, 3, 1))},
