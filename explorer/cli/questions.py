@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 
 from explorer.accuracy.progress import CancelledError
@@ -29,6 +28,7 @@ from explorer.cli.shared import (
     Task,
     Update,
     app,
+    bars,
     console,
     note,
     out_option,
@@ -322,10 +322,7 @@ def search(
     for sentence in left_out(session.graph, session.task_name):
         note(sentence)
     control = SearchControl()
-    with (
-        stopping(control.stop),
-        Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress,
-    ):
+    with stopping(control.stop), bars(as_json) as progress:
         reason = session.reason_against_exact if exact else ""
         optimum = _optimum(session, progress, control) if exact and not reason else None
         bar = progress.add_task("search", total=trials)
