@@ -66,7 +66,8 @@ class SearchBar:
         self.stop.disabled = run.phase not in (Phase.RUNNING, Phase.PAUSED)
         self.progress.max = max(run.total, 1)
         self.progress.value = run.done
-        self.status.value = run_words(run, optimum_share)
+        words = run_words(run, optimum_share)
+        self.status.value = f'<span title="{escape(line("run"))}">{words}</span>'
 
 
 def run_words(run: Run, optimum_share: float | None = None) -> str:
@@ -83,7 +84,7 @@ def run_words(run: Run, optimum_share: float | None = None) -> str:
         words.append(f"{run.trials_per_s:.0f} trials/s")
     if run.phase is Phase.RUNNING:
         left = f"{format_seconds(run.left_s)} left"
-        words.append(left if run.done else "good designs first")
+        words.append(left if run.done else "starting from good designs")
     if run.front_count:
         words += [f"front {run.front_count}", f"hypervolume {run.hypervolume:.3g}"]
         flat = run.done - run.gained_at

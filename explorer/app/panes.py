@@ -17,6 +17,7 @@ from explorer.app.details import details_html
 from explorer.app.evidence import evidence_html, published_html
 from explorer.app.plot import Plot
 from explorer.app.searching import Searching
+from explorer.app.state import Phase
 from explorer.app.view import Selection, View, published_of
 from explorer.app.words import line
 from explorer.costmodel.report import Cost
@@ -156,7 +157,10 @@ class SpendingPane(_SelectionPlot):
 
 
 class SearchPane:
-    """How the search went, and every candidate as a line."""
+    """How the search went, and every candidate as a line.
+
+    A browser takes seconds for thousands of lines, so they rest while candidates stream in.
+    """
 
     title = "Search"
 
@@ -178,8 +182,10 @@ class SearchPane:
         """Parallel coordinates of what was found, or of the known policies; the hypervolume."""
         found, searching = shown.view.found, shown.searching
         table = shown.view.known if found is None else found.table
-        row = _row_in(table, shown.chosen)
-        self._lines.show(parallel.draw(parallel.parallel_data(table, row)))
+        is_streaming = searching.run.phase in (Phase.RUNNING, Phase.STOPPING)
+        if not (is_streaming and self._lines.box.outputs):
+            row = _row_in(table, shown.chosen)
+            self._lines.show(parallel.draw(parallel.parallel_data(table, row)))
         self.words.value = search_words(searching)
         if not searching.volumes:
             self._volumes.clear()
@@ -211,8 +217,10 @@ def search_words(searching: Searching) -> str:
         run = searching.run
         lines.append(
             f"Sampler {escape(searching.sampler)} ({escape(summary)}), seed {searching.seed}, "
-            f"{run.done} of {run.total} trials"
+            f"{run.done:,} of {run.total:,} trials"
         )
+        if run.phase is Phase.RUNNING:
+            lines[-1] += "; the lines follow when it pauses or ends"
     if searching.share is not None:
         lines[-1] += (
             f"; {searching.share:.1%} of the hypervolume of the additive proxy's optimum, "

@@ -43,7 +43,7 @@ def compared_html(
         words.append(f"against {choice}, {against.time_ratio:.2g} times the time {_OF}")
         choice = ""
     if found is not None and rival is not None:
-        words.append(decider_words(found, choice or rival.label))
+        words.append(decider_words(found, choice or _rival_words(rival, chosen)))
     notes = "".join(f'<div class="note">{escape(one)}</div>' for one in words)
     return f'<div class="explorer-html explorer-answer">{notes}</div>' if notes else ""
 
@@ -95,6 +95,14 @@ def _choice_words(against: Against) -> str:
 def _chance(share: float) -> str:
     """A share of draws; their number cannot tell the ends from certainty."""
     return "under 0.01" if share < 0.01 else "over 0.99" if share > 0.99 else f"{share:.2f}"
+
+
+def _rival_words(rival: Selection, chosen: Selection) -> str:
+    """Its name, with the network and the device where these are others."""
+    theirs, ours = rival.session, chosen.session
+    of = f" of {theirs.model}" if theirs.model != ours.model else ""
+    on = f" on {theirs.device}" if theirs.device != ours.device else ""
+    return f"{rival.label}{of}{on}"
 
 
 def _is_choice(view: View, rival: Selection) -> bool:

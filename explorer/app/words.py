@@ -103,6 +103,11 @@ _LINES = {
     "search": ("search designs with Optuna", "Akiba et al., arXiv 1907.10902"),
     "pause": ("pause after this batch, or go on", "defined here: explorer/app/searching.py"),
     "stop": ("stop after this batch", "defined here: explorer/app/searching.py"),
+    "run": (
+        "front: designs that no other beats in every objective; hypervolume: the volume of "
+        "objectives that the front beats, in units of their scales; more is better",
+        "defined here: explorer/search/front.py",
+    ),
     "trials": (
         "designs that Optuna asks for in total, 20 to 100,000",
         "defined here: explorer/search/loop.py",

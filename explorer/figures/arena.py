@@ -20,7 +20,7 @@ FORM_COLORS = {
     "workspace": theme.GREY,
 }
 FORM_WORDS = {
-    "parameter": "weights and optimizer state",
+    "parameter": "weights, optimizer state",
     "activation": "activations",
     "mask": "masks",
     "statistic": "norm statistics",
@@ -55,6 +55,12 @@ class ArenaData:
     peak_step: int
     arena_bytes: int
     limit_bytes: float | None
+
+    @property
+    def busy_step_count(self) -> int:
+        """Steps up to the first after which nothing comes or goes; layers below it are frozen."""
+        changes = np.flatnonzero(np.diff(self.live_bytes))
+        return min(int(changes[-1]) + 2, len(self.live_bytes)) if len(changes) else 1
 
 
 def arena_data(
@@ -132,7 +138,7 @@ def draw(data: ArenaData) -> go.Figure:
             name="peak",
             marker={"color": theme.VERMILLION, "size": 9, "symbol": "triangle-down"},
             text=[f"peak {format_bytes(peak)}"],
-            textposition="top center",
+            textposition=f"top {'right' if 2 * data.peak_step < data.busy_step_count else 'left'}",
             hovertext=[data.step_labels[data.peak_step]],
             hoverinfo="text",
         )
@@ -154,10 +160,19 @@ def draw(data: ArenaData) -> go.Figure:
         **theme.layout(_FIGURE_HEIGHT),
         barmode="overlay",
         bargap=0,
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+        legend={
+            "orientation": "h",
+            "y": 1.02,
+            "yanchor": "bottom",
+            "font": {"size": theme.LABEL_SIZE},
+        },
     )
     upward = axes.axis_from_zero("address (modelled)", top, "byte", _TEXT_ROOM)
-    figure.update_xaxes(**theme.axis(), title_text="step: forward, then backward")
+    figure.update_xaxes(
+        **theme.axis(),
+        title_text="step: forward, then backward as far as something trains",
+        range=[0, data.busy_step_count],
+    )
     figure.update_yaxes(**theme.axis(), **upward.options)
     return figure
 

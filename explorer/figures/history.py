@@ -1,7 +1,7 @@
 """Hypervolume of searches as they go, beside the exact front where there is one."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import plotly.graph_objects as go
@@ -53,12 +53,12 @@ def history_data(
                 color=COLORS[index % len(COLORS)],
             )
         )
-    counts = np.concatenate([np.zeros(1), *(run.evaluations for run in rows)])
+    counts = np.concatenate([np.zeros(0), *(run.evaluations for run in rows)])
     volumes = np.concatenate([np.array(list(lines.values())), *(run.hypervolume for run in rows)])
     return HistoryData(
         runs=tuple(rows),
         lines=lines,
-        evaluations_axis=replace(linear_axis("designs evaluated", counts), low=0.0),
+        evaluations_axis=linear_axis("designs evaluated", counts),
         hypervolume_axis=linear_axis("hypervolume of the front", volumes),
     )
 
@@ -87,7 +87,12 @@ def draw(data: HistoryData) -> go.Figure:
             annotation_position="bottom right",
         )
     across, upward = data.evaluations_axis, data.hypervolume_axis
-    figure.update_layout(**theme.layout(_HEIGHT), showlegend=True)
+    figure.update_layout(
+        **theme.layout(_HEIGHT),
+        showlegend=True,
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom"},
+        margin_t=28,
+    )
     figure.update_xaxes(**theme.axis(), **across.options)
     figure.update_yaxes(**theme.axis(), **upward.options)
     return figure

@@ -108,6 +108,7 @@ def draw(data: TradeoffData) -> go.Figure:
             "x": 0.5,
             "xanchor": "center",
             "itemsizing": "trace",
+            "indentation": -5,
             "font": {"size": theme.LABEL_SIZE},
         },
         modebar={"remove": list(_HIDDEN_BUTTONS), "orientation": "v"},

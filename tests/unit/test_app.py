@@ -27,6 +27,7 @@ from explorer.app.compare import PIN_CAP, compare_html
 from explorer.app.details import details_html
 from explorer.app.frame_clock import FrameClock
 from explorer.app.numbers import numbers_of
+from explorer.app.panes import Shown
 from explorer.app.runner import Batch, Ended, Runner, Worker
 from explorer.app.state import Phase, Run, reduce
 from explorer.app.view import CHOICE, Selection, picks_of, selection_of
@@ -199,10 +200,10 @@ def test_runner_reports_batches_and_the_result() -> None:
 
 def test_a_run_says_what_it_is_at_and_how_long_it_takes_yet() -> None:
     run = reduce(Run(), state.Started(total=100))
-    assert run_words(run) == "<b>running</b> 0/100, good designs first"
+    assert run_words(run) == "<b>running</b> 0/100, starting from good designs"
     shown = state.Progressed(done=0, total=100, hypervolume=0.5, front_count=3, elapsed_s=0.0)
     run = reduce(run, shown)
-    words = "<b>running</b> 0/100, good designs first, front 3, hypervolume 0.5"
+    words = "<b>running</b> 0/100, starting from good designs, front 3, hypervolume 0.5"
     assert run_words(run) == words
     run = reduce(run, replace(shown, done=25, elapsed_s=0.5))
     words = "50 trials/s, 1.50 s left, front 3, hypervolume 0.5 (no gain for 25)"
@@ -634,6 +635,16 @@ def test_tabs_describe_what_is_selected() -> None:
         await app.wait(60)
         assert "40 of 40 trials" in search.children[1].value
         assert search.children[2].outputs
+        lines, run = search.children[0].outputs, app.searching.run
+        full = selection_of(replace(app.view, selected_id="known:full"))
+        shown = Shown(view=app.view, chosen=full, cost=app.view.cost, searching=app.searching)
+        app.searching.run = replace(run, phase=Phase.RUNNING)
+        app.tabs.show(shown)
+        assert search.children[0].outputs == lines  # they rest while candidates stream in
+        assert "the lines follow" in search.children[1].value
+        app.searching.run = run
+        app.tabs.show(shown)
+        assert search.children[0].outputs != lines
         app.tabs.open("Network")
         app.select("known:full")
         await app.wait(30)

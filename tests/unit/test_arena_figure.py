@@ -23,7 +23,21 @@ def test_map_holds_every_buffer_and_marks_the_peak(policy):
     figure = draw(data)
     names = {trace.name for trace in figure.data}
     assert {"activations", "live bytes", "peak"} <= names
-    assert ("weights and optimizer state" in names) == (policy != "none")
+    assert ("weights, optimizer state" in names) == (policy != "none")
+
+
+@pytest.mark.parametrize(
+    ("policy", "is_whole"), [("none", False), ("last-k:k=1", False), ("full", True)]
+)
+def test_map_ends_where_nothing_comes_or_goes_any_more(policy, is_whole):
+    memory = Session(model="digits-cnn", policy=policy).memory_map()
+    data = arena_data(memory.placed, memory.live_bytes, memory.step_labels)
+    end = data.busy_step_count
+    assert draw(data).layout.xaxis.range == (0, end)
+    assert (end == len(data.live_bytes)) == is_whole
+    assert len(set(data.live_bytes[end - 1 :])) == 1
+    assert data.live_bytes[end - 2] != data.live_bytes[end - 1]
+    assert data.peak_step < end
 
 
 def test_hover_names_the_level_of_a_buffer():

@@ -21,6 +21,8 @@ def test_history_keeps_every_pair_and_spans_its_lines():
     assert data.runs[0].color != data.runs[1].color
     assert data.hypervolume_axis.low < 0.2
     assert data.hypervolume_axis.high > 0.5
+    late = history.history_data({"a": [(420, 0.2), (800, 0.3)]}).evaluations_axis
+    assert 300 < late.low < 420 < 800 < late.high
     figure = history.draw(data)
     assert len(figure.data) == 2
     assert figure.layout.annotations[0].text == "exact front"

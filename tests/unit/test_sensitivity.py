@@ -226,6 +226,10 @@ def test_the_answer_says_it_and_follows_what_is_pinned():
     ]
     pane.complete(view, pins)
     assert "against pin 1, " in pane.decider.value
+    elsewhere = Session(model="tdssm", device="radxa-zero")
+    pin = Selection(session=elsewhere, label="full", table=elsewhere.chosen(), row=0)
+    pane.complete(view, [pin])
+    assert "against full of tdssm on radxa-zero, " in pane.decider.value
     pane.complete(view)
     assert pane.decider.value == first
 
