@@ -111,6 +111,12 @@ def test_public_surface():
         assert getattr(explorer, name) is not None
 
 
+def test_names_that_are_not_loaded_yet_are_offered():
+    code = "import explorer; print('Session' in vars(explorer), 'Session' in dir(explorer))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+
+
 def test_import_is_light():
     code = (
         "import sys, explorer; explorer.Session().cost(); "
