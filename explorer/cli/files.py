@@ -146,7 +146,8 @@ def lab(context: typer.Context) -> NoReturn:
 def page(context: typer.Context) -> NoReturn:
     """The explorer as a page of its own, without code: Voila on the notebook; takes its options.
 
-    On loopback with a token, as `lab`: whoever opens the page has a kernel. `--token=` has none.
+    On loopback with a token, as `lab`: whoever opens the page has a kernel, which ends ten
+    minutes after the page was left. `--token=` has none.
     """
     if importlib.util.find_spec("voila") is None:
         raise SpecError("voila: not installed; pip install 'ondevice-explorer[page]' brings it")
