@@ -58,12 +58,12 @@ fuzz: $(STAMP)
 notebooks: $(STAMP)
 	$(BIN)/pytest --nbmake --nbmake-timeout=300 -p no:cacheprovider notebooks
 
-LAB_TOUR := (every_control or pinned or ones_own or points_are or fine_tuned)
-VOILA_TOUR := (copy_of_the_device or export)
+LAB_TOUR := (every_control or pinned or own_is_given or points_are or fine_tuned or by_keys)
+VOILA_TOUR := (copy_of_the_device or export or letters)
 
 # A tour; one test for each control, tab and button of both pages is in `make pages`.
 browser: $(STAMP) chromium
-	$(BIN)/pytest tests/browser -k "test_lab or test_voila or (lab and $(LAB_TOUR) or voila and $(VOILA_TOUR)) and not by_keys"
+	$(BIN)/pytest tests/browser --durations 10 -k "test_lab or test_restart or test_voila or lab and $(LAB_TOUR) or voila and $(VOILA_TOUR)"
 
 # The pictures in docs/images.
 pictures: $(STAMP) chromium
@@ -71,7 +71,7 @@ pictures: $(STAMP) chromium
 
 # All of it.
 pages: $(STAMP) chromium
-	$(BIN)/pytest tests/browser
+	$(BIN)/pytest tests/browser --durations 25
 
 # A browser where there is none and we may install one; else the browser tests skip, saying why.
 chromium:

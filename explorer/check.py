@@ -131,14 +131,15 @@ def counted_step(module: nn.Module, batch: Tensor) -> tuple[dict[str, int], int]
     """MACs by phase of a whole batch, and the bytes autograd keeps for its backward pass.
 
     Of several outputs the first is the network's, as in explorer.trace.
-    A tensor saved by several operators counts once; parameters and buffers do not count.
+    A tensor saved by several operators counts once, views of it too; parameters and buffers do
+    not count.
     """
-    own = {tensor.data_ptr() for tensor in (*module.parameters(), *module.buffers())}
+    own = {_memory_of(tensor) for tensor in (*module.parameters(), *module.buffers())}
     kept: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        if tensor.data_ptr() not in own:
-            kept[tensor.data_ptr()] = tensor
+        if _memory_of(tensor) not in own:
+            kept[_memory_of(tensor)] = tensor
         return tensor
 
     with MacCounter(module) as counter:
@@ -153,13 +154,17 @@ def counted_step(module: nn.Module, batch: Tensor) -> tuple[dict[str, int], int]
     return {phase: counter.phases[phase] for phase in PHASES}, saved_bytes
 
 
+def _memory_of(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
 class MacCounter(FlopCounterMode):
     """FlopCounterMode with grouped backward put right, and dX told from dW in `phases`."""
 
     def __init__(self, module: nn.Module | None = None) -> None:
         self.phases: Counter[str] = Counter()
         parameters = () if module is None else module.parameters()
-        self._parameters = {parameter.data_ptr() for parameter in parameters}
+        self._parameters = {_memory_of(parameter) for parameter in parameters}
         super().__init__(
             display=False,
             custom_mapping={
@@ -213,7 +218,7 @@ class MacCounter(FlopCounterMode):
         if torch._C._current_graph_task_id() < 0:  # not inside backward
             phase = "forward"
         else:
-            phase = "input_grad" if right.data_ptr() in self._parameters else "weight_grad"
+            phase = "input_grad" if _memory_of(right) in self._parameters else "weight_grad"
         return self._count(phase, left.shape[0] * left.shape[1] * right.shape[1])
 
     def _bmm(

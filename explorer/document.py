@@ -5,6 +5,7 @@ by it. It holds no clock and no host: the same design gives the same bytes.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -37,6 +38,8 @@ from explorer.paths import file_state
 from explorer.phases import Distillation
 
 SCHEMA_VERSION: Literal[1] = 1
+# the first that is there tells
+KIND_OF_FIELD = {"input_shape": "a network", "candidates": "a front", "family": "a policy"}
 
 
 def _each_once(adapters: tuple[Adapter, ...]) -> tuple[Adapter, ...]:
@@ -344,7 +347,15 @@ def parse_document(kind: type[D], text: str, origin: str) -> D:
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
+        came, wanted = _kind_of(data), _kind_of(kind.model_fields)
+        if came and came != wanted:
+            raise SpecError.of(f"{origin}: document", came, wanted) from None
         raise SpecError(f"{origin}: {first_problem(error)}") from None
+
+
+def _kind_of(fields: Iterable[str]) -> str:
+    """Which document has such fields; empty when it is none of ours."""
+    return next((word for mark, word in KIND_OF_FIELD.items() if mark in fields), "")
 
 
 def _refuse(constant: str) -> float:

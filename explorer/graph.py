@@ -14,6 +14,7 @@ from math import gcd, prod
 from explorer.errors import SpecError, UnknownNameError
 from explorer.layer import (
     CONVOLUTIONS,
+    CONVOLVE,
     INPUT,
     NORM_OPS,
     RECURRENT_GATES,
@@ -71,6 +72,9 @@ class ModelGraph:
                     raise SpecError.of(f"{layer.name}.inputs", producer, "an earlier layer")
             seen.add(layer.name)
             check_shape(layer, [self.shape(name) for name in self.producers(layer)])
+            if layer.op == CONVOLVE and not all(map(self.parameter_of, layer.inputs[1:])):
+                allowed = "a kernel and a bias that are parameters or views of some"
+                raise SpecError.of(f"{layer.name}.inputs", layer.inputs, allowed)
             if layer.op in WEIGHTED_OPS and self.weight_elements(layer) < 1:
                 raise SpecError.of(f"{layer.name}", layer, "sizes that leave it a weight")
         if not self.weighted:

@@ -12,6 +12,7 @@ from explorer.errors import SpecError
 Shape = tuple[int, ...]
 
 CONVOLUTIONS = ("conv2d", "conv_transpose2d")
+CONVOLVE = "convolve"  # a conv2d whose kernel and bias are inputs, so that several may share them
 SLICED_OPS = (*CONVOLUTIONS, "linear", "layernorm")
 RECURRENT_GATES = {"gru": 3, "lstm": 4}
 STATE_SPACES = ("s4d", "s4d_recurrent")

@@ -4,13 +4,22 @@ from collections.abc import Callable, Sequence
 from math import ceil, prod
 
 from explorer.errors import SpecError
-from explorer.layer import ARGUMENTS, ELEMENTWISE, RECURRENT_GATES, SOURCES, LayerSpec, Shape
+from explorer.layer import (
+    ARGUMENTS,
+    CONVOLVE,
+    ELEMENTWISE,
+    RECURRENT_GATES,
+    SOURCES,
+    LayerSpec,
+    Shape,
+)
 
 INPUT_COUNTS = {
     **dict.fromkeys(SOURCES, range(1)),
     **dict.fromkeys(("add", "shift", "concat"), range(1, 10_000)),
     **dict.fromkeys(("mul", "div", "matmul", "lookup"), range(2, 3)),
     "attention": range(3, 5),
+    CONVOLVE: range(2, 4),
 }
 
 
@@ -60,6 +69,16 @@ def _conv(layer: LayerSpec, inputs: Sequence[Shape]) -> Shape:
         layer.out_shape[0],
         *((size + sum(pad) - span - 1) // stride + 1 for size, span, pad, stride in sides),
     )
+
+
+def _convolve(layer: LayerSpec, inputs: Sequence[Shape]) -> Shape:
+    """The kernel is (out, in of a group, rows, columns), the bias (out,)."""
+    images, out = inputs[0], layer.out_shape[0]
+    wanted = (out, images[0] // layer.groups, *layer.kernel), (out,)
+    if len(images) != 3 or any(one != want for one, want in zip(inputs[1:], wanted, strict=False)):
+        allowed = f"images (C, H, W), a kernel {wanted[0]} and where wanted a bias {wanted[1]}"
+        raise SpecError.of(f"{layer.name}.inputs", tuple(inputs), allowed)
+    return _conv(layer, inputs)
 
 
 def _conv_transpose(layer: LayerSpec, inputs: Sequence[Shape]) -> Shape:
@@ -226,6 +245,7 @@ def _along(layer: LayerSpec, shape: Shape, size: int) -> Shape:
 _RULES: dict[str, Callable[[LayerSpec, Sequence[Shape]], Shape]] = {
     **dict.fromkeys(ELEMENTWISE, _same),
     "conv2d": _conv,
+    CONVOLVE: _convolve,
     "conv_transpose2d": _conv_transpose,
     "linear": _linear,
     "embedding": _embedding,

@@ -13,6 +13,8 @@ from explorer.device import read_text
 from explorer.document import SCHEMA_VERSION, Document, parse_document
 from explorer.errors import SpecError
 from explorer.graph import LayerSpec, ModelGraph
+from explorer.own_code import FILE as CODE
+from explorer.own_code import code_file
 from explorer.provenance import Kind, Source
 
 Size = Annotated[int, Field(ge=1, le=10**9)]
@@ -20,6 +22,7 @@ Whole = Annotated[int, Field(ge=0, le=10**9)]
 Name = Annotated[str, Field(min_length=1, max_length=500)]
 Shape = Annotated[tuple[Size, ...], Field(min_length=1, max_length=8)]
 SUFFIX = ".json"
+ONNX = ".onnx"
 
 
 class LayerRecord(Document):
@@ -90,6 +93,13 @@ class NetworkDocument(Document):
 def is_network_path(model: str) -> bool:
     """Whether a model is named by a file rather than by an entry of the catalogue."""
     return model.endswith(SUFFIX)
+
+
+def check_traced(model: str) -> None:
+    """SpecError for what is traced first: code that makes a network, or an ONNX file."""
+    if code_file(model) is not None or model.endswith((CODE, ONNX)):
+        allowed = f"a name, or a {SUFFIX} as `explorer trace` writes of it"
+        raise SpecError.of("model", model, allowed)
 
 
 def check_network_path(path: Path) -> None:

@@ -192,6 +192,42 @@ def tied_net() -> ModelGraph:
     return net.graph("tied")
 
 
+def shared_net() -> ModelGraph:
+    """One head of a kernel and a bias over two scales, behind layers of their own."""
+    net = WideNet(3, 8, 8)
+    fine = net.conv(INPUT, "stem", 4, kernel=3, act="relu")
+    coarse = net.op(
+        "conv2d", "down", fine, shape=(4, 4, 4), kernel=(3, 3), stride=2, padding=(1, 1)
+    )
+    kernel = net.op("parameter", "kernel", shape=(4, 4, 3, 3))
+    bias = net.op("parameter", "bias", shape=(4,))
+    thin = net.op("parameter", "thin", shape=(4, 1, 3, 3))
+    ends = []
+    for part, end in (("fine", fine), ("coarse", coarse)):
+        for depth in range(2):
+            name = f"{part}_{depth}"
+            end = net.op("convolve", name, end, kernel, bias, kernel=(3, 3), padding=(1, 1))
+            end = net.act(end, f"{name}_act", "relu" if depth else "silu")
+        end = net.op("convolve", f"{part}_thin", end, thin, kernel=(3, 3), padding=(1, 1), groups=4)
+        ends.append(net.pool(end, f"{part}_mean"))
+    net.linear(net.concat("both", *ends), "head", 3)
+    return net.graph("shared")
+
+
+def beside_net(*, shared: bool, groups=1) -> ModelGraph:
+    """A convolution in the middle, with a kernel of its own or with one that is a parameter."""
+    net = WideNet(3, 9, 9)
+    end = net.conv(INPUT, "stem", 6, kernel=3, act="relu")
+    how = {"shape": (6, 9, 9), "kernel": (3, 3), "padding": (1, 1), "groups": groups}
+    if shared:
+        kernel = net.op("parameter", "kernel", shape=(6, 6 // groups, 3, 3))
+        end = net.op("convolve", "middle", end, kernel, **how)
+    else:
+        end = net.op("conv2d", "middle", end, **how)
+    net.linear(net.pool(net.act(end, "act", "relu6"), "mean"), "head", 4)
+    return net.graph("beside")
+
+
 def product_net() -> ModelGraph:
     """Attention written out: one projection cut in three, products, a softmax."""
     net = WideNet(4, 6)
@@ -236,7 +272,15 @@ def state_space_net(op: str) -> ModelGraph:
 def wide_graphs() -> tuple[ModelGraph, ...]:
     """All of them, those torch's own bytes are known for first."""
     recurrent = [recurrent_net(op) for op in ("gru", "lstm")]
-    plain = (gated_net(), squeeze_net(), image_net(), token_net(), product_net(), tied_net())
+    plain = (
+        gated_net(),
+        squeeze_net(),
+        image_net(),
+        token_net(),
+        product_net(),
+        tied_net(),
+        shared_net(),
+    )
     return (*plain, *recurrent)
 
 

@@ -52,7 +52,7 @@ PURE_NUMBERS = {
     "channels", "pixel_maximum", "max_shift", "start", "query_count", "corrupt_lines",
     # trials, elementwise passes, and pixels and opacity of what is drawn
     "done", "total", "gained_at", "forward_passes", "backward_passes", "left", "right", "bottom",
-    "top", "size", "opacity", "outline_width",
+    "top", "size", "width", "opacity", "outline_width",
     "per_episode_accuracy", "per_episode_accuracy_before", "offset", "score_bound",
     "hypervolume_limit", "hypervolume_before", "hypervolume_after", "score_before",
     "least_episodes",
@@ -109,6 +109,12 @@ def test_public_surface():
     ]
     for name in explorer.__all__:
         assert getattr(explorer, name) is not None
+
+
+def test_names_that_are_not_loaded_yet_are_offered():
+    code = "import explorer; print('Session' in vars(explorer), 'Session' in dir(explorer))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
 
 
 def test_import_is_light():

@@ -84,6 +84,9 @@ def task_protocol(task: Task, sampler: str = FIXED, **changes: float | str | Non
                     "steps, full_steps; ways, shots, queries and a sampler are for images",
                 )
             return LessonProtocol.model_validate(given)
+        if given.keys() & (LESSON_CHANGES - {"steps"}):
+            allowed = "steps, ways, shots, queries; full_steps, position and lr are for signals"
+            raise SpecError.of(f"protocol of task {task.name}", given, allowed)
         usual = {"ways": task.ways, "shots": SHOTS, "query_count": task.query_count}
         usual = usual if sampler == FIXED else VARYING_MOST
         return Protocol.model_validate({**usual, **given, "sampler": sampler})

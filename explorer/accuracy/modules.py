@@ -10,7 +10,7 @@ from explorer.accuracy.convolution import Convolution
 from explorer.accuracy.tdssm import cfc_of, s4d_of
 from explorer.errors import UnsupportedOpError
 from explorer.graph import LayerSpec, ModelGraph
-from explorer.layer import PLAIN, STATE_SPACES
+from explorer.layer import CONVOLVE, PLAIN, STATE_SPACES
 from explorer.layer_shapes import is_rounded_up
 
 Maker = Callable[[ModelGraph, LayerSpec], nn.Module]
@@ -217,6 +217,16 @@ def _matmul(graph: ModelGraph, layer: LayerSpec) -> nn.Module:
     return Apply(torch.matmul)
 
 
+def _convolve(layer: LayerSpec) -> Callable[..., Tensor]:
+    places = layer.strides, (layer.pads[0][0], layer.pads[1][0]), layer.dilation, layer.groups
+
+    def convolve(images: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
+        own = None if bias is None else bias[0]
+        return functional.conv2d(images, kernel[0], own, *places)
+
+    return convolve
+
+
 def _shift(first: Tensor, *others: Tensor) -> Tensor:
     for other in _aligned(first, *others)[1:]:
         first = first + other
@@ -349,6 +359,7 @@ OPERATORS: dict[str, Maker] = {
     "mul": lambda *_: Apply(_mul),
     "div": lambda *_: Apply(_div),
     "matmul": _matmul,
+    CONVOLVE: _function(_convolve),
     "attention": _function(_attention),
     "concat": _function(_concat),
     "slice": _function(_slice),

@@ -89,7 +89,10 @@ def note_html(sentence: str) -> str:
 
 
 def _fit_bar(cost: Cost, fit: Fit) -> str:
-    """A bar as long as the larger of need and limit, with a mark at the limit."""
+    """A bar as long as the larger of need and limit, with a mark at the limit.
+
+    Spaces part the words where a page drops the style sheet.
+    """
     longest = max(fit.needed_bytes, fit.usable_bytes, 1.0)
     need, limit = _ALL * fit.needed_bytes / longest, _ALL * max(fit.usable_bytes, 0.0) / longest
     over = fit.needed_bytes - fit.usable_bytes
@@ -105,7 +108,7 @@ def _fit_bar(cost: Cost, fit: Fit) -> str:
         f'<b>{escape(fit.level)}</b><div class="bar {look}">'
         f'<i class="need" style="width:{need:.1f}%"></i>'
         f'<i class="limit" style="left:{limit:.1f}%"></i></div>'
-        f'<b class="{look}">{verdict}</b><small>{words}</small>'
+        f'<b class="{look}">{verdict}</b> <small>{words}</small> '
     )
 
 

@@ -25,8 +25,8 @@ def evidence_html(cost: Cost, worth_words: str, left_out: Sequence[str] = ()) ->
     return (
         '<div class="explorer-html explorer-evidence"><table><tr><th>number</th><th>kind</th>'
         f"<th>90 % interval</th><th>where from</th></tr>{rows}</table>"
-        f'<div class="note">Worth: {escape(worth_words)}. A proxy score orders designs and is no '
-        f"accuracy; only real fine-tuning measures one.</div>{notes}</div>"
+        f'<div class="note">Worth: {escape(worth_words)}. A proxy score only orders designs; what '
+        f"one reaches is measured by real fine-tuning alone.</div>{notes}</div>"
     )
 
 

@@ -3,7 +3,8 @@
 Python raises `seq` behind an update; the browser answers with `ack` once the
 frame is on the screen. Waiting for it lets the newest state be sent next and
 never builds up a queue of repaints. Its element also watches the width of the
-page, because plotly refits itself to the window only.
+page, because plotly refits itself to the window only, and keeps keys for the app: JupyterLab
+would move between cells by the arrows that go through a list, and insert one for an `a`.
 """
 
 import asyncio
@@ -14,7 +15,13 @@ import traitlets
 ACK_TIMEOUT_S = 1.0
 _UNATTENDED_PAUSE_S = 0.05
 
+# Keys with Ctrl and the like, and Shift+Enter, stay shortcuts of the page: to save, to run.
 _SCRIPT = """
+const keepKey = ({ target, key, ctrlKey, metaKey, altKey, shiftKey }) => {
+  const isShortcut = ctrlKey || metaKey || altKey || (shiftKey && key === "Enter");
+  if (target.closest?.(".explorer-app"))
+    target.toggleAttribute("data-lm-suppress-shortcuts", !isShortcut);
+};
 function render({ model, el }) {
   const answer = () =>
     requestAnimationFrame(() =>
@@ -27,8 +34,10 @@ function render({ model, el }) {
   const refit = () => window.dispatchEvent(new Event("resize"));
   const watcher = new ResizeObserver(() => requestAnimationFrame(refit));
   watcher.observe(el);
+  window.addEventListener("keydown", keepKey, true);
   answer();
   return () => {
+    window.removeEventListener("keydown", keepKey, true);
     watcher.disconnect();
     model.off("change:seq", answer);
   };

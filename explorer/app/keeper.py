@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from explorer.app.main import App
 
 SESSION_VARIABLE = "JPY_SESSION_NAME"  # Jupyter's: the notebook of this kernel
-REST_S = 1.0  # a person who still turns a control is not held up
+REST_S = 1.5  # a person who still turns a control is not held up
 _BACK = "This is the view as it was left."
 _UNDO = " Undo takes you to the question of the cell."
 
@@ -82,11 +82,11 @@ class Keeper:
         """Write the view where it is not written yet; while a search runs it is not at rest."""
         if self._app.is_closed or self._app.run.is_active:
             return
+        self._app.standing.update()
         text = kept_view(self._app).to_json()
         if text == self._text:
             return
         self._text = text
-        self._app.standing.update()
         if self._path is not None:
             try:
                 replace_whole(self._path, text.encode())

@@ -11,6 +11,7 @@ the kernel all defaults of all traces, which nobody reads. And it draws each poi
 of its own: a crowd (see figures.crowds) is one line without ink here, with a mark at each vertex.
 """
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ import plotly
 import plotly.graph_objects as go
 import traitlets
 
+from explorer.app.picture import PICTURE, Picture, picture_of
+from explorer.app.picture import SCRIPT as PICTURES
 from explorer.figures.crowds import CROWD
 
 _BUNDLE = Path(plotly.__file__).parent / "package_data" / "widgetbundle.js"
-_LOADED, _FRESH = "loaded", "fresh"
+_LOADED, _FRESH, _DRAWN = "loaded", "fresh", "drawn"
 
 # There at once; plotly's module follows. What was sent meanwhile nobody heard, so the kernel is
 # asked for the figure as it is; where none answers, what was saved is shown.
@@ -61,7 +64,12 @@ export default () => {{
     async render({{ model, el }}) {{
       const leave = (await begun).render({{ model, el }});
       el.on("plotly_afterplot", () => markCrowds(el));
-      return leave;
+      el.once("plotly_afterplot", () => model.send({{ kind: "{_DRAWN}" }}));
+      const stop = sendPictures(model, el);
+      return () => {{
+        stop();
+        leave();
+      }};
     }},
   }};
 }};
@@ -116,12 +124,16 @@ const markCrowds = plot => {
 class LiveFigure(go.FigureWidget):  # type: ignore[misc]  # plotly ships no types
     """Every new view starts from what the figure shows now."""
 
-    _esm = _CROWDS + _BEGIN
+    _esm = _CROWDS + PICTURES + _BEGIN
     _bundle = traitlets.Unicode().tag(sync=True)
+    drawn_count = 0  # how often a page began to show it
+    on_drawn: Callable[[], None] | None = None  # called then; some kernels do so in a thread
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._config = {"displaylogo": False, "responsive": True}
+        self._asked = 0
+        self._receive: Callable[[Picture | None], None] | None = None
         self.on_msg(self._answer)
 
     @traitlets.default("_bundle")
@@ -144,11 +156,27 @@ class LiveFigure(go.FigureWidget):  # type: ignore[misc]  # plotly ships no type
         for name, part in self._shown().items():
             setattr(self, name, part)
 
-    def _answer(self, _: object, content: dict[str, Any], __: object) -> None:
-        """Send the figure as it is to a page that can draw now."""
-        if content.get("kind") == _LOADED:
+    def take_picture(self, receive: Callable[[Picture | None], None]) -> None:
+        """Ask the page for a picture of what it shows, or None where it cannot take one.
+
+        The first answer counts, and none to what was asked before.
+        """
+        self._asked, self._receive = self._asked + 1, receive
+        self.send({"kind": PICTURE, "number": self._asked})
+
+    def _answer(self, _: object, content: dict[str, Any], buffers: Sequence[memoryview]) -> None:
+        """Send the figure as it is to a page that can draw now, and hear of its drawing."""
+        kind = content.get("kind")
+        if kind == _LOADED:
             self.refresh()
             self.send({"kind": _FRESH})
+        elif kind == _DRAWN:
+            self.drawn_count += 1
+            if self.on_drawn is not None:
+                self.on_drawn()
+        elif kind == PICTURE and content.get("number") == self._asked and self._receive is not None:
+            receive, self._receive = self._receive, None
+            receive(picture_of(content, buffers))
 
     def _shown(self) -> dict[str, Any]:
         shown = self.to_plotly_json()

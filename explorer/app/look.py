@@ -8,6 +8,7 @@ settings have no answer.
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import PurePath
+from typing import Any
 
 from explorer.accuracy.tasks import suits
 from explorer.app.controls import Controls, split_policy
@@ -85,10 +86,10 @@ def changed_settings(settings: Settings, setting: str, session: Session) -> Sett
             changes |= {"micro_batch": int(value), "batch": session.batch}
         else:
             changes[name] = value
-    return replace(settings, **changes)  # type: ignore[arg-type]
+    return replace(settings, **changes)
 
 
-def _policy_settings(spec: str) -> dict[str, object]:
+def _policy_settings(spec: str) -> dict[str, Any]:
     name, options = split_policy(spec)
     return {
         "policy": name,
@@ -109,8 +110,7 @@ def settings_of(session: Session) -> Settings:
         memory_objective=session.memory_objective,
         metric=session.metric,
         reserve_bytes=session.reserve_bytes,
-        **_policy_settings(session.policy),
-        **{field: own.get(field) for field in SETUP_FIELDS},
+        **_policy_settings(session.policy) | {field: own.get(field) for field in SETUP_FIELDS},
     )
 
 

@@ -27,7 +27,7 @@ from explorer.app.layout import laid_out
 from explorer.app.live_figure import LiveFigure
 from explorer.app.look import changed_settings, look, opened, put, settings_of
 from explorer.app.measuring import Measuring
-from explorer.app.numbers import numbers_of
+from explorer.app.numbers import Clamps
 from explorer.app.panes import Shown, panes
 from explorer.app.past import Past
 from explorer.app.pins import PinsPane
@@ -70,7 +70,6 @@ class App:
         self._news = asyncio.Event()
         self._settled = asyncio.Event()
         self._drawn: tuple[object, ...] = ()
-        self._clamped = ""  # what is to be said of a number out of range
         self.controls = Controls(self._settings_changed)
         self.search_bar = SearchBar()
         self.searching = Searching(self.search_bar, self._wake)
@@ -233,6 +232,7 @@ class App:
 
     def _bind(self) -> None:
         bar, points = self.search_bar, self.point_bar
+        self.figure.on_drawn = self._wake
         bar.start.on_click(lambda _: self.search())
         bar.pause.on_click(lambda _: self.pause_or_resume())
         bar.stop.on_click(lambda _: self.stop())
@@ -247,18 +247,14 @@ class App:
         measure.measure.on_click(lambda _: self.measure())
         measure.picks.on_click(lambda _: self.measure(picks=True))
         measure.cancel.on_click(lambda _: self.measuring.cancel())
-        for field in numbers_of(self.box):
-            field.on_clamp = self._number_clamped
+        alone = (bar.trials, bar.seed, measure.episodes)
+        self._clamps = Clamps(self.box, alone, self._settings_changed)
         for number in range(len(self.tradeoff_data.trace_ids)):
             self.figure.data[number].on_click(partial(self._point_clicked, number))
 
     def _settings_changed(self) -> None:
         self._are_settings_new = True
         self._wake()
-
-    def _number_clamped(self, sentence: str) -> None:
-        self._clamped = sentence
-        self._settings_changed()
 
     def _ask(self, settings: Settings) -> None:
         put(self.origin, self.controls, settings)
@@ -345,7 +341,7 @@ class App:
         if not self._are_settings_new:
             return
         self._are_settings_new = False
-        clamped, self._clamped = error_html(self._clamped), ""
+        clamped = error_html(self._clamps.take())
         try:
             self._look()
         except ExplorerError as error:

@@ -3,7 +3,7 @@
 The widgets of ipywidgets that know bounds clamp in the browser, where nobody hears of it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import ipywidgets as widgets
@@ -14,7 +14,7 @@ def _nobody(_: str) -> None:
     pass
 
 
-class Within:
+class Within(widgets.ValueWidget):  # type: ignore[misc]  # ipywidgets ships no types
     """A field of a number from `low` to `most`; `on_clamp` is told what came and is allowed."""
 
     def __init__(
@@ -36,12 +36,40 @@ class Within:
         return taken
 
 
-class WholeNumber(Within, widgets.IntText):  # type: ignore[misc]  # ipywidgets ships no types
+class WholeNumber(Within, widgets.IntText):  # type: ignore[misc]  # likewise
     """A whole number."""
 
 
-class Number(Within, widgets.FloatText):  # type: ignore[misc]  # ipywidgets ships no types
+class Number(Within, widgets.FloatText):  # type: ignore[misc]  # likewise
     """Any number."""
+
+
+class Clamps:
+    """What is to be said of the numbers within a widget; `on_news` is called when that changes.
+
+    Fields that stand `alone` are set by a person only: another number there takes the word back.
+    """
+
+    def __init__(self, widget: Any, alone: Iterable[Within], on_news: Callable[[], None]) -> None:
+        self._on_news = on_news
+        self._next = self._said = ""
+        for field in numbers_of(widget):
+            field.on_clamp = self._clamped
+        for field in alone:
+            field.observe(self._changed, names="value")
+
+    def take(self) -> str:
+        """The sentence, once; empty where there is none."""
+        self._said, self._next = self._next, ""
+        return self._said
+
+    def _clamped(self, sentence: str) -> None:
+        self._next = sentence
+        self._on_news()
+
+    def _changed(self, _: object) -> None:
+        if self._said:
+            self._on_news()
 
 
 def numbers_of(widget: Any) -> Iterator[Within]:

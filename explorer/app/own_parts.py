@@ -19,6 +19,7 @@ from explorer.accuracy.tasks import SignalTask, check_task, task_for
 from explorer.app import fields
 from explorer.app.answer import error_html
 from explorer.app.kernel import is_for_visitors
+from explorer.app.visitors import download_html, place_for
 from explorer.app.words import line
 from explorer.device import DeviceProfile, load_device
 from explorer.device_text import (
@@ -140,14 +141,18 @@ class OwnParts:
 
     def _save(self) -> None:
         profile, base = self._profiles()
-        path = Path(self.device_path.value.strip())
+        path = place_for(Path(self.device_path.value.strip()))
         if path.suffix != ".toml":
             raise SpecError.of("Save as", self.device_path.value, "a path that ends in .toml")
         if path.exists():
             raise SpecError(f"{path}: is already there; save under another name")
-        _write(path, profile_toml(with_changes_assumed(profile, base)).encode())
+        text = profile_toml(with_changes_assumed(profile, base))
+        _write(path, text.encode())
         self._choose("device", str(path))
-        self.device_words.value = escape(f"Saved as {path}, and shown.")
+        words = escape(f"Saved as {path}, and shown.")
+        if is_for_visitors(os.environ):
+            words = f"Shown as long as this page is open. {download_html(path.name, text)}"
+        self.device_words.value = words
 
     def _show_network(self) -> None:
         path = self.network_path.value.strip()
@@ -160,7 +165,7 @@ class OwnParts:
     def _take_upload(self) -> None:
         """Keep an uploaded file under its own name, so that a session can name it."""
         for file in self.upload.value:
-            path = user_cache() / "networks" / Path(file["name"]).name
+            path = place_for(user_cache() / "networks" / Path(file["name"]).name)
             _check_suffix("Upload", str(path))
             _write(path, bytes(file["content"]))
             self.network_path.value = str(path)
@@ -213,7 +218,7 @@ def _write(path: Path, content: bytes) -> None:
 def _free_path(stem: str) -> Path:
     """`STEM.toml`, or the first of `STEM-2.toml`, ... that is not there yet."""
     number, path = 1, Path(f"{stem}.toml")
-    while path.exists():
+    while place_for(path).exists():
         number += 1
         path = Path(f"{stem}-{number}.toml")
     return path

@@ -100,6 +100,11 @@ _RULES = """
 .jp-OutputArea-child:has(.explorer-app) ~ .jp-OutputArea-child:has(.explorer-standing),
 .jp-OutputArea-child:not(:has(.explorer-app)):has(+ .jp-OutputArea-child .explorer-standing) {
   display: none;}
+.explorer-standing .explorer-html :is(td:not(.number), th) {text-align: left;}
+.explorer-standing .explorer-html tbody tr:nth-child(n) {background: none;}
+.explorer-standing p {margin: 0;}
+[data-jp-theme-light="false"] .explorer-standing > img {mix-blend-mode: screen;
+  filter: invert(1) hue-rotate(180deg) brightness(1.2);}
 .explorer-text, .explorer-text .widget-html-content {line-height: 1.4; font-size: 12px;}
 .explorer-error {color: #A33B00; font-size: 12px; line-height: 1.4; font-weight: 600;}
 .explorer-html {font-size: 11.5px; line-height: 17px;}

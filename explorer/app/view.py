@@ -28,7 +28,7 @@ from explorer.units import BoolArray, IntArray, format_bytes, format_joules
 CHOICE = "choice"
 LIST_CAP = 24
 _STREAM_LIMITS: dict[str, Any] = {"cap": 500, "cell": 0.03}  # points a panel, and their distance
-PICKED = (KNEE, "max-accuracy", "cheapest-near-best")
+PICKED = {KNEE: KNEE, "max-accuracy": "best", "cheapest-near-best": "cheapest-near-best"}
 MEMORY_NAMES = {"peak": "peak live memory", "above-inference": "memory above inference"}
 MEASURED_PRECISION = "fp32"  # what our trainer computes in, whatever setup is asked about
 
@@ -175,8 +175,8 @@ def picks_of(view: View) -> list[Selection]:
     fits = table.feasible[rows]
     picks = {name: choose(name, table.values[rows], table.objectives, fits).row for name in PICKED}
     names: dict[int, str] = {}
-    for name, pick in picks.items():
-        row = int(rows[pick])
+    for which, pick in picks.items():
+        row, name = int(rows[pick]), PICKED[which]
         names[row] = f"{names[row]}, {name}" if row in names else name
     return [
         Selection(

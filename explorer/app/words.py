@@ -132,7 +132,10 @@ _LINES = {
         "defined here: explorer/app/pins.py",
     ),
     "fits_only": ("leave out candidates that do not fit the device", "docs/cost-model.md"),
-    "path": ("where Export policy writes; a missing folder is made", "docs/policy-json.md"),
+    "path": (
+        "where Export policy writes, with its folder; visitors of a page download it",
+        "docs/policy-json.md",
+    ),
     "export": ("write the selected design as JSON", "docs/policy-json.md"),
     "measure": (
         "really fine-tune the selected policy on the task",

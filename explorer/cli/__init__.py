@@ -40,6 +40,8 @@ __all__ = [
     "validating",
 ]
 
+NO_COMMAND = "no command came; above is what there is"
+
 
 def run(arguments: list[str]) -> int:
     """Run a command line; returns the exit code."""
@@ -53,7 +55,8 @@ def run(arguments: list[str]) -> int:
         place = f"{error.filename}: " if error.filename else ""
         return _complain(f"{place}{error.strerror or error}")
     except TyperException as error:
-        return _complain(error.format_message() + _what_came(error, arguments))
+        sentence = error.format_message() or NO_COMMAND
+        return _complain(sentence + _what_came(error, arguments))
     if code == STOPPED_EXIT:  # the parser's, of a Ctrl-C that no command expected
         return _complain("stopped", STOPPED_EXIT)
     return code if isinstance(code, int) else 0

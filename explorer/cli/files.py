@@ -48,7 +48,12 @@ def export(
     ],
     out: Annotated[Path, out_option()],
     which: Annotated[
-        str, typer.Option("--pick", help=f"{', '.join(PICKS)}, or an index in candidates")
+        str,
+        typer.Option(
+            "--pick",
+            help=f"{', '.join(PICKS)}, or an index in candidates; "
+            "max-accuracy is the highest score, as of macro F1 where that ranks the task",
+        ),
     ] = "knee",
     form: Annotated[str, typer.Option("--format", help=", ".join(FORMATS))] = FORMATS[0],
     model: Annotated[
@@ -141,7 +146,8 @@ def lab(context: typer.Context) -> NoReturn:
 def page(context: typer.Context) -> NoReturn:
     """The explorer as a page of its own, without code: Voila on the notebook; takes its options.
 
-    On loopback with a token, as `lab`: whoever opens the page has a kernel. `--token=` has none.
+    On loopback with a token, as `lab`: whoever opens the page has a kernel, which ends ten
+    minutes after the page was left. `--token=` has none.
     """
     if importlib.util.find_spec("voila") is None:
         raise SpecError("voila: not installed; pip install 'ondevice-explorer[page]' brings it")

@@ -151,7 +151,7 @@ def measure(
     metric: MetricWord = None,
     as_json: AsJson = False,
 ) -> None:
-    """Really fine-tune a policy on episodes of a task, and report its accuracy.
+    """Really fine-tune a policy on episodes of a task, and report its accuracy and metric.
 
     On signals an episode is a repeat on another split, with the batch and optimizer asked for;
     the held-out part of the source domain then says what was forgotten.

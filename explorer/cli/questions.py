@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 
 from explorer.accuracy.progress import CancelledError
@@ -29,6 +28,7 @@ from explorer.cli.shared import (
     Task,
     Update,
     app,
+    bars,
     console,
     note,
     out_option,
@@ -283,10 +283,11 @@ def search(
     """Search what to train: several objectives at once, within the device and limits.
 
     Objectives are two to five of: score (the metric where it may be predicted, else the proxy
-    score), memory, energy, time, macs (of a sample's step), trained-parameters. accuracy or
-    proxy in place of score insists on one; peak or above-inference in place of memory too.
-    retention, what the source domain loses, is measured or refused: give --measured. A limit
-    is the most of a cost and the least of a score, in B, KiB, MiB, s, ms, J, mJ, k, M, %.
+    score), memory, energy, time, macs (of a sample's step), trained-parameters. accuracy (the
+    task's metric, also where that is macro F1) or proxy in place of score insists on one; peak
+    or above-inference in place of memory too. retention, what the source domain loses, is
+    measured or refused: give --measured. A limit is the most of a cost and the least of a score,
+    in B, KiB, MiB, s, ms, J, mJ, k, M, %.
     """
     if study is not None and not study.strip():
         raise SpecError.of("study", study, "a name")
@@ -321,10 +322,7 @@ def search(
     for sentence in left_out(session.graph, session.task_name):
         note(sentence)
     control = SearchControl()
-    with (
-        stopping(control.stop),
-        Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress,
-    ):
+    with stopping(control.stop), bars(as_json) as progress:
         reason = session.reason_against_exact if exact else ""
         optimum = _optimum(session, progress, control) if exact and not reason else None
         bar = progress.add_task("search", total=trials)
@@ -346,6 +344,7 @@ def search(
             front = refined(session, front, measure, how, space, progress, control)
     if reason:
         front = replace(front, notes=(*front.notes, f"no share of an exact front: {reason}"))
+    front = replace(front, table=session.problem.settle(front.table))  # as the document has it
     text = session.front_document(front).to_json() if out is not None or as_json else ""
     if as_json:
         print(text, end="")

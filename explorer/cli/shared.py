@@ -110,14 +110,17 @@ def stopping(stop: Callable[[], object]) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+def bars(as_json: bool) -> Progress:
+    """Bars on stderr, where a person sees them; else nothing, so that a line of it is one."""
+    shown = Console(stderr=True)
+    return Progress(console=shown, transient=True, disable=as_json or not shown.is_terminal)
+
+
 @contextmanager
 def working(title: str, as_json: bool) -> Iterator[tuple[OnDone, Cancelled]]:
     """A bar for long work, and what Ctrl-C tells it: `on_done(done, total)` and `cancelled()`."""
     stop = threading.Event()
-    with (
-        stopping(stop.set),
-        Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress,
-    ):
+    with stopping(stop.set), bars(as_json) as progress:
         bar = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(bar, completed=done, total=total), stop.is_set
 

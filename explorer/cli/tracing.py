@@ -1,17 +1,19 @@
 """Anybody's network: a torch module becomes a model that every other command takes."""
 
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from explorer.cli.shared import AsJson, app, out_option, print_rows
-from explorer.errors import SpecError
-from explorer.network import check_network_path
+from explorer.errors import SpecError, check_whole
+from explorer.network import ONNX, check_network_path
 from explorer.own_code import running
 from explorer.paths import check_writable
 
-ONNX = ".onnx"
+LARGEST_SAMPLE = 10**8  # numbers: images of 5,000 x 5,000 and more
+LARGEST_TOKENS = 2**31
 
 
 @app.command()
@@ -41,10 +43,12 @@ def trace(
     check_writable(out.with_suffix(".safetensors"))
     is_file = module.endswith(ONNX)
     sizes = _sizes(example) if example or not is_file else ()
-    if tokens is not None and tokens < 1:
-        raise SpecError.of("tokens", tokens, "at least 1")
+    if tokens is not None:
+        check_whole("tokens", tokens, 1, LARGEST_TOKENS)
     batch = None
     if sizes:
+        if prod(sizes) > LARGEST_SAMPLE:
+            raise SpecError.of("example", example, f"at most {LARGEST_SAMPLE} numbers in all")
         batch = torch.randint(tokens, (2, *sizes)) if tokens else torch.randn(2, *sizes)
     traced = traced_of(module if is_file else _made(module), batch, out.stem)
     traced.save(out)

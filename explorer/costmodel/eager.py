@@ -25,6 +25,7 @@ from explorer.graph import INPUT, NORM_OPS, LayerSpec, ModelGraph
 from explorer.layer import (
     CLIPPED,
     CONVOLUTIONS,
+    CONVOLVE,
     CURVED,
     MAXIMA,
     RECURRENT_GATES,
@@ -37,7 +38,7 @@ from explorer.units import BITS_PER_BYTE, BoolArray, FloatArray
 
 STATISTICS_KEPT = 2  # mean and reciprocal deviation
 INDEX_WORDS = 2  # a 64-bit index in words of a statistic
-SAVES_INPUT = (*CONVOLUTIONS, *NORM_OPS, "layernorm", "standardise", "prelu")
+SAVES_INPUT = (*CONVOLUTIONS, CONVOLVE, *NORM_OPS, "layernorm", "standardise", "prelu")
 SAVES_PASSED_INPUT = (*CLIPPED, *CURVED, *WINDOWS, "glu")  # where it has a gradient
 UNKNOWN = {*RECURRENT_GATES, *STATE_SPACES, "cfc", "dropout2d"}
 SAVES_OUTPUT = ("relu", *SATURATING)

@@ -16,7 +16,8 @@ from explorer.costmodel.forms import FORMS, Form
 from explorer.costmodel.schedule import schedule_of
 from explorer.costmodel.tables import LayerTable
 from explorer.design import OPTIMIZER_STATES, DesignBatch, TrainingSetup
-from explorer.graph import ModelGraph
+from explorer.graph import WEIGHTED_OPS, ModelGraph
+from explorer.layer import VIEWS
 from explorer.units import BITS_PER_BYTE, FloatArray, IntArray, bytes_of
 
 
@@ -326,13 +327,17 @@ def _needs(features: dict[Feature, int], layer_count: int) -> FloatArray:
 
 
 def _fused_gradients(schedule: Schedule, form: Form) -> FloatArray:
-    """Bytes per trained weight, bias and norm scale while its gradient exists [3L, T]."""
+    """Bytes per trained weight, bias and norm scale while its gradient exists [3L, T].
+
+    That of a parameter is added up from the backward pass of its last reader on.
+    """
     size = form.weight_gradient_bits / BITS_PER_BYTE
     table = schedule.table
     layer_count = len(table.axes.names)
     live = np.zeros((3 * layer_count, schedule.step_count))
     for index, (op, norm) in enumerate(zip(table.op_index, table.norm_index, strict=True)):
-        start, end = schedule.weight_grad_step[op], schedule.input_grad_step[op] + 1
+        end = schedule.input_grad_step[op] + 1
+        start = min([schedule.weight_grad_step[op], *_reader_steps(schedule, op)])
         live[index, start:end] = size
         at_norm = schedule.input_grad_step[norm] if norm >= 0 else -1
         if table.own_bias[index]:
@@ -342,6 +347,20 @@ def _fused_gradients(schedule: Schedule, form: Form) -> FloatArray:
         if norm >= 0:
             live[2 * layer_count + index, at_norm] = size
     return live
+
+
+def _reader_steps(schedule: Schedule, op: int) -> list[int]:
+    """Backward steps that add to the gradient of a parameter; none of another layer."""
+    graph = schedule.table.graph
+    name = graph.layers[op].name
+    if graph.layers[op].op != "parameter":
+        return []
+    return [
+        (schedule.input_grad_step if reader.op in WEIGHTED_OPS else schedule.weight_grad_step)[at]
+        for at, reader in enumerate(graph.layers)
+        if reader.op not in VIEWS
+        and any(graph.parameter_of(tensor) == name for tensor in reader.inputs)
+    ]
 
 
 def _possible_peaks(live: FloatArray) -> IntArray:

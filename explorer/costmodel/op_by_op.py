@@ -19,6 +19,7 @@ from explorer.costmodel.ops import RULES
 from explorer.costmodel.tables import LayerTable, layer_table
 from explorer.design import DesignBatch
 from explorer.graph import INPUT, NORM_OPS, WEIGHTED_OPS, ModelGraph
+from explorer.layer import CONVOLVE, SOURCES
 from explorer.units import BITS_PER_BYTE, BoolArray, FloatArray, IntArray
 
 READS_INPUT = ("groupnorm", "batchnorm", "window_max")
@@ -158,10 +159,18 @@ class _Walk:
     ) -> None:
         layer = self.graph[name]
         sources = self.graph.producers(layer)
+        if name not in gradient:  # nothing that trains is at or before it
+            self.step += 1
+            return
         own = gradient[name]
         if layer.op in WEIGHTED_OPS:
             weights = self._weights(name)
-            self._use(stored[sources[0]], weights)
+            for source in sources[:1]:
+                self._use(stored[source], weights)
+            self._use(own, self._reaching(name))
+            self.step += 1
+        elif layer.op == CONVOLVE:
+            self._use(stored[sources[0]], self._reaching(sources[1]))
             self._use(own, self._reaching(name))
             self.step += 1
         for source in sources:
@@ -197,10 +206,15 @@ class _Walk:
         self.uses.append((tensor, self.step, sites))
 
     def _count(self, name: str) -> float:
+        """Elements of a tensor; those of parameters and constants are not counted here."""
+        if name != INPUT and (self.graph[name].op in SOURCES or self.graph.parameter_of(name)):
+            return 0.0
         return float(np.prod(self.graph.shape(name)))
 
     def _overwrites(self, name: str) -> bool:
         layer = self.graph[name]
+        if layer.op in SOURCES:
+            return False
         source = self.graph.producers(layer)[0]
         free = (self.relu_in_place and layer.op in READS_OUTPUT) or layer.op == "reshape"
         return free and source != INPUT and self.readers[source] == 1
@@ -218,4 +232,6 @@ class _Walk:
     def _needing(self, name: str) -> BoolArray:
         """Sites that make an operator without weights run backward: below it, or its own."""
         layer = self.graph[name]
-        return self._reaching(name if layer.op in NORM_OPS else self.graph.producers(layer)[0])
+        if layer.op in (*NORM_OPS, *SOURCES):
+            return self._reaching(name)
+        return self._reaching(self.graph.producers(layer)[0])

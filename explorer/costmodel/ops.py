@@ -8,8 +8,8 @@ zero. Assumptions of the `device` accounting, which the planner relies on:
   place in its window in as many bits as that needs;
 * a norm in training mode keeps its normalised input and one reciprocal deviation per
   statistic; a curved activation (GELU, SiLU) its input; sigmoid, tanh and softmax their output;
-* a product keeps each operand while the other's gradient is taken, attention its three
-  inputs and the softmax of the scores, a recurrent layer its gates and states;
+* a product keeps each of its two operands while the other's gradient is taken, attention its
+  three inputs and the softmax of the scores, a recurrent layer its gates and states;
 * a residual add writes a new tensor; its gradient is shared by its inputs;
 * reshapes, transposes and slices are views and cost nothing; `copy` moves a view's elements.
 """
@@ -25,6 +25,7 @@ from explorer.graph import CFC_GATES, LayerSpec, ModelGraph, recurrent_weights
 from explorer.layer import (
     CLIPPED,
     CONVOLUTIONS,
+    CONVOLVE,
     CURVED,
     MAXIMA,
     RECURRENT_GATES,
@@ -48,7 +49,7 @@ class Holds(Enum):
     NONE = "none"
     SHARE = "share"  # of its input, in proportion to the weights that train
     INPUTS = "inputs"
-    OPERANDS = "operands"  # each input while a gradient goes to another
+    OPERANDS = "operands"  # each of two inputs while a gradient goes to the other
     OUTPUT = "output"
 
 
@@ -56,7 +57,7 @@ class Holds(Enum):
 class OpRule:
     """How an operator behaves in forward and backward.
 
-    `macs` per sample; `per_operand` ones take as many for the gradient of each input.
+    `macs` per sample; `per_operand` ones take as many for the gradient of each of two inputs.
     A weighted operator's dX and dW take as many, too, unless `input_grad_macs` and
     `weight_grad_macs` say otherwise; `shared_grad_macs` come beside for either of the two.
     `pass_macs` come once a micro-batch while weights train.
@@ -125,6 +126,11 @@ def _recurrent_macs(graph: ModelGraph, layer: LayerSpec) -> int:
 
 def _matmul_macs(graph: ModelGraph, layer: LayerSpec) -> int:
     return layer.out_elements * graph.shape(layer.inputs[0])[-1]
+
+
+def _convolve_macs(graph: ModelGraph, layer: LayerSpec) -> int:
+    """Every entry of the kernel is used once per output position."""
+    return prod(graph.shape(layer.inputs[1])) * prod(layer.out_shape[1:])
 
 
 def _scores(graph: ModelGraph, layer: LayerSpec) -> int:
@@ -247,6 +253,7 @@ RULES = {
     "div": OpRule(holds=Holds.INPUTS, forward_passes=1, backward_passes=2),
     "glu": OpRule(holds=Holds.INPUTS, forward_passes=1, backward_passes=2),
     "matmul": OpRule(macs=_matmul_macs, per_operand=True, holds=Holds.OPERANDS),
+    CONVOLVE: OpRule(macs=_convolve_macs, per_operand=True, holds=Holds.OPERANDS),
     "attention": OpRule(macs=_attention_macs, holds=Holds.INPUTS, keeps_extra=_scores),
     "concat": OpRule(forward_passes=1, backward_passes=1),
     "pad": OpRule(forward_passes=1, backward_passes=1),
@@ -280,7 +287,7 @@ def input_grad_macs(graph: ModelGraph, layer: LayerSpec) -> list[tuple[tuple[str
     macs = _counted(rule.macs, graph, layer)
     inputs = graph.producers(layer)
     if rule.per_operand:
-        return [((name,), macs) for name in inputs if not graph.parameter_of(name)]
+        return [((name,), macs) for name in inputs[:2] if not graph.parameter_of(name)]
     if rule.input_grad_macs:
         shared = _counted(rule.shared_grad_macs, graph, layer)
         return [(inputs, rule.input_grad_macs(graph, layer)), ((layer.name,), shared)]
@@ -302,11 +309,15 @@ def weight_grad_macs(graph: ModelGraph, layer: LayerSpec) -> int:
     """
     rule = RULES[layer.op]
     if layer.op == "parameter":
-        products = [reader for reader in graph.layers if RULES[reader.op].per_operand]
-        reads = [(one, name) for one in products for name in one.inputs]
-        mine = [one for one, name in reads if graph.parameter_of(name) == layer.name]
-        return sum(_counted(RULES[one.op].macs, graph, one) for one in mine)
+        return sum(_counted(RULES[one.op].macs, graph, one) for one in products_of(graph, layer))
     return _counted(rule.weight_grad_macs or rule.macs, graph, layer)
+
+
+def products_of(graph: ModelGraph, parameter: LayerSpec) -> list[LayerSpec]:
+    """Products that have a parameter, or a view of it, as an operand; twice where it is both."""
+    products = [reader for reader in graph.layers if RULES[reader.op].per_operand]
+    reads = [(one, name) for one in products for name in one.inputs[:2]]
+    return [one for one, name in reads if graph.parameter_of(name) == parameter.name]
 
 
 def pass_macs(graph: ModelGraph, layer: LayerSpec) -> int:
@@ -334,7 +345,7 @@ def kernel_kind(layer: LayerSpec) -> str:
     """
     if layer.op in STATE_SPACES:
         return "depthwise"
-    if layer.op not in CONVOLUTIONS:
+    if layer.op not in (*CONVOLUTIONS, CONVOLVE):
         return "linear"
     if layer.groups > 1 and layer.groups == layer.out_shape[0]:
         return "depthwise"

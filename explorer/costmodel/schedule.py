@@ -1,9 +1,9 @@
 """The schedule of one training step and every buffer in it, for one graph.
 
-Steps [T]: one per operator forward, one for the loss, then backward in reverse
-order, where a weighted layer takes two: first dW (its saved input may go), then
-dX with the update. A block that runs again (recompute.py) takes its steps before its
-backward. What a buffer is, and what its size depends on, is in buffers.py.
+Steps [T]: one per operator forward, one for the loss, then backward in reverse order, where a
+weighted layer, or a convolution of a shared kernel, takes two: first dW (its saved input may
+go), then dX with the update. A block that runs again (recompute.py) takes its steps before
+its backward. What a buffer is, and what its size depends on, is in buffers.py.
 """
 
 from functools import lru_cache
@@ -16,7 +16,9 @@ from explorer.costmodel.recompute import Segment, segments_of
 from explorer.costmodel.tables import layer_table
 from explorer.costmodel.workspace import scratch_of
 from explorer.graph import INPUT, WEIGHTED_OPS, ModelGraph
-from explorer.layer import SOURCES
+from explorer.layer import CONVOLVE, SOURCES
+
+TWO_STEPS = (*WEIGHTED_OPS, CONVOLVE)
 
 
 @lru_cache(maxsize=32)
@@ -88,7 +90,7 @@ class _Builder:
                     self.labels.append(f"{self.layers[repeated].name} again")
                     step += 1
             self.dw_step[op] = step
-            if layer.op in WEIGHTED_OPS:
+            if layer.op in TWO_STEPS:
                 self.labels.append(f"{layer.name} weight gradient")
                 step += 1
             self.dx_step[op] = step
@@ -151,8 +153,9 @@ class _Builder:
         return frozenset(np.flatnonzero(self.table.ancestors[op]).tolist())
 
     def _below(self, op: int) -> frozenset[int]:
-        """Sites at or before the inputs of an operator."""
-        return frozenset[int]().union(*map(self._trigger, self.producers[op]))
+        """Sites at or before the inputs that an operator passes gradients on to."""
+        passed = self.producers[op][: 1 if self.layers[op].op == CONVOLVE else None]
+        return frozenset[int]().union(*map(self._trigger, passed))
 
     def _activation(self, root: int) -> BufferRule:
         """A tensor lives to its last forward reader; a trained reader keeps its share."""
@@ -202,10 +205,12 @@ class _Builder:
             elif holds in (Holds.INPUTS, Holds.OPERANDS):
                 wanted = self.producers[op]
                 if holds is Holds.OPERANDS:
+                    wanted = wanted[:2]
                     mine = [at for at, one in enumerate(wanted) if self.root[one] == root]
                     wanted = [one for at, one in enumerate(wanted) if mine != [at]]
                 sites = frozenset[int]().union(*map(self._trigger, wanted))
-                found.append((Feature(trigger=sites), self.dx_step[op] + 1))
+                last = self.dw_step if holds is Holds.OPERANDS else self.dx_step
+                found.append((Feature(trigger=sites), last[op] + 1))
         found += [
             (Feature(trigger=self._below(op)), self.dx_step[op] + 1)
             for op in self.members[root]
@@ -318,7 +323,7 @@ class _Builder:
         if op < 0:
             return []
         ends = [(self._trigger(op), self.dw_step[op] + 1)]
-        if op in self.weighted_of:
+        if self.layers[op].op in TWO_STEPS:
             ends.append((self._below(op), self.dx_step[op] + 1))
         return [(trigger, death) for trigger, death in ends if trigger]
 
@@ -331,12 +336,13 @@ class _Builder:
     def _scratch(self) -> list[BufferRule]:
         """Kernels' own buffers, each alive in one step."""
         rules = []
-        for op in self.weighted_of:
-            scratch = scratch_of(self.graph, self.layers[op], self.workspace)
-            if not self.producers[op]:
+        for op, layer in enumerate(self.layers):
+            if layer.op not in TWO_STEPS or not self.producers[op]:
                 continue
+            scratch = scratch_of(self.graph, layer, self.workspace)
             below = Feature(trigger=self._below(op))
-            own = self._weight_site(op)
+            is_own = op in self.weighted_of
+            own = self._weight_site(op) if is_own else self._trigger(self.producers[op][1])
             steps = [
                 (scratch.forward_bytes, op, ALWAYS),
                 (scratch.weight_grad_bytes, self.dw_step[op], Feature(trigger=own)),

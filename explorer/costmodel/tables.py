@@ -14,11 +14,12 @@ from explorer.costmodel.ops import (
     input_grad_macs,
     kernel_kind,
     pass_macs,
+    products_of,
     special_kernel,
     weight_grad_macs,
 )
 from explorer.design import DesignBatch, LayerAxes
-from explorer.graph import INPUT, NORM_OPS, WEIGHTED_OPS, ModelGraph
+from explorer.graph import INPUT, NORM_OPS, WEIGHTED_OPS, LayerSpec, ModelGraph
 from explorer.layer import SLICED_OPS
 from explorer.units import BoolArray, FloatArray, IntArray
 
@@ -32,7 +33,8 @@ class LayerTable:
     or offset of the norm), `norm_count` (scales), `kind` (kernel), `depthwise`,
     `special` (kernel with a rate of its own, or empty), `weight_macs` of dW, `pass_macs` once
     a micro-batch while the weights train.
-    Operators [O]: `element_count` of the output, `op_macs` of those without weights.
+    Operators [O]: `element_count` of the output, `op_macs` of those without weights; of those
+    that have any MACs `product_kind` is the kernel.
     Backward of those and of recurrent layers [K]: `operand_macs`, taken by `operand_op` where
     any of the sites `operand_sites` [3L, K] trains; `input_macs` [L] of dX of the others.
     `ancestors` [O + 1, 3L]: which sites that
@@ -57,6 +59,7 @@ class LayerTable:
     pass_macs: FloatArray
     element_count: FloatArray
     op_macs: FloatArray
+    product_kind: tuple[str, ...]
     input_macs: FloatArray
     operand_op: IntArray
     operand_sites: FloatArray
@@ -119,7 +122,7 @@ def layer_table(graph: ModelGraph) -> LayerTable:
         weight_count=np.array([graph.weight_elements(layer) for layer in weighted], np.float64),
         bias_count=np.where(axes.has_bias, channels, 0.0),
         norm_count=np.where(axes.has_norm, channels, 0.0),
-        kind=tuple(kernel_kind(layer) for layer in weighted),
+        kind=tuple(_weight_kind(graph, layer) for layer in weighted),
         depthwise=np.array([kernel_kind(layer) == "depthwise" for layer in weighted]),
         special=tuple(special_kernel(graph, layer) for layer in weighted),
         own_bias=np.array([layer.has_bias for layer in weighted]),
@@ -129,6 +132,11 @@ def layer_table(graph: ModelGraph) -> LayerTable:
         op_macs=np.array(
             [0 if layer.op in WEIGHTED_OPS else _macs(graph, layer.name) for layer in graph.layers],
             np.float64,
+        ),
+        product_kind=tuple(
+            kernel_kind(layer)
+            for layer in graph.layers
+            if layer.op not in WEIGHTED_OPS and _macs(graph, layer.name)
         ),
         input_macs=np.array(
             [_macs(graph, layer.name) * (layer.op in SLICED_OPS) for layer in weighted], np.float64
@@ -144,6 +152,12 @@ def layer_table(graph: ModelGraph) -> LayerTable:
         passes=passes.T.astype(np.float64),
         pass_column=pass_column,
     )
+
+
+def _weight_kind(graph: ModelGraph, layer: LayerSpec) -> str:
+    """The kernel of a layer, of a parameter that of the products it is in."""
+    products = products_of(graph, layer) if layer.op == "parameter" else []
+    return kernel_kind(products[0] if products else layer)
 
 
 def _macs(graph: ModelGraph, name: str) -> int:

@@ -19,7 +19,7 @@ from explorer.costmodel.tables import layer_table
 from explorer.design import DesignBatch
 from explorer.device import DeviceProfile
 from explorer.graph import NORM_OPS, WEIGHTED_OPS, LayerSpec, ModelGraph
-from explorer.layer import WINDOWS
+from explorer.layer import CONVOLVE, WINDOWS
 from explorer.units import BITS_PER_BYTE
 
 BUFFERS = 2  # one is filled while the other is worked on
@@ -135,12 +135,15 @@ def _along(
 ) -> _Pass:
     """Positions of the output's longest side, or of the input's where the output has none."""
     inputs = [graph.shape(name) for name in graph.producers(layer)]
+    if layer.op == CONVOLVE:
+        inputs = inputs[:1]
     sides, out_sides = inputs[0][1:], layer.out_shape[1:]
     axis = max(range(len(sides)), key=sides.__getitem__) if sides else 0
     position_count = out_sides[axis] if out_sides else max(sides, default=layer.out_shape[0])
     in_elements = float(sum(prod(shape) for shape in inputs))
-    halo, mixes = 0.0, layer.op == "conv2d" and kernel_kind(layer) != "depthwise"
-    if layer.op == "conv2d":
+    is_conv = layer.op in ("conv2d", CONVOLVE)
+    halo, mixes = 0.0, is_conv and kernel_kind(layer) != "depthwise"
+    if is_conv:
         shared = max(0, layer.kernel[axis] - layer.strides[axis])
         column_elements = in_elements / sides[axis]
         halo = shared * column_elements * in_bits
@@ -173,4 +176,6 @@ def _rows(
 
 
 def _weight_bits(graph: ModelGraph, layer: LayerSpec, form: Form) -> float:
+    if layer.op == CONVOLVE:
+        return prod(graph.shape(layer.inputs[1])) * form.weight_bits
     return graph.weight_elements(layer) * form.weight_bits if layer.op in WEIGHTED_OPS else 0.0

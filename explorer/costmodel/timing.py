@@ -97,21 +97,28 @@ def times_at(table: LayerTable, setup: TrainingSetup, rates: Rates, *, training:
     input_grad_s[..., table.op_index] += work_s(table.input_macs) / input_grad_ratio
     input_grad_s[..., table.op_index] += overhead_s / np.where(constant, 1, input_grad_ratio)
     by_op = np.empty((2, *forward_s.shape))
-    by_op[0] = rate["linear_macs_per_cycle"] * cycles_per_s
-    by_op[1] = _rate(rate, "linear_grad_speed_ratio", "input_grad_speed_ratio")
+    by_op[:] = 1.0
     by_op[0][..., table.op_index], by_op[1][..., table.op_index] = macs_per_s, input_grad_ratio
     products = np.flatnonzero(table.op_macs)
     if len(products):
+        speed = [_rate(rates, f"{kind}_macs_per_cycle") for kind in table.product_kind]
+        ratio = [
+            _rate(rates, f"{kind}_grad_speed_ratio", "input_grad_speed_ratio")
+            for kind in table.product_kind
+        ]
+        by_op[0][..., products] = np.stack(speed, axis=-1) * cycles_per_s
+        by_op[1][..., products] = np.stack(ratio, axis=-1)
         call_and_traffic_s = call_s + traffic_s[..., products]
         product_s = batch * table.op_macs[products] / by_op[0][..., products]
         forward_s[..., products] += product_s + call_and_traffic_s
         input_grad_s[..., products] += OPERANDS * call_and_traffic_s / by_op[1][..., products]
     operand_s = batch * table.operand_macs / by_op.prod(axis=0)[..., table.operand_op]
     weight_grad_ratio = _by_kernel(table, rates, "grad_speed_ratio", "weight_grad_speed_ratio")
+    of_products_s = (1 - computes) * batch * table.weight_macs / macs_per_s
     return PassTimes(
         forward_s=forward_s,
         input_grad_s=input_grad_s,
-        weight_grad_s=work_s(table.weight_macs) / weight_grad_ratio,
+        weight_grad_s=(work_s(table.weight_macs) + of_products_s) / weight_grad_ratio,
         overhead_s=overhead_s / np.where(constant, 1, weight_grad_ratio)
         + table.pass_macs / macs_per_s,
         operand_s=operand_s,

@@ -16,6 +16,7 @@ from math import prod
 from explorer.costmodel.ops import kernel_kind
 from explorer.device import TINY_ENGINE
 from explorer.graph import LayerSpec, ModelGraph
+from explorer.layer import CONVOLVE
 
 COLUMNS = 2  # im2col columns at once
 WIDENED_BYTES = 2  # int8 values widened to 16 bits
@@ -33,8 +34,8 @@ class Scratch:
 
 
 def scratch_of(graph: ModelGraph, layer: LayerSpec, workspace: str) -> Scratch:
-    """Scratch of a weighted layer under a device.Workspace."""
-    if workspace != TINY_ENGINE or layer.op != "conv2d":
+    """Scratch of a layer under a device.Workspace."""
+    if workspace != TINY_ENGINE or layer.op not in ("conv2d", CONVOLVE):
         return Scratch()
     kind = kernel_kind(layer)
     channels, *sides = graph.shape(graph.producers(layer)[0])
@@ -51,7 +52,8 @@ def scratch_of(graph: ModelGraph, layer: LayerSpec, workspace: str) -> Scratch:
             input_grad_bytes=FLOAT_BYTES * reach,
         )
     columns = COLUMNS * WIDENED_BYTES * taps * channels
-    widened_kernel = WIDENED_BYTES * graph.weight_elements(layer) if taps > 1 else 0
+    kernel = layer.channels * (channels // layer.groups) * taps
+    widened_kernel = WIDENED_BYTES * kernel if taps > 1 else 0
     return Scratch(
         forward_bytes=columns + widened_kernel,
         weight_grad_bytes=FLOAT_BYTES * GRADIENT_LANES * positions,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from explorer.errors import UnsupportedOpError
 from explorer.graph import ModelGraph
-from explorer.layer import INPUT, PLAIN, SOURCES, LayerSpec
+from explorer.layer import CONVOLVE, INPUT, PLAIN, SOURCES, LayerSpec
 from explorer.layer_shapes import is_rounded_up
 
 Keeper = Callable[[ModelGraph, LayerSpec], str]
@@ -167,6 +167,15 @@ def _attention(layer: LayerSpec, inputs: Sequence[str]) -> str:
     )
 
 
+def _convolve(layer: LayerSpec, inputs: Sequence[str]) -> str:
+    images, *fixed = inputs
+    kernel, bias = (*(f"{one}[0]" for one in fixed), None)[:2]
+    return (
+        f"F.conv2d({images}, {kernel}, {bias}, {layer.stride}, {_pads(layer)}, "
+        f"{layer.dilation}, {layer.groups})"
+    )
+
+
 def _avgpool(layer: LayerSpec, inputs: Sequence[str]) -> str:
     if not layer.args:
         return f"F.avg_pool2d({inputs[0]}, {layer.kernel})"
@@ -227,6 +236,7 @@ CALLERS: dict[str, Caller] = {
     "global_avgpool": _plain("torch.mean", "(2, 3)"),
     "add": lambda _, inputs: " + ".join(inputs),
     "scale": lambda layer, inputs: f"{inputs[0]} * {layer.args[0]} + {layer.args[1]}",
+    CONVOLVE: _convolve,
     "attention": _attention,
     "slice": _slice,
     "pad": _pad,

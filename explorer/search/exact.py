@@ -76,7 +76,7 @@ def exact_share(front: ParetoFront, exact: ExactFront) -> float | None:
 def reason_against(problem: Problem) -> str:
     """Why the exact program cannot answer for these objectives and limits; empty when it can."""
     if problem.judge.calibration is not None:
-        return "predicted accuracy is not additive, only a proxy score is"
+        return f"predicted {problem.judge.name} is not additive, only a proxy score is"
     names = {objective.name for objective in problem.objectives}
     if PROXY_SCORE not in names:
         return "there is no score among the objectives"

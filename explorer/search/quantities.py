@@ -97,9 +97,10 @@ def column_of(word: str, score_name: str, memory_objective: str = "peak") -> str
     """The column a word means; SpecError when it insists on the other score."""
     if word in SCORE_WORDS:
         if word == "accuracy" and score_name not in MERITS:
-            raise SpecError(f"{word}: no accuracy is predicted here; take proxy, or score")
+            raise SpecError(f"{word}: no metric is predicted here; take proxy, or score")
         if word == "proxy" and score_name in MERITS:
-            raise SpecError(f"{word}: the score is a predicted accuracy here; take accuracy")
+            name = METRIC_NAMES[score_name]
+            raise SpecError(f"{word}: the score is the predicted {name} here; take accuracy")
         return score_name
     if word == RETENTION_WORD:
         return RETENTION

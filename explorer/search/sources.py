@@ -22,7 +22,7 @@ from explorer.document import PolicyDocument
 from explorer.errors import CalibrationError, ExplorerError, MissingDataError, SpecError
 from explorer.family import PolicyContext
 from explorer.graph import NORMS, ModelGraph, normalised
-from explorer.network import is_network_path, load_network
+from explorer.network import check_traced, is_network_path, load_network
 from explorer.paths import data_cache, file_state, user_cache
 from explorer.search.criteria import Study, study
 from explorer.search.judge import Judge, calibrate_runs, measured_designs
@@ -53,6 +53,7 @@ def _network(path: Path, _state: tuple[int, ...]) -> ModelGraph:
 
 @lru_cache(maxsize=32)
 def _entry(spec: str) -> ModelGraph:
+    check_traced(spec)
     name, options = catalog.split_spec(spec)
     module = catalog.load("model", name)
     for key in options:

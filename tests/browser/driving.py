@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import lab
 from playwright.sync_api import Page
@@ -32,8 +33,9 @@ CUT = """
 # A style of something in the panels.
 LOOK = "((part, key) => getComputedStyle(document.querySelector('.explorer-panels ' + part))[key])"
 PIN = ".explorer-app button:text-is('Pin')"
-WAIT_MS = lab.FIRST_PLOT_MS
+IS_CHOICE = f"({ANSWER}).startsWith('your choice')"
 CLICKS, CLICK_MS = 6, 10_000
+MOST_UNDOS = 30
 
 
 def answer(page: Page) -> str:
@@ -52,15 +54,15 @@ def changing(page: Page, *what: str) -> Iterator[None]:
     before = {one: page.evaluate(one) for one in what}
     yield
     for one, value in before.items():
-        page.wait_for_function(f"old => {one} !== old", arg=value, timeout=WAIT_MS)
+        page.wait_for_function(f"old => {one} !== old", arg=value)
 
 
 def await_value(page: Page, what: str, value: str) -> None:
     """Wait until an expression has a value."""
-    page.wait_for_function(f"wanted => {what} === wanted", arg=value, timeout=WAIT_MS)
+    page.wait_for_function(f"wanted => {what} === wanted", arg=value)
 
 
-def await_status(page: Page, words: str, timeout_ms: int = WAIT_MS) -> None:
+def await_status(page: Page, words: str, timeout_ms: int = lab.WAIT_MS) -> None:
     """Wait until the app says something."""
     page.wait_for_selector(f".explorer-text:visible:has-text('{words}')", timeout=timeout_ms)
 
@@ -79,34 +81,59 @@ def remember(page: Page) -> None:
 
 def reset(page: Page) -> None:
     """Go back to the first question, the choice and the first tab."""
-    if is_enabled(page, "Stop"):
-        lab.press(page, "Stop")
-    page.wait_for_selector(".explorer-app button:text-is('Stop'):disabled")
-    if is_enabled(page, "Cancel"):
-        lab.press(page, "Cancel")
-    page.wait_for_selector(".explorer-app button:text-is('Cancel'):disabled")
-    ready = f"{SETTINGS} === sessionStorage.firstSettings || {CAN_UNDO}"
-    while True:  # until a change that is still on its way has come, too
-        page.wait_for_function(ready)
-        if not page.evaluate(CAN_UNDO):
-            break
-        undos = page.evaluate(UNDOS)
-        page.evaluate(f"{UNDO}.click()")
-        page.wait_for_function(f"undos => {UNDOS} !== undos || !{CAN_UNDO}", arg=undos)
-        rest(page)
+    for text in ("Stop", "Cancel"):
+        if is_enabled(page, text):
+            lab.press(page, text)
+        page.wait_for_selector(f".explorer-app button:text-is('{text}'):disabled")
+    undo_all(page)
     for text in ("Own board, network", "Fewer"):
         toggle = page.locator(f".explorer-more.mod-active:visible:has-text('{text}')")
         if toggle.count():
             toggle.click()
-    select_point(page, "your choice")
+    if not page.evaluate(IS_CHOICE):
+        select_point(page, "your choice")
+        page.wait_for_function(IS_CHOICE)
     lab.open_tab(page, "Layers")
     rest(page)
+
+
+def undo_all(page: Page) -> None:
+    """Press Undo until the first question stands there; TimeoutError says what does instead.
+
+    Where it does not stand there and nothing is undone, a change is still on its way.
+    """
+    is_first = f"{SETTINGS} === sessionStorage.firstSettings"
+    with suppress(lab.NotThere):
+        for _ in range(MOST_UNDOS):
+            page.wait_for_function(f"{is_first} || {CAN_UNDO}")
+            if not page.evaluate(CAN_UNDO):
+                return
+            undos = page.evaluate(UNDOS)
+            page.evaluate(f"{UNDO}.click()")
+            page.wait_for_function(f"undos => {UNDOS} !== undos || !{CAN_UNDO}", arg=undos)
+    asked, first = page.evaluate(f"[{SETTINGS}, sessionStorage.firstSettings]")
+    raise TimeoutError(f"the first question is {first}, but it is {asked}; {page.evaluate(UNDOS)}")
 
 
 def rest(page: Page) -> None:
     """Wait until the app has nothing left to draw, and the browser has drawn it."""
     page.wait_for_selector(".explorer-app:not(.explorer-busy)")
     lab.settle(page)
+
+
+def open_all(page: Page) -> None:
+    """Open what is closed above the panels."""
+    lab.press(page, "More settings")
+    page.wait_for_selector(lab.label("Weight update"))
+    lab.press(page, "Own board, network")
+    page.wait_for_selector(".explorer-own:visible")
+
+
+def own_folder(page: Page, folder: Path) -> Path:
+    """A folder for what is written while this page is tested."""
+    place = folder / f"own-{page.url.partition('?')[0][-4:].strip('/')}"
+    place.mkdir(exist_ok=True)
+    return place
 
 
 def select_point(page: Page, text: str) -> None:
@@ -159,3 +186,18 @@ def picture(page: Page, name: str) -> None:
     lab.ARTIFACTS.mkdir(parents=True, exist_ok=True)
     lab.settle(page)
     page.screenshot(path=lab.ARTIFACTS / f"{name}.png")
+
+
+def is_visited(page: Page) -> bool:
+    """Whether it is the page of Voila, whose visitors download what others write."""
+    return "/lab/" not in page.url
+
+
+def saved_download(page: Page, link: str, place: Path) -> None:
+    """Save what a link offers; nothing was written there before."""
+    page.wait_for_selector(link)
+    assert not place.exists()
+    with page.expect_download() as offered:
+        page.click(link)
+    assert offered.value.suggested_filename == place.name
+    offered.value.save_as(place)

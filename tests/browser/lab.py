@@ -32,7 +32,8 @@ CHROMIUM_FLAGS = (
 )
 START_TIMEOUT_S = 180
 FIRST_PLOT_MS = 180_000  # a busy machine takes far longer than a quiet one
-HOVER_MS = 4000
+WAIT_MS = 60_000  # for anything else
+HOVERS, HOVER_MS = 10, 4000
 PLOT = "document.querySelector('.explorer-app .js-plotly-plot')"
 
 
@@ -103,7 +104,7 @@ def running_browser() -> Iterator[Browser]:
 def new_page(browser: Browser, width: int, height: int) -> Page:
     """An empty page with patience for a busy machine."""
     page = browser.new_page(viewport={"width": width, "height": height})
-    page.set_default_timeout(FIRST_PLOT_MS)
+    page.set_default_timeout(WAIT_MS)
     return page
 
 
@@ -125,7 +126,7 @@ def open_notebook(
             "websocket",
             lambda socket: socket.on("framereceived", lambda frame: heard(len(frame))),
         )
-    page.goto(lab.page_url(NOTEBOOK.name))
+    page.goto(lab.page_url(NOTEBOOK.name), timeout=FIRST_PLOT_MS)
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=FIRST_PLOT_MS)
     page.wait_for_selector("#jp-main-statusbar >> text=| Idle", timeout=FIRST_PLOT_MS)
     return page
@@ -151,7 +152,9 @@ def save(page: Page) -> None:
 def await_plot(page: Page) -> None:
     """Wait until the three panels are drawn, and count repaints from then on."""
     page.wait_for_selector(".explorer-app .js-plotly-plot .main-svg", timeout=FIRST_PLOT_MS)
-    page.wait_for_function(f"{PLOT}._fullLayout && {PLOT}._fullLayout.xaxis3")
+    page.wait_for_function(
+        f"{PLOT}._fullLayout && {PLOT}._fullLayout.xaxis3", timeout=FIRST_PLOT_MS
+    )
     page.evaluate(
         f"() => {{ window.paints = []; "
         f"{PLOT}.on('plotly_afterplot', () => window.paints.push(performance.now())); }}"
@@ -223,7 +226,7 @@ def pixel_of(page: Page, trace: int, point: int) -> tuple[float, float]:
     return float(x), float(y)
 
 
-def settle(page: Page, quiet_ms: int = 500) -> None:
+def settle(page: Page, quiet_ms: int = 200) -> None:
     """Wait until nothing was repainted for a while."""
     page.wait_for_function(
         "quiet => window.paints.length === 0 || performance.now() - window.paints.at(-1) > quiet",
@@ -237,7 +240,7 @@ def click_point(page: Page, trace: int, point: int) -> None:
     Again where nothing is hovered: the page may have moved meanwhile.
     """
     hovered = f"{PLOT}._hoverdata?.length > 0"
-    for _ in range(FIRST_PLOT_MS // HOVER_MS):
+    for _ in range(HOVERS):
         settle(page)
         page.locator(".explorer-panels .js-plotly-plot").scroll_into_view_if_needed()
         x, y = pixel_of(page, trace, point)

@@ -1,7 +1,6 @@
 """Every control, panel and tab, in JupyterLab and in Voila: what a person does and what changes."""
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +37,15 @@ TYPED = {
 # Covered by tests of their own.
 ELSEWHERE = {
     *("Batch", "Micro-batch", "biases", "layers", "shares", "criterion"),
-    *("Trials", "Sampler", "Seed", "Point", "File", "Episodes", "Strip"),
+    *("Trials", "Sampler", "Seed", "Point", "File", "Episodes", "Strip", "Cell, mAh", "V"),
+    *("Profile (TOML)", "Save as", "Network JSON", "Task data"),
+}
+# Every button, here and in the tests by keys.
+PRESSED = {
+    *("Fewer settings", "As published", "Undo", "Redo", "◀", "▶", "Pin", "Export policy"),
+    *("Search", "Pause", "Stop", "Measure", "Measure picks", "Cancel", "What would fit?"),
+    *("Own board, network, task", "Duplicate the device", "Save and show"),
+    *("Show", "Upload (0)", "Read task"),
 }
 # What each tab draws of the selected design.
 TABS = {
@@ -79,18 +86,21 @@ def shown(page: Page, label: str) -> None:
 
 
 def test_every_control_has_a_test(page: Page) -> None:
-    lab.press(page, "More settings")
-    page.wait_for_selector(lab.label("Weight update"))
-    known = CHOSEN.keys() | TYPED.keys() | ELSEWHERE
-    untested = [
-        label
-        for label in driving.labels(page)
-        if not any(label == name or label.startswith(f"{name} (") for name in known)
-    ]
-    assert untested == []
+    driving.open_all(page)
+    assert page.evaluate(driving.CUT) == []
+    buttons = page.locator(".explorer-app button:visible:not(.js-plotly-plot *)")
+    assert {words.strip() for words in buttons.all_inner_texts()} == PRESSED
     tabs = page.locator(".explorer-below .lm-TabBar-tabLabel").all_text_contents()
     assert tabs == list(TABS)
-    assert page.evaluate(driving.CUT) == []
+    labels = set(driving.labels(page))
+    for title, part in TABS.items():
+        lab.open_tab(page, title)
+        page.locator(f".explorer-below {part}").first.wait_for(state="attached")
+        labels |= set(driving.labels(page))
+    known = CHOSEN.keys() | TYPED.keys() | ELSEWHERE
+    named = {label: {label, label.partition(" (")[0]} & known for label in labels}
+    assert [label for label, names in named.items() if not names] == []
+    assert known - {"biases", "layers", "shares", "criterion"} <= set().union(*named.values())
 
 
 @pytest.mark.parametrize("label", [*CHOSEN, *TYPED])
@@ -154,24 +164,15 @@ def test_rare_settings_open_and_are_counted(page: Page) -> None:
     page.wait_for_selector(lab.label("Weight update"), state="hidden")
 
 
-def test_a_copy_of_the_device_is_checked_by_line_saved_and_shown(page: Page, folder: Path) -> None:
-    place = folder / f"boards-{page.url.partition('?')[0][-4:].strip('/')}" / "board.toml"
-    lab.press(page, "More settings")
-    lab.press(page, "Own board, network")
-    lab.press(page, "Duplicate the device")
-    page.wait_for_selector(".explorer-own :text('every number is still that of gap9')")
-    assert page.evaluate(driving.CUT) == []
-    profile = page.locator(".explorer-document textarea")
-    text = profile.input_value()
-    profile.fill(re.sub(r"clock_hz = \S+", "clock_hz = -1", text))
-    page.wait_for_selector(".explorer-own .explorer-error:has-text('line 5: clock_hz: got -1')")
-    profile.fill(re.sub(r"clock_hz = \S+", "clock_hz = 100e6", text))
-    page.wait_for_selector(".explorer-own :text('Changed, and so assumed: clock_hz')")
-    lab.fill(page, "Save as", str(place))
-    with changing(page, ANSWER, DRAWN):
-        lab.press(page, "Save and show")
-    assert "changed by hand from gap9" in place.read_text()
-    lab.press(page, "Own board, network")
+def test_what_was_chosen_is_given_up_at_once(page: Page) -> None:
+    before = driving.answer(page)
+    with changing(page, ANSWER):
+        lab.choose(page, "Optimizer", "adam")
+    with changing(page, ANSWER):
+        lab.choose(page, "Precision", "fp16")
+    lab.press(page, "More")
+    lab.press(page, "As published")
+    driving.await_value(page, ANSWER, before)
 
 
 @pytest.mark.parametrize("title", TABS)
@@ -198,6 +199,16 @@ def test_the_strip_of_the_network_shows_another_measure(page: Page) -> None:
     page.wait_for_selector(f".explorer-below {TABS['Network']}", state="attached")
     with changing(page, tab_of("Network")):
         lab.choose(page, "Strip", "MACs")
+
+
+@pytest.mark.parametrize(("label", "value"), {"Cell, mAh": "100", "V": "1.5"}.items())
+def test_another_cell_pays_for_another_number_of_sessions(
+    page: Page, label: str, value: str
+) -> None:
+    lab.open_tab(page, "Battery")
+    page.wait_for_selector(f".explorer-below {TABS['Battery']}", state="attached")
+    with changing(page, tab_of("Battery")):
+        lab.fill(page, label, value)
 
 
 def test_points_are_selected_by_click_list_and_buttons(page: Page) -> None:
@@ -295,7 +306,7 @@ def test_a_policy_is_really_fine_tuned_or_cancelled(page: Page) -> None:
     with changing(page, ANSWER):
         lab.choose(page, "Model", "digits-cnn")
     with changing(page, ANSWER):  # last-k stands there already: the scheme of the other is none
-        lab.choose(page, "Update policy", "full")
+        lab.choose(page, "Update policy", "last-layer")
     lab.fill(page, "Episodes", "1000")
     measure = page.locator(".explorer-app button:text-is('Measure')")
     measure.click()
@@ -307,12 +318,24 @@ def test_a_policy_is_really_fine_tuned_or_cancelled(page: Page) -> None:
     driving.await_status(page, "(measured, 1 episode,")
     assert "(measured, trained in fp32)" in driving.answer(page)
 
+    lab.fill(page, "Trials", "20")
+    lab.press(page, "Search")
+    driving.await_status(page, "done 20/20")
+    lab.fill(page, "Episodes", "1000")
+    lab.press(page, "Measure picks")
+    driving.await_status(page, "measuring knee")
+    lab.press(page, "Cancel")
+    driving.await_status(page, "stopped after")
+
 
 def test_export_writes_a_document_that_the_terminal_accepts(page: Page, folder: Path) -> None:
-    place = folder / f"exports-{page.url.partition('?')[0][-4:].strip('/')}" / "policy.json"
+    place = driving.own_folder(page, folder) / "exports" / "policy.json"
     lab.fill(page, "File", str(place))
     lab.press(page, "Export policy")
-    page.wait_for_selector(f".explorer-panels .explorer-text:has-text('saved {place}')")
+    if driving.is_visited(page):
+        driving.saved_download(page, ".explorer-panels a[download]", place)
+    else:
+        page.wait_for_selector(f".explorer-panels .explorer-text:has-text('saved {place}')")
     assert json.loads(place.read_text())["model"]["name"] == "mcunet-5fps"
     validated = subprocess.run(
         [sys.executable, "-m", "explorer", "validate", str(place)],
@@ -322,9 +345,10 @@ def test_export_writes_a_document_that_the_terminal_accepts(page: Page, folder: 
         check=False,
     )
     assert validated.returncode == 0, validated.stderr
-    lab.fill(page, "File", "/dev/null/policy.json")
+    lab.fill(page, "File", "" if driving.is_visited(page) else "/dev/null/policy.json")
     lab.press(page, "Export policy")
-    page.wait_for_selector(".explorer-error:has-text('/dev/null')")
+    wrong = "needs a file name" if driving.is_visited(page) else "/dev/null"
+    page.wait_for_selector(f".explorer-error:has-text('{wrong}')")
 
 
 def test_every_button_says_what_it_does(page: Page) -> None:
@@ -337,10 +361,7 @@ def test_every_button_says_what_it_does(page: Page) -> None:
 
 
 def test_every_field_says_in_a_line_what_it_is_for(page: Page) -> None:
-    lab.press(page, "More settings")
-    page.wait_for_selector(lab.label("Weight update"))
-    lab.press(page, "Own board, network")
-    page.wait_for_selector(".explorer-own:visible")
+    driving.open_all(page)
     said = page.evaluate(SAID)
     assert len(said) > len(CHOSEN) + len(TYPED)
     assert [label for label, words in said if len(words) < len(label) + 8 or "\n" in words] == []

@@ -82,3 +82,12 @@ def test_a_point_is_selected_and_a_number_changed_by_keys(page: Page) -> None:
     focus(page, ".explorer-app .widget-hslider .noUi-handle")
     with changing(page, ANSWER, DRAWN):
         page.keyboard.press("ArrowRight")
+
+
+def test_letters_choose_in_a_list_and_leave_the_cells_alone(page: Page) -> None:
+    cells = page.locator(".jp-Cell").count()
+    lab.field(page, "Optimizer").focus()
+    with changing(page, ANSWER):
+        page.keyboard.press("a")
+    assert lab.field(page, "Optimizer").input_value() == "adam"
+    assert page.locator(".jp-Cell").count() == cells

@@ -6,7 +6,10 @@ pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 import driving
 import lab
+import psutil
 from playwright.sync_api import Browser, Page
+
+KERNEL = "JSON.parse(document.querySelector('#jupyter-config-data').textContent).kernelId"
 
 
 def test_the_page_shows_the_app_and_no_code(voila_page: Page) -> None:
@@ -16,7 +19,8 @@ def test_the_page_shows_the_app_and_no_code(voila_page: Page) -> None:
         "Explorer: what to train on the device, and what it costs"
     )
     assert page.locator(".jp-Cell:visible").count() == 2
-    assert page.locator(".jp-InputArea-editor, .highlight, .jp-InputPrompt:visible").count() == 0
+    code = ".jp-InputArea-editor, .highlight:not(.js-plotly-plot *), .jp-InputPrompt:visible"
+    assert page.locator(code).count() == 0
     assert "Shift+Enter" not in page.inner_text("body")
     driving.picture(page, "6-voila")
     panels, side = driving.box(page, ".explorer-panels"), driving.box(page, ".explorer-side")
@@ -32,4 +36,12 @@ def test_the_page_can_be_dark(voila_page: Page, browser: Browser) -> None:
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert ground != "rgb(255, 255, 255)"
     driving.picture(page, "7-voila-dark")
+
+    # Its kernel dies: there is no cell to run again, so the page says what to do instead.
+    assert not page.locator(".explorer-gone").is_visible()
+    name = page.evaluate(KERNEL)
+    for process in psutil.process_iter(["cmdline"]):
+        if any(name in word for word in process.info["cmdline"] or ()):
+            process.kill()
+    page.locator(".explorer-gone:has-text('reload it')").wait_for()
     page.close()

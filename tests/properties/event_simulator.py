@@ -26,7 +26,8 @@ The conventions, as the cost model states them:
 * the gradient of a sum becomes that of its oldest input; another input shares it if nobody
   writes to it before that input has read it, else it gets a copy. Which one is decided by
   the graph alone, whatever trains;
-* backward of a layer with weights takes two steps, dW then dX with the update; a fused
+* backward of a layer with weights, or of a convolution whose kernel is a parameter that others
+  use too, takes two steps, dW then dX with the update; a fused
   gradient lives through both (a norm's through its one), deferred ones all the time;
 * a kernel of TinyEngine has scratch of its own in its one step, of one sample: forward two
   padded planes (depthwise), or two 16-bit columns and a widened kernel; dW two float planes'
@@ -36,6 +37,8 @@ The conventions, as the cost model states them:
   overwrites, read by others only at its end) keeps nothing inside in the forward pass but
   holds its input; before its backward it runs what leads to anything it needs once more, if
   it needs anything, and lets the input go after the last of those that read it;
+* the gradient of a parameter used as a tensor is one buffer, to which each reader adds in its
+  backward, through any views;
 * trained weights and optimizer state are in RAM all the time, frozen ones where there is no
   flash. Inference is the forward pass alone.
 """
@@ -73,7 +76,7 @@ OVERWRITING = {
 SOURCES = {"parameter", "constant"}
 VIEWS = {"reshape", "transpose", "slice"}
 NEVER_AGAIN = {
-    *("mul", "div", "matmul", "lookup", "attention", "glu", "dropout2d", "cfc"),
+    *("mul", "div", "matmul", "convolve", "lookup", "attention", "glu", "dropout2d", "cfc"),
     *(*SATURATING, *VIEWS, *GATES, *SPACES),
 }
 
@@ -212,6 +215,7 @@ class _Run:
         self.kept: dict[str, list[Buffer]] = {}
         self.copies: dict[str, Buffer] = {}
         self.gradient: dict[str, Buffer] = {}
+        self.added_up: dict[str, Buffer] = {}
         self.age = {INPUT: -1} | {layer.name: i for i, layer in enumerate(graph.layers)}
         self.readers: dict[str, list[str]] = {name: [] for name in self.age}
         self.has_gradient = {INPUT: False}
@@ -259,7 +263,7 @@ class _Run:
         self.live_bytes.append(alive + self.resident_bytes)
 
     def _scratch(self, layer: LayerSpec, step: str) -> int:
-        if not self.tiny_engine or layer.op != "conv2d":
+        if not self.tiny_engine or layer.op not in ("conv2d", "convolve"):
             return 0
         inside, rows, columns = _tensor_shape(self.graph, layer)
         outside, out_rows, out_columns = layer.out_shape
@@ -474,8 +478,8 @@ class _Run:
             return {layer.name}
         if layer.op in ("glu", "div", "attention") and any(self.has_gradient[s] for s in sources):
             return set(sources)
-        if layer.op in ("mul", "matmul", "lookup"):
-            left, right = sources
+        if layer.op in ("mul", "matmul", "lookup", "convolve"):
+            left, right = sources[:2]
             pairs = ((left, right), (right, left))
             return {one for one, other in pairs if self.has_gradient[other]}
         return set()
@@ -502,6 +506,8 @@ class _Run:
                     self._run_again(block)
             if layer.op in WEIGHTED:
                 self._backward_weighted(layer)
+            elif layer.op == "convolve":
+                self._backward_convolve(layer)
             elif layer.op in VIEWS:
                 self._backward_view(layer)
             elif layer.op == "add":
@@ -511,12 +517,13 @@ class _Run:
         assert not any(buffer.size_bytes for buffer in self.buffers)
 
     def _backward_weighted(self, layer: LayerSpec) -> None:
-        update = self._new(self._weight_gradient_bytes(layer), layer.name)
+        update = self._weight_gradient(layer)
         self._tick(self._scratch(layer, "dW") if layer.name in self.trained.weights else 0)
         if layer.op == "s4d_recurrent":
             for buffer in self.kept[layer.name]:
                 buffer.holders.clear()
         below = False
+        self._add_up(layer)
         for source in self.graph.producers(layer):
             self.copies.get(layer.name, self.store[source]).parts.pop(layer.name, None)
             below = self.has_gradient[source]
@@ -529,6 +536,20 @@ class _Run:
         self._release(layer.name)
         for buffer in (update, *self.kept[layer.name]):
             buffer.holders.clear()
+
+    def _backward_convolve(self, layer: LayerSpec) -> None:
+        """As of a layer with weights, whose kernel and bias are parameters of others, too."""
+        images, kernel = self.graph.producers(layer)[:2]
+        self._add_up(layer)
+        self._tick(self._scratch(layer, "dW") if self.has_gradient[kernel] else 0)
+        for tensor in self._held(layer):
+            self.store[tensor].holders.discard(f"{layer.name} holds")
+        if self.has_gradient[images]:
+            self._pass_on(layer, images)
+        else:
+            self._release(layer.name)
+        self._tick(self._scratch(layer, "dX") if self.has_gradient[images] else 0)
+        self._release(layer.name)
 
     def _backward_view(self, layer: LayerSpec) -> None:
         """The gradient of what it is a view of is there already, in whole."""
@@ -546,7 +567,8 @@ class _Run:
 
     def _backward_element(self, layer: LayerSpec) -> None:
         """Activation, norm, pool, product or join."""
-        update = self._new(self._weight_gradient_bytes(layer), layer.name)
+        update = self._weight_gradient(layer)
+        self._add_up(layer)
         for source in self.graph.producers(layer):
             if self.has_gradient[source]:
                 self._pass_on(layer, source)
@@ -560,6 +582,7 @@ class _Run:
     def _backward_sum(self, layer: LayerSpec) -> None:
         sources = sorted(set(self.graph.producers(layer)), key=self._root_age)
         oldest = sources[0]
+        self._add_up(layer)
         for source in sources:
             if not self.has_gradient[source] or source in self.gradient:
                 continue  # not wanted, or added to what is there
@@ -590,6 +613,19 @@ class _Run:
         return min(
             self.age[name] for name, buffer in self.store.items() if buffer is self.store[tensor]
         )
+
+    def _weight_gradient(self, layer: LayerSpec) -> Buffer:
+        if layer.name in self.added_up:
+            return self.added_up[layer.name]
+        return self._new(self._weight_gradient_bytes(layer), layer.name)
+
+    def _add_up(self, layer: LayerSpec) -> None:
+        """Parameters that an operator reads get their gradient, which the next one adds to."""
+        for source in self.graph.producers(layer):
+            while source != INPUT and self.graph[source].op in VIEWS:
+                (source,) = self.graph.producers(self.graph[source])
+            if source != INPUT and self.graph[source].op == "parameter":
+                self.added_up[source] = self._weight_gradient(self.graph[source])
 
     def _weight_gradient_bytes(self, layer: LayerSpec) -> int:
         if self._deferred:

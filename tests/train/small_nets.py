@@ -50,6 +50,121 @@ class States(nn.Module):
         return last.transpose(0, 1) if self.part == "whole" else last[-1][:, None]
 
 
+class Siamese(nn.Module):
+    """Two images of a sample through one network, then how they differ."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(8, 8, 3, padding=1, groups=4, bias=False),
+            nn.SiLU(),
+        )
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, pairs):
+        left, right = (self.net(pairs[:, at]).mean((2, 3)) for at in range(2))
+        return self.head((left - right).abs())
+
+
+class Repeated(nn.Module):
+    """One layer three times."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, values):
+        for _ in range(3):
+            values = torch.tanh(self.layer(values))
+        return values
+
+
+class OtherBias(nn.Module):
+    """Two convolutions of one kernel, each with a bias of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = (nn.Conv2d(8, 8, 3) for _ in range(2))
+        self.two.weight = self.one.weight
+
+    def forward(self, images):
+        return self.one(images) * self.two(images)
+
+
+class Cross(nn.Module):
+    """Some rows look at what another layer makes of all, through torch's own attention."""
+
+    def __init__(self, *, first=True, apart=False, bias=True, size=None):
+        super().__init__()
+        self.inner = nn.Linear(8, size or 8)
+        self.attention = nn.MultiheadAttention(
+            8, 2, bias=bias, batch_first=first, kdim=size, vdim=size
+        )
+        self.first, self.apart = first, apart
+
+    def forward(self, rows):
+        query, key = torch.tanh(rows[:, :3]), self.inner(rows)
+        value = torch.sigmoid(key) if self.apart else key
+        if not self.first:
+            query, key = query.transpose(0, 1), key.transpose(0, 1)
+            value = value.transpose(0, 1) if self.apart else key
+        found = self.attention(query, key, value, need_weights=False)[0]
+        return found if self.first else found.transpose(0, 1)
+
+
+class Decoder(nn.Module):
+    """Torch's own decoder: some rows look at each other, then at what is made of all."""
+
+    def __init__(self):
+        super().__init__()
+        self.memory = nn.Linear(8, 8)
+        self.layer = nn.TransformerDecoderLayer(8, 2, 12, batch_first=True, norm_first=True)
+
+    def forward(self, rows):
+        return self.layer(torch.tanh(rows[:, :3]), self.memory(rows))
+
+
+class Pooled(nn.Module):
+    """Attention whose keys and values are of fewer places (PVT)."""
+
+    def __init__(self):
+        super().__init__()
+        self.query, self.both = nn.Linear(8, 8), nn.Linear(8, 16)
+
+    def forward(self, rows):
+        query = self.query(rows).unflatten(2, (2, 4)).transpose(1, 2)
+        few = rows.unflatten(1, (-1, 2)).mean(2)
+        key, value = self.both(few).unflatten(2, (2, 2, 4)).permute(2, 0, 3, 1, 4)
+        found = functional.scaled_dot_product_attention(query, key, value)
+        return found.transpose(1, 2).flatten(2)
+
+
+class Pyramid(nn.Module):
+    """RetinaNet's heads: one tower of convolutions over every level, all answers in a row."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        self.down = nn.ModuleList(nn.Conv2d(6, 6, 3, 2, 1) for _ in range(2))
+        self.tower = nn.Sequential(
+            *(part for _ in range(2) for part in (nn.Conv2d(6, 6, 3, padding=1), nn.ReLU()))
+        )
+        self.boxes, self.classes = nn.Conv2d(6, 4, 3, padding=1), nn.Conv2d(6, 5, 1)
+
+    def forward(self, images):
+        levels = [self.stem(images)]
+        for down in self.down:
+            levels.append(down(functional.relu(levels[-1])))
+        rows = []
+        for level in levels:
+            end = self.tower(level)
+            both = torch.cat([self.boxes(end), self.classes(end)], 1)
+            rows.append(both.flatten(2).transpose(1, 2))
+        return torch.cat(rows, 1)
+
+
 class Residual(nn.Module):
     """A residual block with batch norms, in place."""
 
@@ -164,6 +279,17 @@ NETS = {
     "squeeze-excite": image(Squeeze),
     "residual": image(Residual),
     "residual concat": image(lambda: lambda x: torch.cat([x, functional.relu(x)], 1), 16),
+    "Siamese": (Siamese, (2, 3, 12, 13)),
+    "pyramid": (Pyramid, (3, 16, 12)),
+    "a convolution again and again": image(lambda: Repeated(nn.Conv2d(8, 8, 3, padding=1))),
+    "a signal's, depthwise": signal(lambda: Repeated(nn.Conv1d(8, 8, 5, padding=2, groups=8))),
+    "a kernel of two biases": image(OtherBias),
+    "cross-attention": rows(Cross),
+    "cross-attention, positions first": rows(lambda: Cross(first=False)),
+    "cross-attention, three inputs": rows(lambda: Cross(apart=True, bias=False)),
+    "cross-attention of other sizes": rows(lambda: Cross(size=6, apart=True)),
+    "attention over fewer places": rows(Pooled),
+    "decoder": rows(Decoder),
     "U-Net": (lambda: UNet("transposed"), (3, 8, 8)),
     "U-Net, nearest": (lambda: UNet("nearest"), (3, 8, 8)),
     "GRU": rows(lambda: States(nn.GRU, "all"), 5),

@@ -24,7 +24,7 @@ from explorer.costmodel.tables import layer_table
 from explorer.errors import SpecError, UnsupportedOpError
 from explorer.exporting.onnx_graph import onnx_graph
 from tests.helpers import batch_of, device_for, policy_of
-from tests.train.small_nets import NETS
+from tests.train.small_nets import NETS, Pyramid
 from tests.train.test_tracing import Look, Shared, Steps, Turned
 
 pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore")]
@@ -167,6 +167,17 @@ def test_a_shared_table_stays_shared(tmp_path):
     graph = trace(tmp_path / "net.onnx").graph
     assert graph.parameter_count == sum(one.numel() for one in module.parameters())
     assert layer_table(graph).sample_macs.sum() == 4 * (6 * 9 + 2 * 6 * 6)
+
+
+def test_a_shared_kernel_stays_shared(tmp_path):
+    torch.manual_seed(0)
+    module, batch = Pyramid().eval(), torch.randn(2, 3, 16, 12)
+    written(module, batch, tmp_path / "net.onnx")
+    graph, own = trace(tmp_path / "net.onnx"), trace(module, batch)
+    assert graph.graph.parameter_count == own.graph.parameter_count
+    assert layer_table(graph.graph).sample_macs.sum() == layer_table(own.graph).sample_macs.sum()
+    with torch.no_grad():
+        torch.testing.assert_close(graph.module(batch), module(batch))
 
 
 # files written by hand

@@ -29,6 +29,7 @@ from explorer.document import (
 from explorer.errors import SpecError, UnsupportedOpError
 from explorer.network import NetworkDocument, load_network
 from tests.helpers import batch_of, device_for, policy_of, random_policy
+from tests.train.small_nets import NETS
 from tests.train.test_eager import hooked_bytes
 from tests.train.test_wide_macs import counted_macs
 
@@ -204,6 +205,32 @@ def test_a_shared_weight_counts_once_and_its_gradients_add():
         family="test",
         setup=SetupRecord(micro_batch=2),
         layers=choices_of(policy_of(made.graph, 1.0)),
+        made_with=MadeWith(version="0", cost_model_version=0),
+    )
+    explorer.apply_policy(module, document, graph=made.graph)
+    report = explorer.check_applied(module, document, batch, graph=made.graph)
+    assert report.agrees, report.problems
+
+
+@pytest.mark.parametrize(("name", "count"), [("Siamese", 3), ("pyramid", 8), ("decoder", 2)])
+def test_a_weight_of_several_places_counts_once_and_its_gradients_add(name, count):
+    make, shape = NETS[name]
+    torch.manual_seed(0)
+    module, batch = make().eval(), torch.randn(3, *shape)
+    made = trace(module, batch)
+    assert made.graph.parameter_count == sum(one.numel() for one in module.parameters())
+    for one in (module, made.module.requires_grad_(True)):
+        one(batch).square().sum().backward()
+    shared = [name for name in made.graph.weighted if made.graph[name].op == "parameter"]
+    assert len(shared) == count
+    for name in shared:
+        own = made.module.get_parameter(f"{name}.weight").grad
+        torch.testing.assert_close(own, module.get_parameter(name).grad)
+    document = PolicyDocument(
+        model=Named(name=made.graph.name, digest=made.graph.digest),
+        family="test",
+        setup=SetupRecord(micro_batch=3),
+        layers=choices_of(policy_of(made.graph, 1.0, bias=True)),
         made_with=MadeWith(version="0", cost_model_version=0),
     )
     explorer.apply_policy(module, document, graph=made.graph)

@@ -978,6 +978,9 @@ def test_a_number_out_of_range_is_brought_back_with_a_word() -> None:
             assert app.message.value.endswith(quiet)
             assert field.value == taken
         assert not app.past.undo_count
+        app.search_bar.seed.value = 7
+        await app.wait(30)
+        assert app.message.value == quiet
         volts = app.tabs.box.children[4].children[0].children[1]
         volts.value = 0.0
         await app.wait(30)
@@ -1134,6 +1137,8 @@ def test_picks_of_the_front_are_measured_and_known_to_the_search(own_cache: Path
         near = np.flatnonzero(
             table.on_front & (table.score >= best - NEAR_RATIO * table.objectives[0].scale)
         )
+        words = {word for pick in picks for word in pick.label.partition(": ")[0].split(", ")}
+        assert words == {"knee", "best", "cheapest-near-best"}  # of whatever metric
         cheapest = next(pick for pick in picks if "cheapest" in pick.label)
         assert table.step_energy_j[cheapest.row] == table.step_energy_j[near].min()
         unknown = [row for row in rows if np.isnan(table.worth.measured[row])]

@@ -1,6 +1,7 @@
 """The controls of the app: what a person chose, what policy and network say, own parts."""
 
 import asyncio
+import base64
 import html
 import re
 from collections.abc import Awaitable, Callable, Iterator
@@ -16,13 +17,13 @@ import pytest
 from PIL import Image
 
 from explorer import catalog, paths
-from explorer.app import App, fields
+from explorer.app import App, fields, visitors
 from explorer.app.kept import KeptView, kept_view, restore
 from explorer.app.look import settings_of
 from explorer.app.view import points_of, same_space
-from explorer.device import load_device
+from explorer.device import DeviceProfile, load_device
 from explorer.device_text import changed_numbers
-from explorer.document import parse_document
+from explorer.document import PolicyDocument, parse_document
 from explorer.figures.hovers import hover_texts
 from explorer.network import NetworkDocument
 from explorer.search.sources import (
@@ -436,6 +437,56 @@ def test_visitors_of_a_page_run_no_code(own_data: Path, monkeypatch: pytest.Monk
             assert "not by visitors" in await read_task(app, code)
         assert not (own_data / "ran").exists()
         assert "8 images of 2 classes" in await read_task(app, own_data / "photos")
+
+    driven(steps)
+
+
+def downloaded(words: str) -> tuple[str, str]:
+    """Name and text of the file that a link saves."""
+    (link,) = re.findall(r'<a download="([^"]+)" href="data:[^,]+;base64,([^"]+)">', words)
+    return link[0], base64.b64decode(link[1]).decode()
+
+
+def test_visitors_of_a_page_download_and_write_to_no_path_they_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(paths.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv("SERVER_SOFTWARE", "voila/0.5.13")
+    network = NetworkDocument.of(model_graph("mi-bminet")).to_json()
+
+    async def steps(app: App) -> None:
+        bar, parts = app.point_bar, app.controls.own_parts
+        bar.path.value = str(tmp_path / "taken" / "mine.json")
+        bar.export.click()
+        name, text = downloaded(bar.saved.value)
+        assert name == "mine.json"
+        assert parse_document(PolicyDocument, text, name).model.name == "digits-cnn"
+        bar.path.value = ""
+        bar.export.click()
+        assert "Export needs a file name" in bar.saved.value
+
+        parts.copy.click()
+        assert parts.device_path.value == "my-gap9.toml"
+        parts.profile.value = re.sub(r"clock_hz = \S+", "clock_hz = 1e8", parts.profile.value)
+        parts.device_path.value = str(tmp_path / "boards" / "my-gap9.toml")
+        parts.save.click()
+        name, text = downloaded(parts.device_words.value)
+        assert name == "my-gap9.toml"
+        assert DeviceProfile.from_toml(text, name).clock_hz == 1e8
+        await app.wait(30)
+        assert app.view.session.profile.clock_hz == 1e8
+        await turned(app, app.controls.device, "gap9")
+        parts.copy.click()
+        assert parts.device_path.value == "my-gap9-2.toml"
+        await turned(app, app.controls.device, str(visitors.place_for(Path(name))))
+
+        file = {"name": "../net.json", "content": memoryview(network.encode())}
+        parts.upload.value = ({"type": "", "size": 1, "last_modified": NOW, **file},)
+        await app.wait(30)
+        places = [Path(app.view.session.model), Path(app.view.session.device)]
+        assert {place.parent for place in places} == {visitors._visit()}
+        assert list(tmp_path.iterdir()) == []
 
     driven(steps)
 

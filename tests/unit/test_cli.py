@@ -254,6 +254,64 @@ def test_a_search_can_make_the_bytes_above_inference_small(terminal, tmp_path):
     assert predicted == min(extra)
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("cost my_net.onnx gap9", "`explorer trace` writes"),
+        ("cost my_net.py:build gap9", "`explorer trace` writes"),
+        ("cost mcunet-5fps gap9 --policy FRONT", "document: got 'a front', allowed: a policy"),
+        ("cost FRONT gap9", "document: got 'a front', allowed: a network"),
+        ("measure digits-cnn digits --lr 0.1", "lr are for signals"),
+        ("trace json:loads --out x.json --example 99999999999999,3", "example: got"),
+        ("trace json:loads --out x.json --example 3 --tokens 99999999999999999999", "tokens: got"),
+        ("device", "no command came"),
+    ],
+)
+def test_what_came_in_place_of_another_thing_is_named(
+    terminal, front, line, words, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = terminal(*line.replace("FRONT", str(front)).split())
+    assert code == 2
+    assert words in sentence(err)
+    assert not list(tmp_path.glob("x*"))
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_closed_stream_is_no_traceback(stream):
+    close = {stream: lambda: os.close({"stdout": 1, "stderr": 2}[stream])}
+    done = subprocess.run(
+        [sys.executable, "-m", "explorer", "list", "samplers"],
+        capture_output=True,
+        text=True,
+        preexec_fn=close[stream],
+    )
+    assert done.returncode == 0
+    assert not done.stderr
+
+
+def test_without_a_terminal_a_search_says_nothing_beside_its_answer(terminal):
+    code, out, err = terminal("search", "digits-cnn", "gap9", "--trials", "5")
+    assert code == 0
+    assert out
+    assert not err
+
+
+def test_the_front_that_is_printed_is_the_one_that_is_written(terminal, tmp_path):
+    session = Session(model="digits-cnn", policy="none")
+    placed = session.problem.place(session.search(25).table)
+    apart = placed.on_front & (placed.costs.arena_bytes > placed.peak_live_bytes)
+    limit = int(placed.peak_live_bytes[apart].max())  # its arena is too large, its peak is not
+    path = tmp_path / "front.json"
+    options = ("--trials", "25", "--memory-limit", str(limit), "--out", str(path))
+    code, out, _ = terminal("search", "digits-cnn", "gap9", *options)
+    assert code == 0
+    written = [one["on_front"] for one in json.loads(path.read_text())["candidates"]]
+    screened = session.with_limits(memory_limit_bytes=limit).search(25)
+    assert sum(written) < len(screened)
+    assert re.match(rf"front of {sum(written)}\b", out)
+
+
 def test_a_search_tells_its_share_of_the_optimum_when_asked(terminal, front, tmp_path, monkeypatch):
     quick = partialmethod(Session.exact_front, time_limit_s=1)
     monkeypatch.setattr(Session, "exact_front", quick)

@@ -15,7 +15,6 @@ from explorer.app import kept as kept_module
 from explorer.app.bars import run_words
 from explorer.app.keeper import Keeper, place_of
 from explorer.app.kept import KeptView, kept_view
-from explorer.app.static import static_html
 from explorer.app.view import CHOICE, selection_of
 from explorer.document import parse_document
 from explorer.session import Session
@@ -309,13 +308,3 @@ def test_the_app_of_a_kernel_is_attended(
     app = get_app(SESSION)
     assert app.controls.device.value == "stm32h743"
     app.close()
-
-
-def test_what_stays_holds_the_figure_and_runs_no_text_as_script() -> None:
-    import plotly.graph_objects as go
-
-    figure = go.Figure(go.Scatter(x=[1], y=[2], text=["</script><b>x</b>"]), layout={"height": 300})
-    html = static_html(figure, ["<p>the answer</p>"])
-    assert html.count("</script>") == 1
-    assert "Plotly.newPlot" in html
-    assert html.endswith("<p>the answer</p></div>")

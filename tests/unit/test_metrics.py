@@ -168,7 +168,7 @@ def test_a_measured_search_makes_the_metric_good(own, tmp_path):
     assert document.candidates[0].accuracy.name == "macro F1"
     assert "macro F1" in pick_reason(document, "max-accuracy")
     limited = replace(own, objectives=("accuracy", "memory"), limits=("accuracy=1%",))
-    with pytest.raises(SpecError, match="no accuracy is predicted here"):
+    with pytest.raises(SpecError, match="accuracy: no metric is predicted here"):
         limited.search(1)
 
 

@@ -8,6 +8,7 @@ from explorer.design import TrainingSetup
 from explorer.graph import INPUT, normalised
 from explorer.session import Session
 from tests.helpers import BIOSIGNALS, Net, batch_of, policy_of, random_policy, small_graphs
+from tests.operator_nets import beside_net, wide_graphs
 
 EDGE, BASELINE, LAST = "biotrain-edge", "biotrain-full-bn", "biotrain-last-layer"
 # MB of peak and sum, ReLU not in place, then in place: an independent computation from the
@@ -97,3 +98,25 @@ def test_nothing_trained_saves_nothing():
     session = Session(model="epidenet", accounting="biotrain", policy="none")
     assert session.cost().memory["saved_activation_bytes"] == 0
     assert normalised(session.graph, "gn") is session.graph
+
+
+@pytest.mark.parametrize("share", [(0, 0, 1), (0, 1, 0), (1, 0, 0), (1, 1, 1)])
+def test_a_kernel_that_is_a_parameter_takes_what_a_layers_own_does(share):
+    setup = TrainingSetup(micro_batch=3)
+    found = []
+    for shared in (False, True):
+        graph = beside_net(shared=shared)
+        designs = batch_of(graph, policy_of(graph, share), setup=setup)
+        found.append([list(one) for one in op_by_op_bytes(graph, designs, relu_in_place=False)])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("graph", wide_graphs(), ids=lambda graph: graph.name)
+def test_networks_with_parameters_are_counted_too(graph):
+    nothing, everything = (
+        op_by_op_bytes(graph, batch_of(graph, policy_of(graph, share)), relu_in_place=True)
+        for share in (0.0, 1.0)
+    )
+    assert nothing[0][0] <= everything[0][0]
+    assert nothing[1][0] < everything[1][0]
+    assert nothing[2][0] < everything[2][0]

@@ -1,16 +1,19 @@
 """Closed forms of every operator, written out here."""
 
+from dataclasses import replace
+
 import pytest
 
 from explorer.costmodel.evaluate import evaluate
 from explorer.costmodel.ops import RULES, check_supported, kernel_kind, passes_of
 from explorer.costmodel.tables import layer_table
 from explorer.costmodel.workspace import Scratch, scratch_of
+from explorer.design import TrainingSetup
 from explorer.errors import SpecError, UnsupportedOpError
 from explorer.graph import INPUT, LayerSpec, ModelGraph
 from explorer.zoo._chain import Chain
 from tests.helpers import SOURCE, Net, batch_of, device_for, policy_of, small_graphs
-from tests.operator_nets import state_space_nets, wide_graphs
+from tests.operator_nets import beside_net, state_space_nets, wide_graphs
 
 # channels in, height, width, channels out, kernel, stride, groups -> height, width, kernel kind
 CONVOLUTIONS = {
@@ -117,6 +120,41 @@ def test_operators_without_weights_have_neither_macs_nor_parameters():
     assert table.forward_macs.tolist() == [2 * 2 * 4 * 4]
     assert [graph[layer.name].out_shape for layer in graph.layers[1:]] == [(2, 4, 4)] * 4 + [(2,)]
     assert table.element_count.tolist() == [32] * 5 + [2]
+
+
+@pytest.mark.parametrize("groups", [1, 6])
+@pytest.mark.parametrize("workspace", ["none", "tiny-engine"])
+@pytest.mark.parametrize("share", [(0, 0, 1), (0, 1, 0), (1, 0, 0), (1, 1, 1), (0, 1, 1)])
+def test_a_kernel_that_is_a_parameter_costs_what_a_layers_own_does(groups, workspace, share):
+    setup = TrainingSetup(micro_batch=3, update_timing="deferred")
+    device = device_for("fp32", workspace=workspace)
+    own, other = (
+        evaluate(graph, device, batch_of(graph, policy_of(graph, share), setup=setup))
+        for graph in (
+            beside_net(shared=False, groups=groups),
+            beside_net(shared=True, groups=groups),
+        )
+    )
+    for name in (
+        *("forward_macs", "input_grad_macs", "weight_grad_macs", "peak_live_bytes"),
+        *("saved_activation_bytes", "gradient_bytes", "weight_bytes", "workspace_bytes"),
+    ):
+        assert getattr(other, name).tolist() == getattr(own, name).tolist(), name
+    assert other.step_time_s[0] == pytest.approx(own.step_time_s[0], rel=0.05)
+
+
+def test_a_kernel_must_be_a_parameter_that_fits():
+    fits = beside_net(shared=True)
+    layers = {layer.name: layer for layer in fits.layers}
+    wrong = {
+        "a kernel of another size": {"kernel": replace(layers["kernel"], out_shape=(6, 6, 3, 1))},
+        "images as a kernel": {"middle": replace(layers["middle"], inputs=("stem", "stem"))},
+        "a constant": {"kernel": replace(layers["kernel"], op="constant")},
+    }
+    for changed in wrong.values():
+        whole = tuple((layers | changed).values())
+        with pytest.raises(SpecError, match=r"middle.inputs: .*kernel"):
+            replace(fits, layers=whole)
 
 
 def test_every_operator_of_the_rules_is_in_a_test_graph():

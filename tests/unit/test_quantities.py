@@ -10,7 +10,7 @@ from explorer.errors import SpecError
 from explorer.export import FrontDocument, load_front, pick, pick_reason
 from explorer.search.exact import exact_share, reason_against
 from explorer.search.front import hypervolume, is_non_dominated
-from explorer.search.quantities import WORDS, parse_limit
+from explorer.search.quantities import WORDS, column_of, parse_limit
 from explorer.session import Session
 from explorer.units import format_quantity, parse_quantity
 
@@ -184,8 +184,15 @@ def test_time_is_left_out_beside_energy_where_power_is_constant():
 
 
 def test_accuracy_is_not_promised_where_none_is_predicted():
-    with pytest.raises(SpecError, match="no accuracy is predicted here"):
+    with pytest.raises(SpecError, match="accuracy: no metric is predicted here"):
         _ = DIGITS.with_objectives(("accuracy", "memory")).problem
+
+
+@pytest.mark.parametrize(("column", "name"), [("accuracy", "accuracy"), ("macro_f1", "macro F1")])
+def test_a_proxy_that_is_none_is_called_by_the_metric_that_is_predicted(column, name):
+    assert column_of("accuracy", column) == column
+    with pytest.raises(SpecError, match=f"the score is the predicted {name} here; take accuracy"):
+        column_of("proxy", column)
 
 
 @pytest.mark.parametrize(

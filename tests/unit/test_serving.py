@@ -129,6 +129,15 @@ def test_an_installed_package_brings_the_notebook_into_the_working_folder(
         own.write_bytes(b"changed by its reader")
 
 
+def test_a_page_that_was_left_gives_its_kernel_back_and_one_that_is_open_keeps_it() -> None:
+    manager = pytest.importorskip("jupyter_server.services.kernels.kernelmanager")
+    settings = json.loads((ROOT / "voila.json").read_text())["MappingKernelManager"]
+    traits = manager.MappingKernelManager.class_traits(config=True)
+    assert settings.keys() <= traits.keys()
+    assert 60 <= settings["cull_interval"] < settings["cull_idle_timeout"] <= 3600
+    assert not traits["cull_connected"].default_value
+
+
 def test_the_page_keeps_the_app_and_leaves_out_what_is_for_readers_of_code() -> None:
     settings = json.loads((ROOT / "voila.json").read_text())["TagRemovePreprocessor"]
     assert settings["enabled"]

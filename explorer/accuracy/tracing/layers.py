@@ -10,9 +10,11 @@ from typing import Any
 
 from torch import Tensor
 
-from explorer.accuracy.tracing.step import FIRST, Step, Traced, Weight, is_own, pair, stem
+from explorer.accuracy.tracing.step import Step, Traced, Weight, is_own, pair, stem
+from explorer.layer import CONVOLVE
 
 EPSILON = 1e-5
+ONE_OF_THREE = ("q_proj_weight", "k_proj_weight", "v_proj_weight")  # of one attention
 
 
 def _conv2d(
@@ -51,10 +53,21 @@ def _convolution(
         x_in = step.layer("reshape", [x], x.value, shape=(channels, 1, length))
     else:
         x_in = x
-    name = step.weighted(weight, stem(weight))
+    kernel = weight.value.unsqueeze(2) if flat else weight.value
+    inputs: list[Traced | None] = [x_in]
+    name = ""
+    if weight.path in step.walk.shared:
+        if op != "conv2d" or len(pads) > len(sides):
+            return None
+        op = CONVOLVE
+        inputs.append(step.source(weight, kernel))
+        inputs += [] if bias is None else [step.source(bias, bias.value)]
+    else:
+        name = step.weighted(weight, stem(weight))
+        step.keep(name, weight=kernel, bias=bias)
     made = step.layer(
         op,
-        [x_in],
+        inputs,
         value,
         name=name,
         shape=(value.shape[1], *(1,) * flat, *value.shape[2:]),
@@ -63,11 +76,9 @@ def _convolution(
         padding=(*(0,) * len(pads), *pads) if flat else pads,
         dilation=(1, pair(dilation)[0]) if flat else pair(dilation),  # type: ignore[index]
         groups=groups,
-        has_bias=bias is not None,
+        has_bias=bias is not None and op != CONVOLVE,
         **rest,
     )
-    kernel = weight.value.unsqueeze(2) if flat else weight.value
-    step.keep(name, weight=kernel, bias=bias)
     return step.layer("reshape", [made], value) if flat else made
 
 
@@ -109,10 +120,11 @@ def matrix(
     step: Step, x: Traced, weight: Weight, bias: Weight | None, rows: Tensor
 ) -> Traced | None:
     """A linear layer; torch copies inputs whose rows it cannot see as one matrix."""
-    if not is_own(weight, bias) or x.batch_axis == x.value.ndim - 1:
+    if x.batch_axis == x.value.ndim - 1:
         return None
     x = step.copied(x, x.value.reshape(-1, x.value.shape[-1]))
-    if weight.path in step.walk.shared:
+    is_alone = weight.path not in step.walk.shared and not weight.path.endswith(ONE_OF_THREE)
+    if not is_alone or not is_own(weight, bias):
         return _tied(step, x, weight, bias, rows)
     name = step.weighted(weight, stem(weight))
     sample = step.shape(step.value, x.place)
@@ -134,17 +146,18 @@ def matrix(
 def _tied(
     step: Step, x: Traced, weight: Weight, bias: Weight | None, rows: Tensor
 ) -> Traced | None:
-    """A product with weights that others use too."""
-    if len(step.shape(x)) < 2 or x.place != FIRST:
+    """A product with weights, or some of their rows, where others use them too."""
+    table, summand = step.rows(weight), None if bias is None else step.rows(bias)
+    is_whole = table is not None and (summand is not None or bias is None)
+    if not is_whole or len(step.shape(x)) < 2:
         return None
-    table = Traced(name=step.parameter(weight, weight.value), value=weight.value[None])
     if rows is weight.value:
-        turned = step.layer("transpose", [table], rows.T, shape=tuple(rows.T.shape), args=(1, 0))
-        table = table if turned is None else turned
-    made = step.layer("matmul", [x, table], step.value)
-    if made is None or bias is None:
+        turned = tuple(rows.T.shape)
+        table = step.layer("transpose", [table], rows.T[None], shape=turned, args=(1, 0))
+    made = step.layer("matmul", [x, table], step.value, place=x.place)
+    if made is None or summand is None:
         return made
-    return step.layer("shift", [made, bias], step.value)
+    return step.layer("shift", [made, summand], step.value, place=x.place)
 
 
 def _addmm(step: Step, bias: Any, x: Traced, weight: Any) -> Traced | None:
@@ -164,8 +177,7 @@ def _embedding(
     if indices.name != "input" or not is_own(weight):
         return None
     if weight.path in step.walk.shared:
-        table = Traced(name=step.parameter(weight, weight.value), value=weight.value[None])
-        return step.layer("lookup", [indices, table], value)
+        return step.layer("lookup", [indices, step.source(weight, weight.value)], value)
     name = step.weighted(weight, stem(weight))
     rank = len(step.shape(value))
     step.keep(name, weight=weight)

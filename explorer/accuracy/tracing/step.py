@@ -143,6 +143,22 @@ class Step:
         self.walk.state[f"{name}.weight"] = value
         return name
 
+    def source(self, weight: Weight, value: Tensor) -> Traced:
+        """A weight's values as a tensor of one sample, which several operators may read."""
+        return Traced(name=self.parameter(weight, value), value=value[None])
+
+    def rows(self, weight: Weight) -> Traced | None:
+        """A weight, or neighbouring rows of it as a slice; None of any other view."""
+        whole, value = weight.whole, weight.value
+        if value is whole:
+            return self.source(weight, whole)
+        ahead = int(value.storage_offset()) - int(whole.storage_offset())
+        start, rest = divmod(ahead, whole.stride(0))
+        if rest or (value.shape[1:], value.stride()) != (whole.shape[1:], whole.stride()):
+            return None
+        part, ends = tuple(value.shape), (start, start + len(value), 1)
+        return self.layer("slice", [self.source(weight, whole)], value[None], shape=part, args=ends)
+
     def weighted(self, weight: Weight, name: str) -> str:
         """The name of a layer with a weight; a weight used twice has no counterpart."""
         if weight.path in self.walk.weighted_by:

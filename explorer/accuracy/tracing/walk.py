@@ -41,7 +41,7 @@ ANY_BATCH_AXIS = (  # the samples may be on another axis than the first
     *("view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "linear", "layer_norm"),
     *("gelu", "add", "mul", "mean", "cat", "gru", "lstm"),
 )
-SHARING = ("linear", "addmm", "matmul", "embedding")  # several may use one weight
+SHARING = ("linear", "addmm", "matmul", "embedding", "conv1d", "conv2d")  # may share a weight
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
