@@ -7,7 +7,7 @@ in an embedding (prototype head, no parameters) or in logits.
 import hashlib
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from math import gcd, prod
 
@@ -111,10 +111,10 @@ class ModelGraph:
         """Twelve hexadecimal digits over structure; names of blocks do not count."""
         rows = [
             {
-                name: value
-                for name, value in asdict(layer).items()
+                name: getattr(layer, name)
+                for name in DEFAULTS
                 if name not in ("block", "role")
-                and (name not in ADDED_FIELDS or value != DEFAULTS[name])
+                and (name not in ADDED_FIELDS or getattr(layer, name) != DEFAULTS[name])
             }
             for layer in self.layers
         ]

@@ -85,7 +85,7 @@ class Session(Question):
     def with_policy(self, policy: str) -> "Session":
         """Another policy; SpecError or UnknownNameError when it cannot be built here."""
         changed = replace(self, policy=policy)
-        changed.chosen_policy  # noqa: B018 - raises when it cannot be built
+        changed.designs  # noqa: B018 - raises when it cannot be built
         return changed
 
     def cost(self) -> Cost:

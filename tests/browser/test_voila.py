@@ -25,6 +25,8 @@ def test_the_page_shows_the_app_and_no_code(voila_page: Page) -> None:
     driving.picture(page, "6-voila")
     panels, side = driving.box(page, ".explorer-panels"), driving.box(page, ".explorer-side")
     assert side["x"] > panels["x"] + panels["width"] - 1  # no side bars, so there is room
+    output = "document.querySelector('.jp-OutputArea-output:has(> .explorer-app)')"
+    assert page.evaluate(f"{output}.scrollHeight <= {output}.offsetHeight")
 
 
 def test_the_page_can_be_dark(voila_page: Page, browser: Browser) -> None:
