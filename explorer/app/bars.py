@@ -13,6 +13,7 @@ from explorer.app.state import Phase, Run
 from explorer.app.words import line
 from explorer.units import format_seconds
 
+OUTDATED = "idle: the last search was of another question"
 _MOST_TRIALS = 100_000
 _MOST_EPISODES = 1000
 
@@ -58,15 +59,15 @@ class SearchBar:
         )
         self.box.add_class("explorer-row")
 
-    def show(self, run: Run, optimum_share: float | None) -> None:
-        """Make buttons, bar and words say what the run is."""
+    def show(self, run: Run, optimum_share: float | None, *, is_outdated: bool) -> None:
+        """Make buttons, bar and words say what the run is, or that the last one is outdated."""
         self.start.disabled = run.is_active
         self.pause.disabled = run.phase not in (Phase.RUNNING, Phase.PAUSED)
         self.pause.description = "Resume" if run.phase is Phase.PAUSED else "Pause"
         self.stop.disabled = run.phase not in (Phase.RUNNING, Phase.PAUSED)
         self.progress.max = max(run.total, 1)
         self.progress.value = run.done
-        words = run_words(run, optimum_share)
+        words = OUTDATED if is_outdated else run_words(run, optimum_share)
         self.status.value = f'<span title="{escape(line("run"))}">{words}</span>'
 
 
@@ -110,11 +111,13 @@ class PointBar:
         )
         self.points.add_class("explorer-points")
         self.pin = _button("Pin", line("pin"), width="48px")
-        self.fits_only = widgets.Checkbox(
-            description="only what fits",
-            tooltip=line("fits_only"),
-            indent=False,
-            layout=widgets.Layout(width="112px", margin="0 0 0 6px"),
+        self.fits_only = fields.explained(
+            widgets.Checkbox(
+                description="only what fits",
+                tooltip=line("fits_only"),
+                indent=False,
+                layout=widgets.Layout(width="112px", margin="0 0 0 6px"),
+            )
         )
         self.path = fields.explained(
             widgets.Text(

@@ -208,7 +208,7 @@ def _row_in(table: CandidateTable, chosen: Selection) -> int | None:
 
 def search_words(searching: Searching) -> str:
     """What the lines are, what searched with which settings, and how near it came."""
-    key = "blue: front; orange: known policies; green: selected; pale: the others"
+    key = "blue: front; orange: known policies; green: selected; faint: the others"
     lines = [f"Every line is a candidate ({key}). Drag along an axis to keep a range of it."]
     if searching.session is None:
         lines.append("No search yet: these are the known policies. <b>Search</b> adds candidates.")

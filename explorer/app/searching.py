@@ -95,7 +95,7 @@ class Searching:
 
     def show(self) -> None:
         """Make the bar say what the run is: at once where a person asks, frames may wait."""
-        self._bar.show(self.run, self.share)
+        self._bar.show(self.run, self.share, is_outdated=self._outdated is not None)
 
     def is_old(self, asked: Session) -> bool:
         """Whether a session asks about other designs than were searched."""

@@ -287,7 +287,7 @@ def search(
     task's metric, also where that is macro F1) or proxy in place of score insists on one; peak
     or above-inference in place of memory too. retention, what the source domain loses, is
     measured or refused: give --measured. A limit is the most of a cost and the least of a score,
-    in B, KiB, MiB, s, ms, J, mJ, k, M, %.
+    in B, KiB, MiB, GiB, s, ms, J, mJ, k, M, %.
     """
     if study is not None and not study.strip():
         raise SpecError.of("study", study, "a name")

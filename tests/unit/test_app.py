@@ -873,6 +873,7 @@ def test_another_device_stops_the_search_and_greys_what_it_found() -> None:
         app.controls.device.value = "stm32f746"
         await app.wait(30)
         assert app.run.phase is Phase.IDLE
+        assert "the last search was of another question" in app.search_bar.status.value
         stale = app.tradeoff_data.trace_ids[[role.name for role in ROLES].index("stale")]
         assert len(stale) >= 100
         assert all(name.startswith("old:") for name in stale)
@@ -882,6 +883,7 @@ def test_another_device_stops_the_search_and_greys_what_it_found() -> None:
         app.controls.device.value = "gap9"
         await app.wait(30)
         assert app.view.selected_id == CHOICE
+        assert "done" in app.search_bar.status.value
 
     driven(steps)
 
