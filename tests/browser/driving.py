@@ -67,9 +67,14 @@ def await_status(page: Page, words: str, timeout_ms: int = lab.WAIT_MS) -> None:
     page.wait_for_selector(f".explorer-text:visible:has-text('{words}')", timeout=timeout_ms)
 
 
-def is_enabled(page: Page, text: str) -> bool:
-    """Whether a button can be pressed."""
-    return page.locator(f".explorer-app button:text-is('{text}')").is_enabled()
+def end(page: Page, text: str) -> None:
+    """Press a button that ends something, unless that ends by itself this moment."""
+    page.evaluate(
+        "text => [...document.querySelectorAll('.explorer-app button:enabled')]"
+        ".find(button => button.textContent === text)?.click()",
+        text,
+    )
+    page.wait_for_selector(f".explorer-app button:text-is('{text}'):disabled")
 
 
 def remember(page: Page) -> None:
@@ -82,9 +87,7 @@ def remember(page: Page) -> None:
 def reset(page: Page) -> None:
     """Go back to the first question, the choice and the first tab."""
     for text in ("Stop", "Cancel"):
-        if is_enabled(page, text):
-            lab.press(page, text)
-        page.wait_for_selector(f".explorer-app button:text-is('{text}'):disabled")
+        end(page, text)
     undo_all(page)
     for text in ("Own board, network", "Fewer"):
         toggle = page.locator(f".explorer-more.mod-active:visible:has-text('{text}')")
@@ -186,6 +189,12 @@ def picture(page: Page, name: str) -> None:
     lab.ARTIFACTS.mkdir(parents=True, exist_ok=True)
     lab.settle(page)
     page.screenshot(path=lab.ARTIFACTS / f"{name}.png")
+
+
+def whole_path(page: Page, name: str) -> Path:
+    """The path that a field shows cut, as its label says it."""
+    title = page.locator(f".explorer-app .widget-label > span:text-is('{name}')")
+    return Path((title.get_attribute("title") or "").partition(". Shown: ")[2])
 
 
 def is_visited(page: Page) -> bool:

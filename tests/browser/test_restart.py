@@ -48,6 +48,7 @@ def test_the_last_view_outlives_the_kernel_and_the_page(
     driving.await_value(page, ANSWER, answer)
     driving.await_value(page, DRAWN, drawn)
     driving.await_status(page, "as it was left")
+    page.wait_for_selector(".explorer-compare th[scope=col]")
     assert page.locator(".explorer-compare th[scope=col]").all_text_contents() == ["last-layer"]
 
     # Opened again without a kernel: the last view stands there, as it was saved.
