@@ -1,5 +1,6 @@
 """Searching from the app: one search at a time in a thread, and how near it came to the optimum."""
 
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -41,6 +42,7 @@ class Searching:
         self.seed = 0
         self.front: ParetoFront | None = None
         self.volumes: list[tuple[int, float]] = []
+        self._noting = threading.Lock()
 
     def start(self, session: Session, *, warm: bool) -> None:
         """Search what a session asks with what the bar says."""
@@ -49,7 +51,7 @@ class Searching:
         self.front, self.volumes, self.session = None, [], session
         self._outdated = None
         self.sampler, self.seed = bar.sampler.value, bar.seed.value
-        self.run = state.reduce(self.run, state.Started(total=bar.trials.value))
+        self._note(state.Started(total=bar.trials.value))
         asked = (bar.trials.value, self.sampler, self.seed)
         self._runner = Runner(partial(session.search, *asked, warm=warm), self._wake)
         self._runner.start()
@@ -67,6 +69,11 @@ class Searching:
         self.session, self.run, self.sampler, self.seed = session, run, sampler, seed
         self.volumes = list(volumes)
 
+    def _note(self, event: state.Event) -> None:
+        """Some kernels hear buttons in another thread, and no event may undo another."""
+        with self._noting:
+            self.run = state.reduce(self.run, event)
+
     @property
     def last_run(self) -> state.Run:
         """The run, also where the controls ask about other designs now."""
@@ -78,10 +85,10 @@ class Searching:
             return
         if self.run.phase is state.Phase.RUNNING:
             self._runner.pause()
-            self.run = state.reduce(self.run, state.PauseAsked())
+            self._note(state.PauseAsked())
         elif self.run.phase is state.Phase.PAUSED:
             self._runner.resume()
-            self.run = state.reduce(self.run, state.ResumeAsked())
+            self._note(state.ResumeAsked())
         self.show()
         self._wake()
 
@@ -89,7 +96,7 @@ class Searching:
         """End the search after the batch it is at."""
         if self._runner is not None and self.run.is_active:
             self._runner.stop()
-            self.run = state.reduce(self.run, state.StopAsked())
+            self._note(state.StopAsked())
             self.show()
             self._wake()
 
@@ -107,7 +114,7 @@ class Searching:
             self.optimum.stop()
             if self.run.phase in (state.Phase.DONE, state.Phase.FAILED):
                 self._outdated = self.run
-            self.run = state.reduce(self.run, state.Outdated())
+            self._note(state.Outdated())
         elif self._outdated is not None:
             self.run, self._outdated = self._outdated, None
 
@@ -132,16 +139,16 @@ class Searching:
                         front_count=int(table.on_front.sum()),
                         elapsed_s=report.elapsed_s,
                     )
-                    self.run = state.reduce(self.run, event)
+                    self._note(event)
                     news = News(table=table)
                 case Ended(result=ParetoFront() as front):
                     self.front = front
-                    self.run = state.reduce(self.run, state.Finished())
+                    self._note(state.Finished())
                     news = News(table=front.table, is_over=True)
                     if self.session is not None:
                         self.optimum.start(self.session, front)
                 case Ended(error=error):
-                    self.run = state.reduce(self.run, state.Failed(error=str(error)))
+                    self._note(state.Failed(error=str(error)))
                     news = News(table=news.table, error=error)
         return news
 
