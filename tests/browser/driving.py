@@ -67,6 +67,11 @@ def await_status(page: Page, words: str, timeout_ms: int = lab.WAIT_MS) -> None:
     page.wait_for_selector(f".explorer-text:visible:has-text('{words}')", timeout=timeout_ms)
 
 
+def await_stopped(page: Page) -> None:
+    """Wait until the search says it was stopped; a measurement may say so of itself."""
+    page.wait_for_selector(".explorer-text b:text-is('stopped')")
+
+
 def end(page: Page, text: str) -> None:
     """Press a button that ends something, unless that ends by itself this moment."""
     page.evaluate(

@@ -99,4 +99,4 @@ def test_the_cell_again_and_the_page_again_show_the_same_live_app(lab_page: Page
     with changing(page, DRAWN):
         pass
     lab.press(page, "Stop")
-    driving.await_status(page, "stopped")
+    driving.await_stopped(page)

@@ -263,7 +263,7 @@ def test_a_search_pauses_goes_on_stops_and_comes_to_its_end(page: Page) -> None:
         lab.press(page, "Resume")
     driving.await_status(page, "running")
     lab.press(page, "Stop")
-    driving.await_status(page, "stopped")
+    driving.await_stopped(page)
 
     lab.fill(page, "Trials", TRIALS)
     lab.choose(page, "Sampler", "random")

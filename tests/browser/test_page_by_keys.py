@@ -69,7 +69,7 @@ def test_a_search_is_started_and_stopped_by_keys(page: Page) -> None:
         driving.await_status(page, "running")
     focus(page, ".explorer-app button:text-is('Stop')")
     page.keyboard.press("Space")
-    driving.await_status(page, "stopped")
+    driving.await_stopped(page)
 
 
 def test_a_point_is_selected_and_a_number_changed_by_keys(page: Page) -> None:
