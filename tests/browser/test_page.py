@@ -250,7 +250,7 @@ def test_a_search_pauses_goes_on_stops_and_comes_to_its_end(page: Page) -> None:
     lab.fill(page, "Seed", "5")
     with changing(page, DRAWN):
         lab.press(page, "Search")
-        driving.await_status(page, "running")
+        driving.await_status(page, "trials/s")  # start designs take longer than a batch
     lab.press(page, "Pause")
     driving.await_status(page, "paused")
     with changing(page, ANSWER):  # whatever was on its way has come
