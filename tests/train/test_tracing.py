@@ -187,6 +187,25 @@ def test_macs_and_saved_bytes_are_those_of_the_module(make, shape):
     torch.backends.mha.set_fastpath_enabled(True)
 
 
+def check_training_of_parameters(module, made, batch, names, policy):
+    """Gradients of parameters by name are those of the module, and a step under a policy agrees."""
+    for one in (module, made.module.requires_grad_(True)):
+        one(batch).square().sum().backward()
+    for name in names:
+        own = made.module.get_parameter(f"{name}.weight").grad
+        torch.testing.assert_close(own, module.get_parameter(name).grad)
+    document = PolicyDocument(
+        model=Named(name=made.graph.name, digest=made.graph.digest),
+        family="test",
+        setup=SetupRecord(micro_batch=len(batch)),
+        layers=choices_of(policy),
+        made_with=MadeWith(version="0", cost_model_version=0),
+    )
+    explorer.apply_policy(module, document, graph=made.graph)
+    report = explorer.check_applied(module, document, batch, graph=made.graph)
+    assert report.agrees, report.problems
+
+
 def test_a_shared_weight_counts_once_and_its_gradients_add():
     torch.manual_seed(0)
     module = Shared()
@@ -195,21 +214,8 @@ def test_a_shared_weight_counts_once_and_its_gradients_add():
     assert made.graph.weighted == ("words.weight", "inner.weight", "inner.bias", "head.bias")
     table = layer_table(made.graph)
     assert table.weight_macs.tolist() == [4 * 6 * 9, 2 * 4 * 6 * 6, 0, 0]
-    for one in (module, made.module.requires_grad_(True)):
-        one(batch).square().sum().backward()
-    for name in made.graph.weighted:
-        own = made.module.get_parameter(f"{name}.weight").grad
-        torch.testing.assert_close(own, module.get_parameter(name).grad)
-    document = PolicyDocument(
-        model=Named(name=made.graph.name, digest=made.graph.digest),
-        family="test",
-        setup=SetupRecord(micro_batch=2),
-        layers=choices_of(policy_of(made.graph, 1.0)),
-        made_with=MadeWith(version="0", cost_model_version=0),
-    )
-    explorer.apply_policy(module, document, graph=made.graph)
-    report = explorer.check_applied(module, document, batch, graph=made.graph)
-    assert report.agrees, report.problems
+    policy = policy_of(made.graph, 1.0)
+    check_training_of_parameters(module, made, batch, made.graph.weighted, policy)
 
 
 @pytest.mark.parametrize(("name", "count"), [("Siamese", 3), ("pyramid", 8), ("decoder", 2)])
@@ -219,23 +225,10 @@ def test_a_weight_of_several_places_counts_once_and_its_gradients_add(name, coun
     module, batch = make().eval(), torch.randn(3, *shape)
     made = trace(module, batch)
     assert made.graph.parameter_count == sum(one.numel() for one in module.parameters())
-    for one in (module, made.module.requires_grad_(True)):
-        one(batch).square().sum().backward()
     shared = [name for name in made.graph.weighted if made.graph[name].op == "parameter"]
     assert len(shared) == count
-    for name in shared:
-        own = made.module.get_parameter(f"{name}.weight").grad
-        torch.testing.assert_close(own, module.get_parameter(name).grad)
-    document = PolicyDocument(
-        model=Named(name=made.graph.name, digest=made.graph.digest),
-        family="test",
-        setup=SetupRecord(micro_batch=3),
-        layers=choices_of(policy_of(made.graph, 1.0, bias=True)),
-        made_with=MadeWith(version="0", cost_model_version=0),
-    )
-    explorer.apply_policy(module, document, graph=made.graph)
-    report = explorer.check_applied(module, document, batch, graph=made.graph)
-    assert report.agrees, report.problems
+    policy = policy_of(made.graph, 1.0, bias=True)
+    check_training_of_parameters(module, made, batch, shared, policy)
 
 
 def test_a_trace_of_a_network_of_ours_costs_the_same():
